@@ -1,0 +1,25 @@
+"""Entry points of the installed commands."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """The `provisioning` command."""
+    from multiprocessing import freeze_support  # first, or a frozen program would start itself without end
+
+    freeze_support()
+    from provisioning.cli import run
+
+    sys.exit(run(sys.argv[1:]))
+
+
+def orchestrator() -> None:
+    """The `provisioning-orchestrator` command: `provisioning orchestrator run`."""
+    sys.argv[1:1] = ["orchestrator", "run"]
+    main()
+
+
+if __name__ == "__main__":
+    main()

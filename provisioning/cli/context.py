@@ -1,0 +1,128 @@
+"""What a command works with: config, spool and catalogue, each made when it is first asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from provisioning.errors import UsageError
+
+if TYPE_CHECKING:
+    from provisioning.config import Config
+    from provisioning.core.catalogue import Catalogue
+    from provisioning.core.locate import Limits
+    from provisioning.execution.nushell import Nushell, Tree
+    from provisioning.storage.spool import Spool
+
+
+class Context:
+    """One command: its flags, and what follows from them."""
+
+    def __init__(self) -> None:
+        self.flags: dict[str, Any] = {}
+        self.debug = False
+        self.json = False
+        """Whether the answer goes out as JSON."""
+        self.answered = False
+        """Whether an answer went out already."""
+
+    def set_flag(self, name: str, value: Any) -> None:
+        """Take a global flag, given before the noun or behind the verb."""
+        if value is None or self.flags.get(name) == value:
+            return
+        if name == "config" and "config" in self.__dict__:
+            raise UsageError("--config comes too late here", hint=f"write: provisioning --config {value} …")
+        self.flags[name] = value
+        for made in ("config", "spool"):
+            self.__dict__.pop(made, None)
+
+    @cached_property
+    def config(self) -> Config:
+        from provisioning.config import Config
+
+        return Config.of_this_process(self.flags)
+
+    @cached_property
+    def spool(self) -> Spool:
+        from provisioning.storage.spool import Spool
+
+        return Spool.open(self.config.paths.spool)
+
+    @cached_property
+    def nu(self) -> Nushell:
+        from provisioning.execution.nushell import find_nu
+
+        paths = self.config.paths
+        return find_nu(paths.nu, search=self.config.search_path, cache_dir=paths.cache)
+
+    def nulib_roots(self) -> list[Path]:
+        """The folders of operations, the built-in ones last."""
+        from provisioning.resources import data_dir
+
+        return [*self.config.paths.nulib, data_dir("nulib")]
+
+    def load_catalogue(self) -> tuple[Catalogue, Tree]:
+        """The operations as they are now, and the tree that they are in."""
+        from provisioning.execution.nushell import load_catalogue
+
+        return load_catalogue(self.nu, self.nulib_roots(), self.config.paths.cache)
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        return self.load_catalogue()[0]
+
+    @property
+    def limits(self) -> Limits:
+        """What a manifest may not exceed."""
+        from provisioning.core.locate import Limits
+
+        return Limits(bytes=self.config.limits.manifest_bytes)
+
+    @property
+    def operator(self) -> str:
+        """Who asks: the login name of this user."""
+        import pwd
+
+        try:
+            return pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:
+            return str(os.getuid())
+
+    def close(self) -> None:
+        """Flush what was said, and give back what was taken from the spool."""
+        with contextlib.suppress(BrokenPipeError):
+            sys.stderr.flush()
+        spool = self.__dict__.get("spool")
+        if spool is not None:
+            spool.close()
+        sys.stdout.flush()
+
+    # Saying things: the answer on stdout, all else on stderr.
+
+    def answer(self, text: str) -> None:
+        """The answer, for people; an empty one prints nothing."""
+        self.answered = True
+        if text:
+            sys.stdout.write(text if text.endswith("\n") else text + "\n")
+            sys.stdout.flush()
+
+    def answer_json(self, value: Any) -> None:
+        """The answer, for programs."""
+        from provisioning.views.text import pretty_json
+
+        self.answer(pretty_json(value))
+
+    def say(self, text: str) -> None:
+        """Anything else that a person should know."""
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+
+    @property
+    def width(self) -> int | None:
+        """Columns that a table may take: what the terminal has; no limit where stdout is none."""
+        return max(80, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None

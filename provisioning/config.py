@@ -1,0 +1,361 @@
+"""The frozen configuration: defaults < file < PROVISIONING_* < flags. Nothing else reads the environment."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import pwd
+import re
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from provisioning.errors import NotFound, Refused, UsageError
+
+MAX_FILE_BYTES = 1 << 20
+ETC = Path("/etc/provisioning")
+LOCAL_NULIB = Path("/usr/local/lib/provisioning")
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+FORBIDDEN_PREFIXES = ("LD_", "_PYI_", "PYTHON", "NU_")
+"""Variables that decide which code a process runs: a task never gets them."""
+
+_SIZE_UNITS = {"": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
+_LOWER_CASE_VARIABLES = {"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"}
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where things are; all absolute."""
+
+    spool: Path
+    cache: Path
+    infra: Path
+    nulib: tuple[Path, ...] = ()
+    """Folders of operations laid over the built-in ones; the first that has a file wins."""
+    nu: str | None = None
+    """The Nushell to use: an absolute path, or a name on PATH."""
+
+
+@dataclass(frozen=True)
+class Orchestrator:
+    """How much one orchestrator does at once, and how long it waits for what."""
+
+    slots: int = 10
+    active_workflows: int = 64
+    scan_seconds: float = 5.0
+    drain_seconds: float = 30.0
+    idle_worker_seconds: float = 30.0
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a manifest, a result, a log and the end of a process may take."""
+
+    manifest_bytes: int = 64 << 20
+    result_bytes: int = 1 << 20
+    log_bytes: int = 10 << 20
+    grace_seconds: float = 10.0
+    """Between TERM and KILL."""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What the process of a task gets: built from nothing, never inherited."""
+
+    path: str = DEFAULT_PATH
+    home: str = "/"
+    lang: str = "C.UTF-8"
+    tz: str = ""
+    """Empty: the system's own."""
+    variables: dict[str, str] = field(default_factory=dict)
+    """Proxies, CA files and whatever else the operator named in [environment]."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of one command."""
+
+    paths: Paths
+    orchestrator: Orchestrator
+    limits: Bounds
+    environment: Environment
+    search_path: str
+    """PATH of whoever gave the command: where Nushell is looked for."""
+    file: Path | None = None
+    """The config file that was read."""
+
+    @classmethod
+    def of_this_process(cls, flags: Mapping[str, Any]) -> Config:
+        """The configuration from this process's own environment and user."""
+        return cls.load(flags, os.environ, euid=os.geteuid())
+
+    @classmethod
+    def load(cls, flags: Mapping[str, Any], environ: Mapping[str, str], *, euid: int) -> Config:
+        """Layer all sources. `flags` has `config` and keys such as `paths.spool`; None counts as not given.
+
+        UsageError names an unknown key or a wrong type and where it stands; Refused a file that others could change.
+        """
+        path, document = _document(flags, environ, euid)
+        places = _Places(environ, euid)
+        values: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
+        for section, table in document.items():
+            for key, value in _section(section, table, path).items():
+                values[section][key] = _converted(section, key, value, f"{path}: {section}.{key}", places)
+        for name, (section, key) in _variables(environ).items():
+            values[section][key] = _converted(section, key, _Text(environ[name]), name, places)
+        for dotted, value in flags.items():
+            section, _, key = dotted.partition(".")
+            if key and value is not None:
+                values[section][key] = _converted(section, key, value, f"--{key.replace('_', '-')}", places)
+        return cls(
+            paths=Paths(**(places.defaults() | values["paths"])),
+            orchestrator=Orchestrator(**values["orchestrator"]),
+            limits=Bounds(**values["limits"]),
+            environment=_environment(values["environment"], places),
+            search_path=environ.get("PATH", DEFAULT_PATH),
+            file=path,
+        )
+
+
+class _Text(str):
+    """A value from the environment: text, whatever it stands for."""
+
+
+class _Places:
+    """Where a user's things are by default (XDG Base Directory Specification)."""
+
+    def __init__(self, environ: Mapping[str, str], euid: int) -> None:
+        self._environ = environ
+        self._root = euid == 0
+        home = environ.get("HOME", "")
+        if not home.startswith("/"):
+            try:
+                home = pwd.getpwuid(euid).pw_dir
+            except KeyError:
+                home = "/"
+        self.home = home
+
+    def _xdg(self, variable: str, fallback: str) -> Path:
+        chosen = self._environ.get(variable, "")
+        return Path(chosen if chosen.startswith("/") else os.path.join(self.home, fallback))
+
+    def config_dir(self) -> Path:
+        return ETC if self._root else self._xdg("XDG_CONFIG_HOME", ".config") / "provisioning"
+
+    def defaults(self) -> dict[str, Any]:
+        state = self._xdg("XDG_STATE_HOME", ".local/state")
+        cache = self._xdg("XDG_CACHE_HOME", ".cache")
+        return {
+            "spool": Path("/var/spool/provisioning") if self._root else state / "provisioning" / "spool",
+            "cache": Path("/var/cache/provisioning") if self._root else cache / "provisioning",
+            "infra": self.config_dir() / "infra",
+            "nulib": (LOCAL_NULIB,) if LOCAL_NULIB.is_dir() else (),
+        }
+
+
+# Values. A converter takes what TOML, the environment or a flag gave; ValueError says what was expected.
+
+
+def _path(value: Any, places: _Places) -> Path:
+    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
+        raise ValueError("a path")
+    text = str(value)
+    if text == "~" or text.startswith("~/"):
+        text = places.home + text[1:]
+    if isinstance(value, str) and not isinstance(value, _Text) and not text.startswith("/"):
+        raise ValueError("an absolute path")
+    return Path(os.path.abspath(text))
+
+
+def _paths(value: Any, places: _Places) -> tuple[Path, ...]:
+    if isinstance(value, _Text):
+        value = [_Text(part) for part in value.split(":") if part]
+    if not isinstance(value, list | tuple):
+        raise ValueError("a list of paths")
+    return tuple(_path(part, places) for part in value)
+
+
+def _program(value: Any, places: _Places) -> str:
+    text = _text(value, places)
+    if not text:
+        raise ValueError("the path of a program")
+    return str(_path(_Text(text), places)) if "/" in text else text
+
+
+def _text(value: Any, places: _Places) -> str:
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError("a text on one line")
+    return str(value)
+
+
+def _folder(value: Any, places: _Places) -> str:
+    return str(_path(value, places))
+
+
+def _folder_list(value: Any, places: _Places) -> str:
+    text = _text(value, places)
+    if not text or not all(part.startswith("/") for part in text.split(":")):
+        raise ValueError("absolute paths with ':' between them")
+    return text
+
+
+def _count(value: Any, places: _Places) -> int:
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+        value = int(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 100_000:
+        raise ValueError("a whole number from 1 to 100000")
+    return value
+
+
+def _size(value: Any, places: _Places) -> int:
+    found = re.fullmatch(r"([0-9]{1,15}) ?([kmg]ib)?", str(value).lower())
+    if isinstance(value, bool) or not found or int(found[1]) < 1:
+        raise ValueError('a number of bytes, or one with a unit such as "64MiB"')
+    return int(found[1]) * _SIZE_UNITS[found[2] or ""]
+
+
+def _seconds(value: Any, places: _Places) -> float:
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
+        value = float(value)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1e9:
+        raise ValueError("a number of seconds")
+    return float(value)
+
+
+Converter = Callable[[Any, _Places], Any]
+
+SECTIONS: dict[str, dict[str, Converter]] = {
+    "paths": {"spool": _path, "nu": _program, "nulib": _paths, "cache": _path, "infra": _path},
+    "orchestrator": {
+        "slots": _count,
+        "active_workflows": _count,
+        "scan_seconds": _seconds,
+        "drain_seconds": _seconds,
+        "idle_worker_seconds": _seconds,
+    },
+    "limits": {"manifest_bytes": _size, "result_bytes": _size, "log_bytes": _size, "grace_seconds": _seconds},
+    "environment": {"path": _folder_list, "home": _folder, "lang": _text, "tz": _text},
+}
+"""Every key of the config file; [environment] takes the names of further variables besides."""
+
+SHORT_FORMS = {
+    "PROVISIONING_SPOOL": ("paths", "spool"),
+    "PROVISIONING_NU": ("paths", "nu"),
+    "PROVISIONING_NULIB": ("paths", "nulib"),
+}
+
+
+def _converted(section: str, key: str, value: Any, where: str, places: _Places) -> Any:
+    convert: Converter = SECTIONS[section].get(key, _text)
+    try:
+        return convert(value, places)
+    except ValueError as error:
+        raise UsageError(f"{where} must be {error}, not {str(value)[:60]!r}") from None
+
+
+def _environment(values: dict[str, Any], places: _Places) -> Environment:
+    settings: dict[str, Any] = {"home": places.home, "variables": {}}
+    for key, value in values.items():
+        (settings if key in SECTIONS["environment"] else settings["variables"])[key] = value
+    return Environment(**settings)
+
+
+# Where values come from.
+
+
+def _variables(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """The variables that set a key, in such an order that the long form wins over the short one."""
+    found = {name: place for name, place in SHORT_FORMS.items() if environ.get(name)}
+    for name in sorted(environ):
+        section, _, key = name.removeprefix("PROVISIONING_").lower().partition("_")
+        if not name.startswith("PROVISIONING_") or section not in SECTIONS or not key or not environ[name]:
+            continue
+        if section == "environment" and key not in SECTIONS[section]:
+            key = key if key in _LOWER_CASE_VARIABLES else key.upper()
+            _check_variable(key, name)
+        elif key not in SECTIONS[section]:
+            hint = _nearest(name, [f"PROVISIONING_{section}_{other}".upper() for other in SECTIONS[section]])
+            raise UsageError(f"the environment variable {name} sets no key of the config", hint=hint)
+        found[name] = (section, key)
+    return found
+
+
+def _check_variable(name: str, where: str) -> None:
+    if name.upper().startswith(FORBIDDEN_PREFIXES):
+        raise UsageError(
+            f"{where}: a task never gets {name}: it decides which code its process runs",
+            hint="set it inside the operation that needs it",
+        )
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+        raise UsageError(f"{where}: {name!r} is no name of a variable", hint="use letters, digits and _")
+
+
+def _section(section: str, table: Any, path: Path | None) -> dict[str, Any]:
+    """One table of the file, its keys checked."""
+    if section not in SECTIONS:
+        raise UsageError(f"{path}: unknown section [{section}]", hint=_nearest(section, list(SECTIONS)))
+    if not isinstance(table, dict):
+        raise UsageError(f"{path}: {section} must be a section", hint=f"write [{section}] and its keys below it")
+    checked = {}
+    for key, value in table.items():
+        known = key.lower() if section == "environment" else key
+        if known in SECTIONS[section]:
+            checked[known] = value
+        elif section == "environment":
+            _check_variable(key, f"{path}: {section}.{key}")
+            checked[key] = value
+        else:
+            hint = _nearest(key, list(SECTIONS[section]))
+            raise UsageError(f"{path}: unknown key {key!r} in [{section}]", hint=hint)
+    return checked
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
+
+
+def _document(flags: Mapping[str, Any], environ: Mapping[str, str], euid: int) -> tuple[Path | None, dict[str, Any]]:
+    """The config file and what it says; it need not exist unless it was named."""
+    named = flags.get("config") or environ.get("PROVISIONING_CONFIG") or ""
+    path = Path(os.path.abspath(named)) if named else _Places(environ, euid).config_dir() / "config.toml"
+    try:
+        refuse_unless_ours(path, "config file", euid)
+        with open(path, "rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError):
+        if named:
+            raise NotFound(f"there is no config file {path}", hint="see --config and PROVISIONING_CONFIG") from None
+        return None, {}
+    except OSError as error:
+        raise UsageError(f"cannot read the config file {path}: {error.strerror}", hint="check its mode") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise UsageError(f"the config file {path} has more than {MAX_FILE_BYTES} bytes", hint="is it the right file?")
+    import tomllib
+
+    try:
+        return path, tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"the config file {path} is not TOML: {str(error)[:200]}", hint="correct it there") from None
+
+
+def refuse_unless_ours(path: Path, what: str, euid: int) -> None:
+    """Refuse a path that someone else than root and us could change, at any of its folders and links.
+
+    Root's sticky folders, such as /tmp, pass. Refused names the component; OSError where there is none.
+    """
+    real = Path(os.path.realpath(path))
+    for component in dict.fromkeys([*reversed(path.parents), path, *reversed(real.parents), real]):
+        found = os.lstat(component)
+        if found.st_uid not in (0, euid):
+            raise Refused(
+                f"the {what} {path} is not safe: {component} belongs to uid {found.st_uid}",
+                hint=f"it must belong to root or to uid {euid}",
+            )
+        sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX and found.st_uid == 0
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not stat.S_ISLNK(found.st_mode) and not sticky:
+            raise Refused(
+                f"the {what} {path} is not safe: others may write {component}", hint=f"chmod go-w {component}"
+            )

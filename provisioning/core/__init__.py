@@ -1,0 +1,1 @@
+"""Pure decisions: no disk, clock, process or randomness."""

@@ -1,0 +1,104 @@
+"""What an ended or interrupted attempt means for its task: success, another attempt, a failure, or a person."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from provisioning.core.scheduler import Now
+from provisioning.core.workflow import (
+    INTERRUPTIONS_ALLOWED,
+    Attempt,
+    Backoff,
+    Outcome,
+    OutcomeRecord,
+    Retry,
+    Task,
+    TaskCheckpoint,
+    TaskError,
+    TaskEvent,
+    apply_task,
+)
+
+AGAIN_SECONDS = 5.0
+"""Before an attempt that could not be started is made again."""
+
+
+def started(checkpoint: TaskCheckpoint, now: Now, worker: str) -> TaskCheckpoint:
+    """The checkpoint that says that the next attempt is starting in `worker`."""
+    number = checkpoint.attempts[-1].number + 1 if checkpoint.attempts else 1
+    attempt = Attempt(number=number, started_at=now.wall, boot_id=now.boot_id, worker=worker)
+    return apply_task(
+        checkpoint, TaskEvent.STARTED, attempts=(*checkpoint.attempts, attempt), backoff=None, reason=""
+    )
+
+
+def ended(
+    checkpoint: TaskCheckpoint, task: Task, record: OutcomeRecord, now: Now, *, cancelling: bool
+) -> TaskCheckpoint:
+    """The checkpoint after the outcome of its latest attempt is known."""
+    if record.outcome is Outcome.CANCELLED and not cancelling:
+        return interrupted(checkpoint, task, now, "the worker was told to end, but nobody had asked to cancel")
+    attempt = msgspec.structs.replace(
+        checkpoint.attempts[-1],
+        started_at=record.started_at,
+        ended_at=record.ended_at,
+        outcome=record.outcome,
+        exit_code=record.exit_code,
+        error=record.error,
+    )
+    after = msgspec.structs.replace(checkpoint, attempts=(*checkpoint.attempts[:-1], attempt))
+    if record.outcome is Outcome.SUCCEEDED:
+        return apply_task(after, TaskEvent.SUCCEEDED)
+    if record.outcome is Outcome.CANCELLED:
+        return apply_task(after, TaskEvent.CANCELLED, reason="cancelled")
+    retry = task.retry or Retry()
+    failures = after.failures()
+    if cancelling or not retry.allows(record, failures):
+        return apply_task(after, TaskEvent.FAILED, reason=_reason(record))
+    delay = retry.delay_seconds(failures)
+    backoff = Backoff(now.boot_id, now.boottime + delay, now.wall + timedelta(seconds=delay))
+    return apply_task(after, TaskEvent.POSTPONED, backoff=backoff, reason=_reason(record))
+
+
+def _reason(record: OutcomeRecord) -> str:
+    return record.error.code if record.error else str(record.outcome)
+
+
+def interrupted(checkpoint: TaskCheckpoint, task: Task, now: Now, why: str) -> TaskCheckpoint:
+    """The checkpoint after its latest attempt was lost: whether it did its work is not known."""
+    attempt = msgspec.structs.replace(
+        checkpoint.attempts[-1],
+        ended_at=now.wall,
+        outcome=Outcome.INTERRUPTED,
+        error=TaskError("provisioning::attempt::interrupted", why),
+    )
+    after = msgspec.structs.replace(checkpoint, attempts=(*checkpoint.attempts[:-1], attempt))
+    if after.interruptions() >= INTERRUPTIONS_ALLOWED:
+        return apply_task(after, TaskEvent.FAILED, reason="interrupted-too-often")
+    changes: dict[str, Any] = {"reason": "interrupted"}
+    if task.on_interrupt != "rerun":
+        changes["held"] = True
+    return apply_task(after, TaskEvent.INTERRUPTED, **changes)
+
+
+def not_started(checkpoint: TaskCheckpoint, now: Now, why: str) -> TaskCheckpoint:
+    """The checkpoint after an attempt that never began its work: it counts for nothing and is made again soon."""
+    attempt = msgspec.structs.replace(
+        checkpoint.attempts[-1],
+        ended_at=now.wall,
+        outcome=Outcome.NOT_STARTED,
+        error=TaskError("provisioning::attempt::not-started", why),
+    )
+    backoff = Backoff(now.boot_id, now.boottime + AGAIN_SECONDS, now.wall + timedelta(seconds=AGAIN_SECONDS))
+    return apply_task(
+        checkpoint, TaskEvent.INTERRUPTED, attempts=(*checkpoint.attempts[:-1], attempt), backoff=backoff, reason=why
+    )
+
+
+def reopened(checkpoint: TaskCheckpoint) -> TaskCheckpoint:
+    """The checkpoint of a task that a person wants done again: its attempts are counted anew."""
+    number = checkpoint.attempts[-1].number + 1 if checkpoint.attempts else 1
+    return apply_task(checkpoint, TaskEvent.REOPENED, counted_from=number, backoff=None, held=False, reason="")

@@ -1,0 +1,29 @@
+"""Names that become paths, how a workflow_id is made, and the identity of a process."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+TASK_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}(\.[a-z0-9][a-z0-9_-]{0,63})?\Z")
+"""A task id in a plan; the part behind the dot comes from `for_each`."""
+WORKFLOW_ID = re.compile(r"[0-7][0-9abcdefghjkmnpqrstvwxyz]{25}\Z")
+"""A ULID in lower case."""
+
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+
+
+def ulid(milliseconds: int, randomness: bytes) -> str:
+    """A ULID from a Unix time in milliseconds and ten random bytes (https://github.com/ulid/spec)."""
+    value = milliseconds << 80 | int.from_bytes(randomness[:10], "big")
+    return "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -1, -5))
+
+
+class Process(msgspec.Struct, frozen=True):
+    """One process of one boot of a host: an identity that a reused pid cannot borrow."""
+
+    boot_id: str
+    pid: int
+    starttime: int
+    """Clock ticks between the boot and its start: field 22 of /proc/<pid>/stat."""

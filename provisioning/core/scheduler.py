@@ -1,0 +1,293 @@
+"""Which task starts next, what can never start, when a workflow has ended. Incremental: an event costs its edges."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime
+from typing import NamedTuple
+
+from provisioning.core.workflow import (
+    ENDED_TASKS,
+    Backoff,
+    Task,
+    TaskCheckpoint,
+    TaskState,
+    Workflow,
+    WorkflowEvent,
+)
+
+
+class Now(NamedTuple):
+    """One instant on both clocks."""
+
+    wall: datetime
+    boottime: float
+    boot_id: str
+
+
+class Start(NamedTuple):
+    """Start an attempt of this task."""
+
+    workflow_id: str
+    task_id: str
+
+
+class End(NamedTuple):
+    """The workflow has ended so."""
+
+    workflow_id: str
+    event: WorkflowEvent
+    reason: str
+
+
+def due(backoff: Backoff, now: Now) -> float:
+    """The boottime from which the next attempt may start.
+
+    A delay that began in an earlier boot is measured by the wall clock.
+    """
+    if backoff.boot_id == now.boot_id:
+        return backoff.boottime
+    return now.boottime + max(0.0, (backoff.at - now.wall).total_seconds())
+
+
+class Schedule:
+    """One workflow's tasks by index: their states, what each still waits for, and what is ready."""
+
+    def __init__(self, workflow: Workflow, checkpoints: Iterable[TaskCheckpoint], now: Now) -> None:
+        self.tasks = workflow.tasks
+        self.max_parallel = workflow.max_parallel or len(workflow.tasks)
+        self.stops_on_failure = workflow.on_failure == "stop"
+        self.index = {task.id: i for i, task in enumerate(self.tasks)}
+        self.states = [TaskState.PENDING] * len(self.tasks)
+        self.reasons: dict[int, str] = {}
+        self.paused = False
+        self.cancelling = False
+        self.running = 0
+        self._counts = Counter({TaskState.PENDING: len(self.tasks)})
+        self._begun: set[int] = set()
+        self._held: set[int] = set()
+        self._ready: list[tuple[int, int]] = []
+        self._delayed: list[tuple[float, int]] = []
+        self._waits = [len({*task.depends_on, *task.after}) for task in self.tasks]
+        self._dependents: list[list[int]] = [[] for _ in self.tasks]
+        for i, task in enumerate(self.tasks):
+            for other in {*task.depends_on, *task.after}:
+                self._dependents[self.index[other]].append(i)
+        self._order = self._topological()
+        self._remaining = self._longest_paths()
+        loaded = {self.index[checkpoint.task_id]: checkpoint for checkpoint in checkpoints}
+        for i, waits in enumerate(self._waits):
+            if not waits and i not in loaded:
+                self._make_ready(i)
+        # What has ended first: a task in its backoff must not look as if it had just become ready.
+        for checkpoint in sorted(loaded.values(), key=lambda checkpoint: checkpoint.state not in ENDED_TASKS):
+            self.settle(checkpoint, now)
+
+    def _topological(self) -> list[int]:
+        """The tasks, each behind those it waits for."""
+        waits = list(self._waits)
+        order = [i for i, count in enumerate(waits) if not count]
+        for i in order:
+            for j in self._dependents[i]:
+                waits[j] -= 1
+                if not waits[j]:
+                    order.append(j)
+        return order
+
+    def _longest_paths(self) -> list[int]:
+        """Tasks on the longest path from each task to the end, itself counted."""
+        longest = [1] * len(self.tasks)
+        for i in reversed(self._order):
+            for j in self._dependents[i]:
+                longest[i] = max(longest[i], longest[j] + 1)
+        return longest
+
+    def order(self) -> list[str]:
+        """The task ids, each behind those it waits for."""
+        return [self.tasks[i].id for i in self._order]
+
+    # Facts
+
+    def settle(self, checkpoint: TaskCheckpoint, now: Now) -> None:
+        """Take note of a task's new checkpoint."""
+        i = self.index[checkpoint.task_id]
+        self._held.discard(i)
+        if checkpoint.attempts and checkpoint.attempts[-1].number >= checkpoint.counted_from:
+            self._begun.add(i)
+        if checkpoint.state in ENDED_TASKS:
+            self._end(i, checkpoint.state, checkpoint.reason)
+            return
+        self._set(i, checkpoint.state)
+        if checkpoint.state is not TaskState.PENDING:
+            return
+        if checkpoint.held:
+            self._held.add(i)
+            self.reasons[i] = checkpoint.reason
+        elif checkpoint.backoff:
+            heapq.heappush(self._delayed, (due(checkpoint.backoff, now), i))
+        elif not self._waits[i]:
+            self._make_ready(i)
+
+    def _set(self, i: int, state: TaskState) -> None:
+        old, self.states[i] = self.states[i], state
+        self.running += (state is TaskState.RUNNING) - (old is TaskState.RUNNING)
+        self._counts[old] -= 1
+        self._counts[state] += 1
+
+    def _make_ready(self, i: int) -> None:
+        heapq.heappush(self._ready, (-self._remaining[i], i))
+
+    def _end(self, i: int, state: TaskState, reason: str) -> None:
+        """Record that a task has ended, and whatever follows from it for those that wait for it."""
+        ended = [(i, state, reason)]
+        while ended:
+            i, state, reason = ended.pop()
+            if self.states[i] in ENDED_TASKS:
+                continue
+            self._set(i, state)
+            if reason:
+                self.reasons[i] = reason
+            for j in self._dependents[i]:
+                self._waits[j] -= 1
+                if self.states[j] is not TaskState.PENDING:
+                    continue
+                if state is not TaskState.SUCCEEDED and self.tasks[i].id in self.tasks[j].depends_on:
+                    ended.append((j, TaskState.SKIPPED, f"{self.tasks[i].id} {state}"))
+                elif not self._waits[j] and j not in self._held:
+                    self._make_ready(j)
+
+    # Decisions
+
+    def _may_start(self, i: int) -> bool:
+        return self.states[i] is TaskState.PENDING and (not self.stopped or i in self._begun)
+
+    @property
+    def stopped(self) -> bool:
+        """A task has failed and the policy starts no others; what has begun is finished."""
+        return self.stops_on_failure and self._counts[TaskState.FAILED] > 0
+
+    def _wake(self, boottime: float) -> None:
+        while self._delayed and self._delayed[0][0] <= boottime:
+            self._make_ready(heapq.heappop(self._delayed)[1])
+        while self._ready and not self._may_start(self._ready[0][1]):
+            heapq.heappop(self._ready)
+
+    def can_start(self, boottime: float) -> bool:
+        """Whether a task would start if there were a slot."""
+        if self.paused or self.cancelling or self.running >= self.max_parallel:
+            return False
+        self._wake(boottime)
+        return bool(self._ready)
+
+    def start_next(self) -> Task:
+        """Take the ready task with the longest path before it; `can_start` said that there is one."""
+        i = heapq.heappop(self._ready)[1]
+        self._set(i, TaskState.RUNNING)
+        self._begun.add(i)
+        return self.tasks[i]
+
+    def withdraw(self, task_id: str) -> None:
+        """A task that was decided to start could not be: it is ready again."""
+        i = self.index[task_id]
+        self._set(i, TaskState.PENDING)
+        self._make_ready(i)
+
+    def end(self, boottime: float) -> tuple[WorkflowEvent, str] | None:
+        """How the workflow has ended, if nothing more can happen in it."""
+        if self.running:
+            return None
+        if self.cancelling:
+            return WorkflowEvent.CANCELLED, "cancelled"
+        self._wake(boottime)
+        delayed = any(self._may_start(i) for _, i in self._delayed)
+        if self.paused or self._ready or delayed or self._held:
+            return None
+        if failed := self._counts[TaskState.FAILED] + self._counts[TaskState.CANCELLED]:
+            return WorkflowEvent.FAILED, f"{failed} of {len(self.tasks)} tasks failed"
+        return WorkflowEvent.SUCCEEDED, ""
+
+    def next_due(self) -> float | None:
+        """The boottime at which the next backoff ends."""
+        return self._delayed[0][0] if self._delayed else None
+
+    # Looking
+
+    def close(self, state: TaskState, reason: str) -> None:
+        """Give what never started its last state: the workflow has ended."""
+        for i, now in enumerate(self.states):
+            if now is TaskState.PENDING:
+                self._set(i, state)
+                self.reasons.setdefault(i, reason)
+
+    def counts(self) -> dict[str, int]:
+        """Tasks by state."""
+        return {str(state): count for state, count in sorted(self._counts.items()) if count}
+
+    def waiting_for(self, task_id: str) -> list[str]:
+        """Why a pending task does not start: `dependency:ID`, `held`, `backoff`, `paused`, `stopped`, `slot`."""
+        i = self.index[task_id]
+        if self.states[i] is not TaskState.PENDING:
+            return []
+        task = self.tasks[i]
+        open_depends = [other for other in task.depends_on if self._state(other) is not TaskState.SUCCEEDED]
+        open_after = [other for other in task.after if self._state(other) not in ENDED_TASKS]
+        reasons = [f"dependency:{other}" for other in dict.fromkeys([*open_depends, *open_after])]
+        if i in self._held:
+            reasons.append("held")
+        if any(j == i for _, j in self._delayed):
+            reasons.append("backoff")
+        if self.stopped and i not in self._begun:
+            reasons.append("stopped")
+        if self.paused:
+            reasons.append("paused")
+        return reasons or ["max_parallel" if self.running >= self.max_parallel else "slot"]
+
+    def _state(self, task_id: str) -> TaskState:
+        return self.states[self.index[task_id]]
+
+
+class Scheduler:
+    """The workflows that are held, and what to do about them next."""
+
+    def __init__(self) -> None:
+        self._schedules: dict[str, Schedule] = {}
+        self._order: list[tuple[int, str]] = []
+
+    def add(self, workflow_id: str, schedule: Schedule, priority: int) -> None:
+        """Take a workflow in, or replace its schedule."""
+        self.remove(workflow_id)
+        self._schedules[workflow_id] = schedule
+        self._order.append((-priority, workflow_id))
+        self._order.sort()
+
+    def remove(self, workflow_id: str) -> None:
+        """Let go of a workflow."""
+        if self._schedules.pop(workflow_id, None):
+            self._order = [entry for entry in self._order if entry[1] != workflow_id]
+
+    def starts(self, now: Now, free_slots: int) -> list[Start]:
+        """The tasks to start now: by priority, then by the age of their workflow."""
+        chosen: list[Start] = []
+        for _, workflow_id in self._order:
+            schedule = self._schedules[workflow_id]
+            while len(chosen) < free_slots and schedule.can_start(now.boottime):
+                chosen.append(Start(workflow_id, schedule.start_next().id))
+        return chosen
+
+    def ends(self, now: Now) -> list[End]:
+        """The workflows in which nothing more can happen."""
+        found = ((workflow_id, schedule.end(now.boottime)) for workflow_id, schedule in self._schedules.items())
+        return [End(workflow_id, *ended) for workflow_id, ended in found if ended]
+
+    def best_ready(self, now: Now) -> int | None:
+        """The highest priority among the workflows that could start a task."""
+        for priority, workflow_id in self._order:
+            if self._schedules[workflow_id].can_start(now.boottime):
+                return -priority
+        return None
+
+    def next_due(self) -> float | None:
+        """The boottime at which a backoff ends first."""
+        return min((at for s in self._schedules.values() if (at := s.next_due()) is not None), default=None)

@@ -1,0 +1,357 @@
+"""Workflows, tasks and attempts as values, and their two state machines: one table each, changed by `apply` alone."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import Any
+
+import msgspec
+
+from provisioning.core.catalogue import Operation
+from provisioning.core.identifiers import Process
+
+FORMAT = 1
+"""Version of every file that holds one of these values."""
+
+INTERRUPTIONS_ALLOWED = 3
+"""So many attempts of one task may be interrupted before it counts as failed."""
+
+
+class TaskState(StrEnum):
+    """Where a task stands."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+
+class WorkflowState(StrEnum):
+    """Where a workflow stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    PAUSED = "paused"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Outcome(StrEnum):
+    """How an attempt ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+    """Lost: whether it did its work is not known."""
+    NOT_STARTED = "not_started"
+    """Nothing of it has happened: the disk had no room for its outcome, or its worker never began."""
+
+
+class TaskEvent(StrEnum):
+    """A fact that changes the state of a task."""
+
+    STARTED = "started"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    POSTPONED = "postponed"
+    """The attempt failed and the policy allows another, after a backoff."""
+    INTERRUPTED = "interrupted"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+    REOPENED = "reopened"
+
+
+class WorkflowEvent(StrEnum):
+    """A fact that changes the state of a workflow."""
+
+    CLAIMED = "claimed"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    REOPENED = "reopened"
+
+
+_T, _TE, _W, _WE = TaskState, TaskEvent, WorkflowState, WorkflowEvent
+
+TASK_TRANSITIONS: dict[tuple[TaskState, TaskEvent], TaskState] = {
+    (_T.PENDING, _TE.STARTED): _T.RUNNING,
+    (_T.PENDING, _TE.SKIPPED): _T.SKIPPED,
+    (_T.PENDING, _TE.CANCELLED): _T.CANCELLED,
+    (_T.PENDING, _TE.FAILED): _T.FAILED,
+    (_T.RUNNING, _TE.SUCCEEDED): _T.SUCCEEDED,
+    (_T.RUNNING, _TE.FAILED): _T.FAILED,
+    (_T.RUNNING, _TE.POSTPONED): _T.PENDING,
+    (_T.RUNNING, _TE.INTERRUPTED): _T.PENDING,
+    (_T.RUNNING, _TE.CANCELLED): _T.CANCELLED,
+    (_T.SUCCEEDED, _TE.REOPENED): _T.PENDING,
+    (_T.FAILED, _TE.REOPENED): _T.PENDING,
+    (_T.CANCELLED, _TE.REOPENED): _T.PENDING,
+    (_T.SKIPPED, _TE.REOPENED): _T.PENDING,
+    (_T.PENDING, _TE.REOPENED): _T.PENDING,
+}
+
+WORKFLOW_TRANSITIONS: dict[tuple[WorkflowState, WorkflowEvent], WorkflowState] = {
+    (_W.QUEUED, _WE.CLAIMED): _W.RUNNING,
+    (_W.RUNNING, _WE.PAUSED): _W.PAUSED,
+    (_W.PAUSED, _WE.RESUMED): _W.RUNNING,
+    (_W.RUNNING, _WE.SUCCEEDED): _W.SUCCEEDED,
+    (_W.RUNNING, _WE.FAILED): _W.FAILED,
+    (_W.RUNNING, _WE.CANCELLED): _W.CANCELLED,
+    (_W.PAUSED, _WE.CANCELLED): _W.CANCELLED,
+    (_W.PAUSED, _WE.REOPENED): _W.RUNNING,
+    (_W.SUCCEEDED, _WE.REOPENED): _W.RUNNING,
+    (_W.FAILED, _WE.REOPENED): _W.RUNNING,
+    (_W.CANCELLED, _WE.REOPENED): _W.RUNNING,
+}
+
+ENDED_TASKS = frozenset({_T.SUCCEEDED, _T.FAILED, _T.CANCELLED, _T.SKIPPED})
+ENDED_WORKFLOWS = frozenset({_W.SUCCEEDED, _W.FAILED, _W.CANCELLED})
+
+
+class Retry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """When a failed attempt is followed by another."""
+
+    max_attempts: int = 1
+    backoff: str = "exponential"
+    """`exponential` doubles the delay with each attempt; `fixed` keeps it."""
+    initial_delay_seconds: float = 5.0
+    max_delay_seconds: float = 300.0
+    on: tuple[str, ...] = ()
+    """Patterns of error codes (`provisioning::upcloud::*`), `exit:75` or `timeout`; none means every failure."""
+
+    def delay_seconds(self, failures: int) -> float:
+        """The backoff after that many failed attempts."""
+        factor = 2.0 ** min(failures - 1, 60) if self.backoff == "exponential" else 1.0
+        return min(self.initial_delay_seconds * factor, self.max_delay_seconds)
+
+    def allows(self, record: OutcomeRecord, failures: int) -> bool:
+        """Whether another attempt follows the last of `failures` failed ones."""
+        if failures >= self.max_attempts:
+            return False
+        if not self.on:
+            return True
+        facts = [record.error.code if record.error else ""]
+        if record.exit_code is not None:
+            facts.append(f"exit:{record.exit_code}")
+        if record.outcome is Outcome.TIMED_OUT:
+            facts.append("timeout")
+        return any(fnmatchcase(fact, pattern) for pattern in self.on for fact in facts)
+
+
+class Task(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A node of a workflow. What is None takes the operation's default when the plan is made."""
+
+    id: str
+    operation: str
+    params: dict[str, Any] = {}
+    depends_on: tuple[str, ...] = ()
+    """Tasks that must have succeeded."""
+    after: tuple[str, ...] = ()
+    """Tasks that must have ended, however."""
+    timeout_seconds: float | None = None
+    retry: Retry | None = None
+    on_interrupt: str | None = None
+    """`rerun`, `probe` or `fail`."""
+
+
+class Workflow(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a manifest asks for, validated."""
+
+    name: str
+    tasks: tuple[Task, ...]
+    infra: str = "default"
+    priority: int = 50
+    max_parallel: int | None = None
+    on_failure: str = "stop"
+    not_before: datetime | None = None
+    expires_at: datetime | None = None
+    id: str | None = None
+    """The submitter's own name for it: the same id is the same workflow, however often it is submitted."""
+
+
+class Submission(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who submitted a manifest, and what must be known of it before it is claimed."""
+
+    format: int
+    workflow_id: str
+    name: str
+    infra: str
+    operator: str
+    door: str
+    """How it came in: `cli` or `drop`."""
+    digest: str
+    """SHA-256 of the manifest, in hexadecimal."""
+    submitted_at: datetime
+    tasks: int
+    priority: int = 50
+    not_before: datetime | None = None
+    expires_at: datetime | None = None
+    id: str | None = None
+
+
+class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a claimed workflow will do; written once, so that nothing that changes later changes it."""
+
+    format: int
+    workflow_id: str
+    workflow: Workflow
+    """With every task's params filled and every policy decided."""
+    operations: dict[str, Operation]
+    nulib: str
+    """Digest of the operations' tree, kept in the spool as `nulib/<digest>/`."""
+
+
+class TaskError(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why an attempt failed: a code to act on, a message and what to do."""
+
+    code: str
+    msg: str = ""
+    help: str = ""
+
+
+class OutcomeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How attempt `attempt` ended: published once by the worker that ran it."""
+
+    format: int
+    workflow_id: str
+    task_id: str
+    attempt: int
+    outcome: Outcome
+    started_at: datetime
+    ended_at: datetime
+    exit_code: int | None = None
+    signal: int | None = None
+    error: TaskError | None = None
+    result: Any = None
+    log_bytes: int = 0
+    log_dropped_bytes: int = 0
+    leftovers: tuple[int, ...] = ()
+    """Processes of the attempt that outlived it and were ended, by pid."""
+
+
+class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One numbered try of a task, as its checkpoint remembers it."""
+
+    number: int
+    started_at: datetime
+    boot_id: str
+    worker: str
+    """Name of the worker's folder under the spool's `tmp/`, whose lock it holds while it lives."""
+    ended_at: datetime | None = None
+    outcome: Outcome | None = None
+    exit_code: int | None = None
+    error: TaskError | None = None
+
+
+class Backoff(msgspec.Struct, frozen=True):
+    """The instant before which no further attempt starts, on the clock of one boot and on the wall."""
+
+    boot_id: str
+    boottime: float
+    """CLOCK_BOOTTIME in seconds."""
+    at: datetime
+
+
+class TaskCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The durable state of one task. A task without one is pending."""
+
+    format: int
+    task_id: str
+    state: TaskState = TaskState.PENDING
+    attempts: tuple[Attempt, ...] = ()
+    counted_from: int = 1
+    """Number of the first attempt that the retry policy counts: a retry asked for by a person starts anew."""
+    backoff: Backoff | None = None
+    held: bool = False
+    """An interrupted attempt may have done its work or not; a person must say what now."""
+    reason: str = ""
+
+    @property
+    def last(self) -> Attempt | None:
+        """The latest attempt."""
+        return self.attempts[-1] if self.attempts else None
+
+    def failures(self) -> int:
+        """Failed attempts that the retry policy counts."""
+        return self._counted(Outcome.FAILED) + self._counted(Outcome.TIMED_OUT)
+
+    def interruptions(self) -> int:
+        """Interrupted attempts since a person last asked for a retry."""
+        return self._counted(Outcome.INTERRUPTED)
+
+    def _counted(self, outcome: Outcome) -> int:
+        return sum(a.outcome is outcome for a in self.attempts if a.number >= self.counted_from)
+
+
+class AppliedRequest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A request that changed a workflow: what, who, when."""
+
+    request_id: str
+    verb: str
+    operator: str
+    at: datetime
+    tasks: tuple[str, ...] = ()
+
+
+class WorkflowCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The durable state of a workflow."""
+
+    format: int
+    workflow_id: str
+    state: WorkflowState
+    operator: str
+    submitted_at: datetime
+    boot_id: str
+    holder: Process | None = None
+    """Who held the workflow's lock when this was written: for views only."""
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    reason: str = ""
+    cancelling: bool = False
+    """A cancel was asked for, and running attempts are being ended."""
+    applied: tuple[AppliedRequest, ...] = ()
+    counts: dict[str, int] = {}
+    """Tasks by state when this was written: for views only."""
+
+
+class Request(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a person asks of a workflow that exists."""
+
+    format: int
+    request_id: str
+    workflow_id: str
+    verb: str
+    """`cancel`, `pause`, `resume` or `retry`."""
+    operator: str
+    at: datetime
+    tasks: tuple[str, ...] = ()
+
+
+class InvalidTransition(Exception):
+    """An event that the table has no row for: a defect of the program, never of its input."""
+
+
+def apply_task(checkpoint: TaskCheckpoint, event: TaskEvent, **changes: Any) -> TaskCheckpoint:
+    """The task's checkpoint after `event`, with `changes` to its other fields."""
+    state = TASK_TRANSITIONS.get((checkpoint.state, event))
+    if state is None:
+        raise InvalidTransition(f"task {checkpoint.task_id} is {checkpoint.state} and cannot take {event}")
+    return msgspec.structs.replace(checkpoint, state=state, **changes)
+
+
+def apply_workflow(checkpoint: WorkflowCheckpoint, event: WorkflowEvent, **changes: Any) -> WorkflowCheckpoint:
+    """The workflow's checkpoint after `event`, with `changes` to its other fields."""
+    state = WORKFLOW_TRANSITIONS.get((checkpoint.state, event))
+    if state is None:
+        raise InvalidTransition(f"workflow {checkpoint.workflow_id} is {checkpoint.state} and cannot take {event}")
+    return msgspec.structs.replace(checkpoint, state=state, **changes)
+

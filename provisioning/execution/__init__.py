@@ -1,0 +1,1 @@
+"""Runs attempts: local worker processes and Nushell."""

@@ -1,0 +1,262 @@
+"""One attempt, in a worker: spawn Nushell, pump its output into the log, keep the deadline, publish the outcome."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import select
+import signal
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Protocol
+
+import msgspec
+
+from provisioning.clock import boottime, now
+from provisioning.core.workflow import FORMAT, Outcome, OutcomeRecord, TaskError, TaskState
+from provisioning.errors import SpoolUnusable
+from provisioning.execution.ending import end_group, end_holders, group_exists, signal_group
+from provisioning.execution.executor import AttemptRequest
+from provisioning.execution.result import Reply, read_reply
+from provisioning.processes import identity
+from provisioning.storage import files
+from provisioning.storage.checkpoint import WorkflowFolder, encode
+from provisioning.storage.logs import AttemptLog, attempt_is_alive, open_attempt_log
+
+ROOM_BYTES = 64 << 10
+"""Disk space made sure of before the attempt starts; an outcome without a large result always fits."""
+RETRY_SECONDS = 1.0
+"""Between two tries to record an outcome on a disk that refuses it."""
+
+
+class NotStarted(Exception):
+    """The operation was not begun: nothing of it has happened, and another attempt may follow."""
+
+
+class Signals(Protocol):
+    """What the worker hears while an attempt runs."""
+
+    descriptor: int
+
+    def cancelled(self) -> bool:
+        """Whether the attempt is to be ended."""
+
+
+def run_attempt(
+    request: AttemptRequest,
+    folder: WorkflowFolder,
+    scratch: files.Scratch,
+    signals: Signals,
+    slot_free: Callable[[], None],
+) -> OutcomeRecord | None:
+    """Run the attempt to its end and publish its outcome; None where it is no longer wanted.
+
+    `slot_free` is called as soon as the process has ended, before the outcome is on the disk.
+    """
+    _, task_id, number = request.key
+    log = open_attempt_log(folder.log_path(task_id, number))
+    if log is None:
+        return None
+    try:
+        if not _is_wanted(folder, request, scratch):
+            return None
+        try:
+            room = files.Room(scratch.name(), ROOM_BYTES)
+        except SpoolUnusable as error:
+            raise NotStarted(str(error)) from error
+        running = _Attempt(request, log, scratch)
+        running.run(signals)
+        slot_free()
+        record = running.record()
+        _publish(room, folder, record)
+    finally:
+        os.close(log)
+    path = folder.log_path(task_id, number)
+    if attempt_is_alive(path):
+        more = end_holders(path, request.grace_seconds)
+        record = msgspec.structs.replace(record, leftovers=(*record.leftovers, *more))
+    return msgspec.structs.replace(record, result=None)
+
+
+def _is_wanted(folder: WorkflowFolder, request: AttemptRequest, scratch: files.Scratch) -> bool:
+    """Whether the checkpoint still says that this attempt is starting, here. Asked under the attempt's lock."""
+    try:
+        checkpoint = folder.task(request.key.task_id)
+    except SpoolUnusable:
+        return False
+    last = checkpoint.last
+    return (
+        checkpoint.state is TaskState.RUNNING
+        and last is not None
+        and (last.number, last.worker, last.outcome) == (request.key.attempt, scratch.path.name, None)
+        and folder.outcome(request.key.task_id, request.key.attempt) is None
+    )
+
+
+def _publish(room: files.Room, folder: WorkflowFolder, record: OutcomeRecord) -> None:
+    """Make the outcome durable, however long the disk takes to have room: work done is never called failed."""
+    path = folder.outcome_path(record.task_id, record.attempt)
+    data = encode(record)
+    while True:
+        try:
+            room.publish(path, data)
+            return
+        except SpoolUnusable as error:
+            cause = error.__cause__
+            if not isinstance(cause, OSError) or cause.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            select.select([], [], [], RETRY_SECONDS)
+
+
+class _Attempt:
+    """The process of an attempt while it runs."""
+
+    def __init__(self, request: AttemptRequest, log: int, scratch: files.Scratch) -> None:
+        self._request = request
+        self._log = AttemptLog(log, request.log_bytes)
+        self._scratch = scratch
+        self._lock_descriptor = log
+        self._end_reason: Outcome | None = None
+        self._leftovers: tuple[int, ...] = ()
+        self._exit_code: int | None = None
+        self._signal: int | None = None
+        self._reply = Reply()
+        self.started_at: datetime = now()
+        self.ended_at: datetime = self.started_at
+
+    def run(self, signals: Signals) -> None:
+        """Start the process and return when it and its group have ended."""
+        reply = os.memfd_create("reply", os.MFD_CLOEXEC)
+        output, output_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        os.set_blocking(output_end, True)
+        try:
+            pid = self._spawn(reply, output_end)
+        except OSError as error:
+            os.close(output)
+            self._reply = Reply(
+                error=TaskError("provisioning::attempt::cannot-start", f"{self._request.argv[0]}: {error.strerror}")
+            )
+            self.ended_at = now()
+            return
+        finally:
+            os.close(output_end)
+        try:
+            if leader := identity(pid):
+                files.write_atomic(self._scratch.path / "group", encode(leader), durable=False, scratch=self._scratch)
+            self._wait(pid, output, signals)
+        finally:
+            self.ended_at = now()
+            if group_exists(pid):
+                self._leftovers = end_group(pid, self._request.grace_seconds)
+        self._drain(output)
+        os.close(output)
+        self._log.finish()
+        self._reply = read_reply(reply, self._request.result_bytes, self._request.result_schema)
+        os.close(reply)
+
+    def _spawn(self, reply: int, output: int) -> int:
+        request = os.memfd_create("request", os.MFD_CLOEXEC)
+        body = {"params": self._request.params, "env": self._request.task_environment}
+        files.write_all(request, msgspec.json.encode(body))
+        os.lseek(request, 0, os.SEEK_SET)
+        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        # Out of the way of 3, 4 and 5: a descriptor duplicated onto itself would keep its close-on-exec flag.
+        sources = [nothing, output, output, request, reply, self._lock_descriptor]
+        moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 16) for descriptor in sources]
+        try:
+            return os.posix_spawn(
+                self._request.argv[0],
+                self._request.argv,
+                self._request.environment,
+                file_actions=[(os.POSIX_SPAWN_DUP2, source, target) for target, source in enumerate(moved)],
+                setpgroup=0,
+                setsigmask=(),
+                setsigdef=[s for s in signal.valid_signals() if s not in (signal.SIGKILL, signal.SIGSTOP)],
+            )
+        finally:
+            for descriptor in (*moved, request, nothing):
+                os.close(descriptor)
+
+    def _wait(self, pid: int, output: int, signals: Signals) -> None:
+        """Copy output until the process has ended; end it at its deadline or when the worker is told to."""
+        process = os.pidfd_open(pid)
+        poll = select.poll()
+        for descriptor in (process, output, signals.descriptor):
+            poll.register(descriptor, select.POLLIN)
+        deadline = None if self._request.timeout_seconds is None else boottime() + self._request.timeout_seconds
+        kill_at: float | None = None
+        while True:
+            bounds = [at for at in (deadline, kill_at) if at is not None]
+            ready = dict(poll.poll(max(0.0, (min(bounds) - boottime()) * 1000) if bounds else None))
+            if output in ready and not self._copy(output):
+                poll.unregister(output)
+            if process in ready:
+                break
+            late = deadline is not None and boottime() >= deadline
+            told = signals.descriptor in ready and signals.cancelled()
+            if self._end_reason is None and (late or told):
+                self._end_reason = Outcome.TIMED_OUT if late else Outcome.CANCELLED
+                signal_group(pid, signal.SIGTERM)
+                deadline, kill_at = None, boottime() + self._request.grace_seconds
+            if kill_at is not None and boottime() >= kill_at:
+                signal_group(pid, signal.SIGKILL)
+                kill_at = None
+        os.close(process)
+        status = os.waitpid(pid, 0)[1]
+        code = os.waitstatus_to_exitcode(status)
+        self._exit_code, self._signal = (code, None) if code >= 0 else (None, -code)
+
+    def _copy(self, output: int) -> bool:
+        """Take what is in the pipe; False once nobody can write to it."""
+        try:
+            data = os.read(output, 1 << 16)
+        except BlockingIOError:
+            return True
+        self._log.write(data)
+        return bool(data)
+
+    def _drain(self, output: int) -> None:
+        """Take what is left in the pipe, without waiting for anyone who still has its other end."""
+        with contextlib.suppress(BlockingIOError):
+            while data := os.read(output, 1 << 16):
+                self._log.write(data)
+
+    def record(self) -> OutcomeRecord:
+        """How the attempt ended."""
+        outcome, error, result = self._verdict()
+        workflow_id, task_id, number = self._request.key
+        return OutcomeRecord(
+            format=FORMAT,
+            workflow_id=workflow_id,
+            task_id=task_id,
+            attempt=number,
+            outcome=outcome,
+            started_at=self.started_at,
+            ended_at=self.ended_at,
+            exit_code=self._exit_code,
+            signal=self._signal,
+            error=error,
+            result=result,
+            log_bytes=self._log.written,
+            log_dropped_bytes=self._log.dropped,
+            leftovers=self._leftovers,
+        )
+
+    def _verdict(self) -> tuple[Outcome, TaskError | None, Any]:
+        succeeded = self._exit_code == 0 and self._reply.error is None
+        if succeeded and self._reply.complete:  # even where a cancel or the deadline came as it ended
+            return Outcome.SUCCEEDED, None, self._reply.result
+        if self._end_reason is Outcome.TIMED_OUT:
+            text = f"it ran longer than {self._request.timeout_seconds:g} s"
+            return Outcome.TIMED_OUT, TaskError("provisioning::attempt::timeout", text), None
+        if self._end_reason is Outcome.CANCELLED:
+            return Outcome.CANCELLED, TaskError("provisioning::attempt::cancelled", "it was cancelled"), None
+        if self._reply.error is not None:
+            return Outcome.FAILED, self._reply.error, None
+        if self._signal is not None:
+            text = f"it was ended by signal {signal.Signals(self._signal).name}"
+            return Outcome.FAILED, TaskError("provisioning::attempt::killed", text), None
+        text = f"it exited with {self._exit_code} and gave no result"
+        return Outcome.FAILED, TaskError("provisioning::attempt::no-result", text, "see its log"), None

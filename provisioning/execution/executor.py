@@ -1,0 +1,92 @@
+"""What runs attempts: the request for one, the news of them, and the protocol of whatever runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import Any, NamedTuple, Protocol
+
+import msgspec
+
+from provisioning.core.workflow import OutcomeRecord
+
+
+class Key(NamedTuple):
+    """The identity of an attempt, everywhere and after every restart."""
+
+    workflow_id: str
+    task_id: str
+    attempt: int
+
+    def __str__(self) -> str:
+        return f"{self.workflow_id}/{self.task_id}/{self.attempt}"
+
+
+class AttemptRequest(msgspec.Struct, frozen=True):
+    """All that a worker must know to run an attempt."""
+
+    key: Key
+    argv: tuple[str, ...]
+    """The Nushell process: absolute path, options, entry."""
+    environment: dict[str, str]
+    """The whole environment of that process."""
+    task_environment: dict[str, str]
+    """What the entry adds to it: what belongs to the task, and the real PATH."""
+    params: dict[str, Any]
+    result_schema: dict[str, Any] | None
+    timeout_seconds: float | None
+    grace_seconds: float
+    """Between TERM and KILL."""
+    log_bytes: int
+    result_bytes: int
+
+
+class Seen(StrEnum):
+    """What is known of an attempt."""
+
+    RUNNING = "running"
+    ENDED = "ended"
+    LOST = "lost"
+    NOT_STARTED = "not_started"
+    """Nothing of it has happened."""
+
+
+class News(NamedTuple):
+    """Something that happened to an attempt."""
+
+    key: Key
+    seen: Seen
+    record: OutcomeRecord | None = None
+    """The outcome, without the result, which is in its file; None when the attempt is lost."""
+    problem: str = ""
+
+
+class Executor(Protocol):
+    """Runs attempts. No call blocks."""
+
+    def assign(self, key: Key) -> str:
+        """Choose the worker of an attempt; its name goes into the checkpoint before `start`."""
+
+    def start(self, request: AttemptRequest) -> None:
+        """Begin the attempt in the worker that was assigned."""
+
+    def withdraw(self, key: Key) -> None:
+        """The attempt will not be started after all."""
+
+    def cancel(self, key: Key) -> None:
+        """End the attempt: TERM to its process group, KILL after its grace, then whatever still holds its log."""
+
+    def free_slots(self) -> int:
+        """Room for so many more attempts."""
+
+    def waitables(self) -> Sequence[Any]:
+        """What to wait on, with `multiprocessing.connection.wait`, for news."""
+
+    def news(self) -> Iterable[News]:
+        """What has happened since the last call."""
+
+    def trim(self, now: float) -> float | None:
+        """End workers that have been idle for long; the boottime at which to call again."""
+
+    def close(self) -> None:
+        """Let go of all workers. Those that run an attempt finish it and end by themselves."""

@@ -1,0 +1,40 @@
+"""The operations that can run here: the Nushell that runs them, the merged tree and its catalogue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from provisioning.config import Config
+from provisioning.core.catalogue import Catalogue
+from provisioning.execution.nushell import Nushell, Tree, find_nu, load_catalogue, snapshot
+from provisioning.resources import data_dir
+from provisioning.storage.spool import Spool
+
+UNPRIVILEGED_PATH = "/nonexistent"
+"""PATH of a Nushell process until its entry sets the real one: off a terminal it would run `tput` from it."""
+
+
+class Nulib(NamedTuple):
+    """What one look at the installation found."""
+
+    nu: Nushell
+    catalogue: Catalogue
+    tree: Tree
+
+    def keep(self, spool: Spool) -> None:
+        """Put the tree and its entries into the spool: what is planned with them does not change when they do."""
+        snapshot(self.nu, self.catalogue, self.tree, spool.nulib / self.catalogue.digest)
+
+    def command(self, spool: Spool, digest: str, operation: str) -> tuple[str, ...]:
+        """The argv that runs an operation's entry from a tree that was kept."""
+        entry = spool.nulib / digest / "entries" / f"{operation}.nu"
+        return (str(self.nu.path), "--no-config-file", "--no-std-lib", str(entry))
+
+
+def load_nulib(config: Config) -> Nulib:
+    """Find Nushell and read the catalogue, from the cache while nothing has changed."""
+    roots = [*config.paths.nulib, data_dir("nulib")]
+    nu = find_nu(config.paths.nu, search=config.environment.path, cache_dir=config.paths.cache)
+    catalogue, tree = load_catalogue(nu, roots, config.paths.cache)
+    return Nulib(nu, catalogue, tree)

@@ -1,0 +1,156 @@
+"""The local executor: worker processes of our own, one pipe each, started when needed and ended when idle."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from multiprocessing.process import active_children
+from typing import Any
+
+import msgspec
+
+from provisioning.clock import boottime, new_ulid
+from provisioning.execution.executor import AttemptRequest, Key, News, Seen
+from provisioning.execution.worker import Command, Report, work
+from provisioning.storage.spool import Spool
+
+_REPORT = msgspec.msgpack.Decoder(Report)
+
+
+class _Worker:
+    """One worker process as the pool sees it."""
+
+    def __init__(self, process: ForkServerProcess, connection: Connection, name: str) -> None:
+        self.process = process
+        self.connection = connection
+        self.name = name
+        self.key: Key | None = None
+        self.holds_slot = False
+        self.idle_since = boottime()
+
+    def tell(self, command: Command) -> None:
+        """Send a command; a worker that is dead shows by its sentinel."""
+        try:
+            self.connection.send_bytes(msgspec.msgpack.encode(command))
+        except OSError:
+            return
+
+
+class Pool:
+    """Runs attempts in up to `slots` processes at once on this host."""
+
+    def __init__(self, spool: Spool, slots: int, idle_seconds: float) -> None:
+        self._spool = spool
+        self._slots = slots
+        self._idle_seconds = idle_seconds
+        self._workers: dict[str, _Worker] = {}
+        self._by_key: dict[Key, _Worker] = {}
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["provisioning.execution.worker"])
+
+    def assign(self, key: Key) -> str:
+        """Choose an idle worker for the attempt, or start one."""
+        worker = next((worker for worker in self._workers.values() if worker.key is None), None) or self._hire()
+        worker.key, worker.holds_slot = key, True
+        self._by_key[key] = worker
+        return worker.name
+
+    def _hire(self) -> _Worker:
+        name = new_ulid()
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=work, args=(theirs, str(self._spool.tmp / name)), name=f"worker {name}")
+        process.start()
+        theirs.close()
+        self._workers[name] = worker = _Worker(process, ours, name)
+        return worker
+
+    def start(self, request: AttemptRequest) -> None:
+        """Send the attempt to the worker that was assigned."""
+        folder = self._spool.workflows / request.key.workflow_id
+        self._by_key[request.key].tell(Command(str(folder), request))
+
+    def withdraw(self, key: Key) -> None:
+        """Make the worker idle again: nothing was sent to it."""
+        self._release(self._by_key[key])
+
+    def _release(self, worker: _Worker) -> None:
+        if worker.key is not None:
+            self._by_key.pop(worker.key, None)
+        worker.key, worker.holds_slot, worker.idle_since = None, False, boottime()
+
+    def cancel(self, key: Key) -> None:
+        """Have the attempt's worker end it."""
+        if worker := self._by_key.get(key):
+            worker.tell(Command())
+
+    def free_slots(self) -> int:
+        """Slots without a running process; outcomes may still be on their way to the disk."""
+        return self._slots - sum(worker.holds_slot for worker in self._workers.values())
+
+    def waitables(self) -> Sequence[Any]:
+        """The workers' pipes and sentinels."""
+        workers = self._workers.values()
+        return [*(worker.connection for worker in workers), *(worker.process.sentinel for worker in workers)]
+
+    def news(self) -> Iterator[News]:
+        """Read every report that has come, then see which workers have died."""
+        for worker in list(self._workers.values()):
+            dead = not worker.process.is_alive()  # asked before the pipe is read, so that no last word is missed
+            yield from self._reports(worker)
+            if dead:
+                key = worker.key
+                self._dismiss(worker)
+                if key is not None:
+                    yield News(key, Seen.LOST, problem="its worker died")
+
+    def _reports(self, worker: _Worker) -> Iterator[News]:
+        try:
+            while worker.connection.poll():
+                report = _REPORT.decode(worker.connection.recv_bytes())
+                if report.slot_free:
+                    worker.holds_slot = False
+                    continue
+                self._release(worker)
+                if report.not_started:
+                    yield News(report.key, Seen.NOT_STARTED, problem=report.not_started)
+                else:
+                    yield News(report.key, Seen.ENDED if report.record else Seen.LOST, report.record, report.problem)
+        except (EOFError, OSError):
+            return
+
+    def _dismiss(self, worker: _Worker) -> None:
+        worker.connection.close()
+        worker.process.join()
+        worker.process.close()
+        del self._workers[worker.name]
+        if worker.key is not None:
+            self._release(worker)
+
+    def trim(self, now: float) -> float | None:
+        """End the workers that have been idle for long."""
+        idle = [worker for worker in self._workers.values() if worker.key is None]
+        for worker in idle:
+            if worker.idle_since + self._idle_seconds <= now:
+                self._dismiss(worker)
+        return min((w.idle_since + self._idle_seconds for w in self._workers.values() if w.key is None), default=None)
+
+    def close(self) -> None:
+        """End idle workers; let the others finish by themselves, without anyone waiting for them."""
+        for worker in list(self._workers.values()):
+            if worker.key is None:
+                self._dismiss(worker)
+            else:
+                worker.connection.close()
+                _disown(worker.process)
+        self._workers.clear()
+
+
+def _disown(process: ForkServerProcess) -> None:
+    """Keep the interpreter from joining the process at its exit: it outlives us on purpose.
+
+    There is no public way; the set is what `multiprocessing.process.active_children` reads.
+    """
+    active_children()
+    multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]

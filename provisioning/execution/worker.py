@@ -1,0 +1,132 @@
+"""A worker process: takes one attempt after the other from its pipe until the pipe's other end is gone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import select
+import signal
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import msgspec
+
+from provisioning.core.workflow import OutcomeRecord
+from provisioning.errors import ProvisioningError
+from provisioning.execution.attempt import NotStarted, run_attempt
+from provisioning.execution.executor import AttemptRequest, Key
+from provisioning.processes import own_identity
+from provisioning.storage import files
+from provisioning.storage.checkpoint import WorkflowFolder, encode
+
+
+class Command(msgspec.Struct, frozen=True):
+    """What the pool tells a worker: run an attempt, or, without one, end the present one."""
+
+    folder: str = ""
+    request: AttemptRequest | None = None
+
+
+class Report(msgspec.Struct, frozen=True):
+    """What a worker tells the pool: first that the slot is free, then how the attempt ended."""
+
+    key: Key
+    slot_free: bool = False
+    record: OutcomeRecord | None = None
+    not_started: str = ""
+    """Why the operation was not begun: nothing of it has happened."""
+    problem: str = ""
+    """Why the worker could not see the attempt through."""
+
+
+_COMMAND = msgspec.msgpack.Decoder(Command)
+
+
+class _Ears:
+    """What a worker hears: commands on the pipe, TERM from whoever adopted its attempt."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._wakeup, self._wakeup_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._cancelled = False
+        self.gone = False
+        self.descriptor = self._both()
+        signal.set_wakeup_fd(self._wakeup_end)
+        signal.signal(signal.SIGTERM, lambda *_: None)  # the wakeup descriptor tells
+        for number in (signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+
+    def _both(self) -> int:
+        """One descriptor that is readable when the pipe or the signal's descriptor is."""
+        self._epoll = select.epoll()
+        self._epoll.register(self._connection.fileno(), select.EPOLLIN)
+        self._epoll.register(self._wakeup, select.EPOLLIN)
+        return self._epoll.fileno()
+
+    def cancelled(self) -> bool:
+        """Whether the present attempt is to be ended."""
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self._wakeup, 64):
+                self._cancelled = True
+        try:
+            while not self.gone and self._connection.poll():
+                self._connection.recv_bytes()
+                self._cancelled = True
+        except (EOFError, OSError):
+            self._leave()
+        return self._cancelled
+
+    def _leave(self) -> None:
+        """The orchestrator is gone: the attempt goes on, for its outcome counts."""
+        self.gone = True
+        self._epoll.unregister(self._connection.fileno())
+
+    def next(self) -> Command | None:
+        """The next command to run an attempt; None when there will be none."""
+        while not self.gone:
+            self._cancelled = False
+            for descriptor, _ in self._epoll.poll():
+                if descriptor == self._wakeup:
+                    return None  # told to end while idle
+            try:
+                command = _COMMAND.decode(self._connection.recv_bytes())
+            except (EOFError, OSError):
+                return None
+            if command.request is not None:  # a cancel that came after its attempt had ended says nothing
+                return command
+        return None
+
+    def tell(self, report: Report) -> None:
+        """Tell the pool, if it is still there."""
+        with contextlib.suppress(OSError):
+            self._connection.send_bytes(msgspec.msgpack.encode(report))
+
+
+def _attempt(request: AttemptRequest, path: Path, scratch: files.Scratch, ears: _Ears) -> Report:
+    key = request.key
+    try:
+        record = run_attempt(
+            request, WorkflowFolder(path, scratch), scratch, ears, lambda: ears.tell(Report(key, slot_free=True))
+        )
+    except NotStarted as error:
+        return Report(key, not_started=str(error))
+    except (ProvisioningError, OSError) as error:
+        return Report(key, problem=str(error))
+    return Report(key, record=record)
+
+
+def work(connection: Connection, scratch_path: str) -> None:
+    """Run attempts until the pipe ends. The whole life of a worker process."""
+    os.setsid()  # not in the terminal's foreground group: its ^C is not ours
+    os.chdir("/")
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ears = _Ears(connection)
+    scratch = files.Scratch(Path(scratch_path))
+    files.write_atomic(scratch.path / "process", encode(own_identity()), durable=False, scratch=scratch)
+    while command := ears.next():
+        assert command.request is not None
+        ears.tell(_attempt(command.request, Path(command.folder), scratch, ears))
+    scratch.close()
+    os._exit(0)  # nothing of the forkserver's is ours to clean up

@@ -1,0 +1,1 @@
+"""Claims workflows, acts on the scheduler's decisions, recovers."""

@@ -1,0 +1,112 @@
+"""Taking a workflow: under its lock, from `incoming/` by rename, or from a process that died with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from provisioning.clock import boot_id, boottime, now
+from provisioning.core import manifest
+from provisioning.core.scheduler import Now
+from provisioning.core.workflow import (
+    FORMAT,
+    Plan,
+    WorkflowCheckpoint,
+    WorkflowEvent,
+    WorkflowState,
+    apply_workflow,
+)
+from provisioning.errors import Invalid, SpoolUnusable
+from provisioning.execution.nulib import Nulib
+from provisioning.orchestrator.held import Held
+from provisioning.processes import own_identity
+from provisioning.resources import schema
+from provisioning.storage.checkpoint import WorkflowFolder
+from provisioning.storage.spool import Spool
+
+
+def instant() -> Now:
+    """This instant, on both clocks."""
+    return Now(now(), boottime(), boot_id())
+
+
+class Rejected(Exception):
+    """An incoming workflow that can no longer be accepted; it was put aside with the reasons."""
+
+
+def take(spool: Spool, workflow_id: str, load_nulib: Callable[[], Nulib]) -> Held | None:
+    """Take a workflow that nobody holds, and make what is on the disk consistent; None where somebody holds it."""
+    lock = spool.lock(workflow_id)
+    if lock is None:
+        return None
+    try:
+        held = _open(spool, workflow_id, load_nulib)
+        if held is not None:
+            return Held(lock, *held)
+    except BaseException:
+        lock.release()
+        raise
+    lock.release()
+    return None
+
+
+def _open(
+    spool: Spool, workflow_id: str, load_nulib: Callable[[], Nulib]
+) -> tuple[WorkflowFolder, Plan, WorkflowCheckpoint, Now] | None:
+    path = spool.folder_path(workflow_id)
+    if path is None:
+        return None
+    this = instant()
+    folder = WorkflowFolder(path, spool.scratch)
+    plan = folder.plan()
+    if plan is None:
+        nulib = load_nulib()
+        try:
+            plan = _plan(folder, nulib)
+        except Invalid as error:
+            target = spool.reject(folder, error)
+            raise Rejected(f"{workflow_id} was put into {target}: {error}") from error
+        nulib.keep(spool)
+        folder.save_plan(plan)
+    if not (spool.nulib / plan.nulib).is_dir():
+        raise SpoolUnusable(f"the operations {plan.nulib[:12]} of {workflow_id} are not in {spool.nulib}")
+    if path.parent == spool.incoming:
+        folder = spool.claim(workflow_id)
+    folder.prepare()
+    checkpoint = folder.workflow()
+    if checkpoint is None:
+        submission = folder.submission()
+        queued = WorkflowCheckpoint(
+            format=FORMAT,
+            workflow_id=workflow_id,
+            state=WorkflowState.QUEUED,
+            operator=submission.operator,
+            submitted_at=submission.submitted_at,
+            boot_id=this.boot_id,
+        )
+        checkpoint = apply_workflow(queued, WorkflowEvent.CLAIMED, started_at=this.wall, holder=own_identity())
+        folder.save_workflow(checkpoint)
+    return folder, plan, checkpoint, this
+
+
+def _plan(folder: WorkflowFolder, nulib: Nulib) -> Plan:
+    """What the manifest means with the operations of now; InvalidManifest where it has become invalid."""
+    data, form = folder.manifest()
+    checked = manifest.read(
+        data, form=form, file=f"manifest.{form}", schema=schema("manifest"), catalogue=nulib.catalogue
+    )
+    workflow = manifest.planned(checked, nulib.catalogue)
+    names = sorted({task.operation for task in workflow.tasks})
+    return Plan(
+        format=FORMAT,
+        workflow_id=folder.workflow_id,
+        workflow=workflow,
+        operations={name: nulib.catalogue.operations[name] for name in names},
+        nulib=nulib.catalogue.digest,
+    )
+
+
+def hold(held: Held) -> None:
+    """Say in the workflow's checkpoint who holds it now, and in which boot."""
+    held.save(msgspec.structs.replace(held.checkpoint, holder=own_identity(), boot_id=boot_id()))

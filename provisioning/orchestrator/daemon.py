@@ -1,0 +1,181 @@
+"""The orchestrator as a process: its lock, its signals, its log, and how others start and stop it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import socket
+from collections.abc import Callable, Mapping, Sequence
+
+from provisioning import __version__
+from provisioning.clock import boottime, now
+from provisioning.config import Config
+from provisioning.core.workflow import FORMAT
+from provisioning.errors import GaveUp, OrchestratorUnusable
+from provisioning.execution.command import start_detached
+from provisioning.execution.nulib import Nulib
+from provisioning.execution.pool import Pool
+from provisioning.orchestrator.loop import Orchestrator
+from provisioning.orchestrator.watcher import Watcher
+from provisioning.processes import identity, is_alive, own_identity, send_signal
+from provisioning.storage import files, logs
+from provisioning.storage.spool import OrchestratorRecord, Spool
+
+_log = logging.getLogger(__name__)
+
+START_SECONDS = 20.0
+"""So long a started orchestrator may take until it has its lock."""
+DRAIN, DRAIN_FULLY, END = signal.SIGTERM, signal.SIGUSR1, signal.SIGQUIT
+"""Stop at the drain deadline; stop when nothing runs any more; end what runs and stop."""
+
+
+class _Signals:
+    """Signals as a readable descriptor and the latest of them: a handler does nothing else."""
+
+    def __init__(self) -> None:
+        self.descriptor, end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self.asked: signal.Signals | None = None
+        for number in (DRAIN, DRAIN_FULLY, END, signal.SIGINT):
+            signal.signal(number, self._note)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.set_wakeup_fd(end, warn_on_full_buffer=False)
+
+    def _note(self, number: int, _frame: object) -> None:
+        self.asked = signal.Signals(number)
+
+    def drain(self) -> None:
+        """Make the descriptor quiet again."""
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self.descriptor, 64):
+                pass
+
+
+def run(
+    spool: Spool,
+    config: Config,
+    load_nulib: Callable[[], Nulib],
+    *,
+    until_empty: bool = False,
+    max_wait_seconds: float = 0.0,
+) -> int:
+    """Work the spool until told to stop, or until nothing can start; the exit code.
+
+    Only one process at a time is the orchestrator of a spool; until-empty workers may run beside it.
+    """
+    load_nulib()  # without Nushell there is nothing to do here: say so at once
+    lock = None if until_empty else spool.take_orchestrator_lock()
+    logs.log_to(spool.logs / "orchestrator.log")
+    signals = _Signals()
+    pool = Pool(spool, config.orchestrator.slots, config.orchestrator.idle_worker_seconds)
+    orchestrator = Orchestrator(spool, config, pool, load_nulib)
+    watcher = Watcher([spool.incoming, spool.requests])
+    if lock is not None:
+        spool.save_orchestrator_record(
+            OrchestratorRecord(
+                format=FORMAT,
+                process=own_identity(),
+                host=socket.gethostname(),
+                started_at=now(),
+                version=__version__,
+                slots=config.orchestrator.slots,
+            )
+        )
+        _log.info("orchestrator %s works %s with %d slots", __version__, spool.root, config.orchestrator.slots)
+    try:
+        _work(orchestrator, watcher, signals, max_wait_seconds if until_empty else None)
+        _drain(orchestrator, pool, watcher, signals, config)
+    finally:
+        orchestrator.close()
+        watcher.close()
+        if lock is not None:
+            files.sweep_scratch(spool.tmp)
+            _log.info("orchestrator stopped")
+        spool.close()
+        if lock is not None:
+            lock.release()
+    return 1 if until_empty and orchestrator.failed else 0
+
+
+def _work(orchestrator: Orchestrator, watcher: Watcher, signals: _Signals, max_wait: float | None) -> None:
+    """Tick until a signal comes or, with `max_wait`, until nothing can start within so many seconds."""
+    while signals.asked is None:
+        orchestrator.tick()
+        if max_wait is not None and not orchestrator.running:
+            at = orchestrator.next_start()
+            if at is None or at > boottime() + max_wait:
+                return
+        ready = orchestrator.wait([watcher.descriptor, signals.descriptor])
+        if watcher.descriptor in ready:
+            watcher.drain()
+            orchestrator.scan_soon()
+        watcher.renew()
+
+
+def _drain(orchestrator: Orchestrator, pool: Pool, watcher: Watcher, signals: _Signals, config: Config) -> None:
+    """Start nothing more; let what runs finish until the deadline, or end it, as the signal said."""
+    orchestrator.draining = True
+    deadline = boottime() + config.orchestrator.drain_seconds
+    handled: signal.Signals | None = None
+    while orchestrator.running:
+        if signals.asked is END and handled is not END:
+            _log.info("ending what runs")
+            orchestrator.end_running()
+        handled = signals.asked
+        if handled is not DRAIN_FULLY and boottime() >= deadline:
+            _log.info("the drain deadline has come: what still runs goes on, for the next start to adopt")
+            return
+        orchestrator.wait([signals.descriptor], at_most=max(0.0, min(1.0, deadline - boottime())) or 1.0)
+        signals.drain()
+        orchestrator.tick()
+
+
+def start(spool: Spool, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Start an orchestrator in the background and return its pid once it has its lock."""
+    if record := spool.running_orchestrator():
+        raise OrchestratorUnusable(
+            f"an orchestrator works {spool.root} already: pid {record.process.pid}",
+            hint="see: provisioning orchestrator status",
+        )
+    log = spool.logs / "orchestrator.log"
+    before = log.stat().st_size if log.exists() else 0
+    child = start_detached(arguments, environment)
+    deadline = boottime() + START_SECONDS
+    while boottime() < deadline:
+        record = spool.running_orchestrator()
+        if record and record.process.pid == child.pid:
+            return child.pid
+        if child.poll() is not None:
+            break
+        select.select([], [], [], 0.02)
+    said = logs.read_from(log, before).decode(errors="replace").strip()
+    raise OrchestratorUnusable(
+        f"the orchestrator did not start: {said or 'it said nothing'}",
+        hint="try it in the foreground: provisioning orchestrator run",
+    )
+
+
+def stop(spool: Spool, *, number: signal.Signals, timeout_seconds: float) -> bool:
+    """Signal the orchestrator and wait until it has ended; False where none was running."""
+    record = spool.running_orchestrator()
+    if record is None or not send_signal(record.process, number):
+        return False
+    deadline = boottime() + timeout_seconds
+    try:
+        descriptor = os.pidfd_open(record.process.pid)
+    except ProcessLookupError:
+        return True
+    try:
+        while is_alive(record.process):
+            if not select.select([descriptor], [], [], max(0.0, deadline - boottime()))[0]:
+                raise GaveUp(
+                    f"the orchestrator, pid {record.process.pid}, has not stopped within {timeout_seconds:g} s",
+                    hint="what runs is being finished; see: provisioning orchestrator status",
+                )
+            if identity(record.process.pid) is None:
+                break
+    finally:
+        os.close(descriptor)
+    return True

@@ -1,0 +1,55 @@
+"""Works one workflow in the process of the command that asked for it, or follows whoever works it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from provisioning.clock import new_ulid, now
+from provisioning.config import Config
+from provisioning.core.workflow import ENDED_WORKFLOWS, FORMAT, Request, WorkflowState
+from provisioning.errors import Interrupted, ProvisioningError, Refused
+from provisioning.execution.nulib import Nulib
+from provisioning.execution.pool import Pool
+from provisioning.orchestrator.loop import Orchestrator
+from provisioning.storage.spool import Spool
+
+LOOK_SECONDS = 0.1
+"""Between two looks at an interruption, and at a workflow that another process works."""
+
+
+def work_workflow(
+    spool: Spool,
+    config: Config,
+    load_nulib: Callable[[], Nulib],
+    workflow_id: str,
+    *,
+    on_change: Callable[[], None],
+    interruptions: Callable[[], int],
+    operator: str,
+) -> WorkflowState:
+    """Work or follow the workflow until it has ended, or waits for a person; its state.
+
+    The first interruption asks for a cancel, the second stops waiting for it: Interrupted.
+    """
+    pool = Pool(spool, config.orchestrator.slots, config.orchestrator.idle_worker_seconds)
+    orchestrator = Orchestrator(spool, config, pool, load_nulib, only=workflow_id)
+    cancelled = False
+    try:
+        while True:
+            orchestrator.tick()
+            on_change()
+            folder = spool.find(workflow_id)
+            checkpoint = folder.workflow()
+            if checkpoint and (checkpoint.state in ENDED_WORKFLOWS or checkpoint.state is WorkflowState.PAUSED):
+                return checkpoint.state
+            if error := orchestrator.errors.get(workflow_id):
+                raise error if isinstance(error, ProvisioningError) else Refused(str(error))
+            if interruptions() and not cancelled:
+                cancelled = True
+                spool.request(Request(FORMAT, new_ulid(), workflow_id, "cancel", operator, now()))
+                continue
+            if interruptions() > 1:
+                raise Interrupted(f"workflow {workflow_id} goes on being cancelled", hint="see: workflow status")
+            orchestrator.wait([], at_most=LOOK_SECONDS)
+    finally:
+        orchestrator.close()

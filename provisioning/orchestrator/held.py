@@ -1,0 +1,151 @@
+"""A workflow that this process holds: its lock, its files, and what is known of its tasks."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from provisioning.config import Config
+from provisioning.core.scheduler import Now, Schedule
+from provisioning.core.workflow import (
+    ENDED_TASKS,
+    FORMAT,
+    Plan,
+    Task,
+    TaskCheckpoint,
+    TaskState,
+    WorkflowCheckpoint,
+    WorkflowEvent,
+    WorkflowState,
+    apply_workflow,
+)
+from provisioning.execution.executor import AttemptRequest, Key
+from provisioning.execution.nulib import UNPRIVILEGED_PATH, Nulib
+from provisioning.storage.checkpoint import WorkflowFolder
+from provisioning.storage.spool import Lock, Spool
+
+
+class Held:
+    """The only writer of one workflow's checkpoints, while it has the lock."""
+
+    def __init__(self, lock: Lock, folder: WorkflowFolder, plan: Plan, checkpoint: WorkflowCheckpoint, now: Now) -> None:
+        self._lock = lock
+        self.folder = folder
+        self.plan = plan
+        self.checkpoint = checkpoint
+        self.workflow_id = plan.workflow_id
+        self.durable_starts = checkpoint.boot_id != now.boot_id
+        """After a crash of the host every start is made durable, so that one that causes it is counted."""
+        self.tasks = {task.id: task for task in plan.workflow.tasks}
+        self.checkpoints = {checkpoint.task_id: checkpoint for checkpoint in folder.tasks()}
+        self.watched: set[Key] = set()
+        """Attempts that no worker of ours runs: adopted ones, and those whose news could not be recorded."""
+        self.ending: dict[Key, float] = {}
+        """Attempts without a worker that were told to end, and the boottime at which they are made to."""
+        self.reschedule(now)
+
+    def reschedule(self, now: Now) -> None:
+        """Make the schedule anew from the checkpoints."""
+        self.schedule = Schedule(self.plan.workflow, self.checkpoints.values(), now)
+        self.schedule.paused = self.checkpoint.state is WorkflowState.PAUSED
+        self.schedule.cancelling = self.checkpoint.cancelling
+
+    def task_checkpoint(self, task_id: str) -> TaskCheckpoint:
+        """What is known of a task."""
+        return self.checkpoints.get(task_id) or TaskCheckpoint(format=FORMAT, task_id=task_id)
+
+    def running(self) -> list[TaskCheckpoint]:
+        """The tasks that have an attempt under way."""
+        return [checkpoint for checkpoint in self.checkpoints.values() if checkpoint.state is TaskState.RUNNING]
+
+    def key(self, checkpoint: TaskCheckpoint) -> Key:
+        """The key of a task's latest attempt."""
+        return Key(self.workflow_id, checkpoint.task_id, checkpoint.attempts[-1].number)
+
+    def start_kind(self, task: Task) -> str:
+        """How durable the record of a start must be, by `files.DURABLE`."""
+        if self.durable_starts:
+            return "task starting, after a crash of the host"
+        return "task" if self.plan.operations[task.operation].idempotent else "task starting, not idempotent"
+
+    def record(self, checkpoint: TaskCheckpoint, now: Now) -> None:
+        """Save a task's checkpoint, tell the schedule, and hold the workflow for a person where one must decide."""
+        self.folder.save_task(checkpoint)
+        self.settle(checkpoint, now)
+
+    def settle(self, checkpoint: TaskCheckpoint, now: Now) -> None:
+        """Take note of a task's checkpoint that is saved already."""
+        self.checkpoints[checkpoint.task_id] = checkpoint
+        self.schedule.settle(checkpoint, now)
+        last = checkpoint.last
+        self.tell(
+            now.wall,
+            "task",
+            task_id=checkpoint.task_id,
+            state=str(checkpoint.state),
+            attempt=last.number if last else None,
+            outcome=str(last.outcome) if last and last.outcome else None,
+            reason=checkpoint.reason or None,
+        )
+        if checkpoint.held and self.checkpoint.state is WorkflowState.RUNNING and not self.checkpoint.cancelling:
+            self.change(WorkflowEvent.PAUSED, now, reason=f"waiting for a person: task {checkpoint.task_id}")
+
+    def change(self, event: WorkflowEvent, now: Now, kind: str = "workflow", **changes: Any) -> None:
+        """Apply an event to the workflow and save it."""
+        self.save(apply_workflow(self.checkpoint, event, **changes), kind)
+        self.schedule.paused = self.checkpoint.state is WorkflowState.PAUSED
+        self.tell(now.wall, "workflow", state=str(self.checkpoint.state), reason=self.checkpoint.reason or None)
+
+    def save(self, checkpoint: WorkflowCheckpoint, kind: str = "workflow") -> None:
+        """Replace the workflow's checkpoint."""
+        checkpoint = msgspec.structs.replace(checkpoint, counts=self.schedule.counts())
+        self.folder.save_workflow(checkpoint, kind)
+        self.checkpoint = checkpoint
+
+    def end(self, event: WorkflowEvent, reason: str, now: Now) -> None:
+        """Record the workflow's end; what never started is skipped, or cancelled with it."""
+        cancelled = event is WorkflowEvent.CANCELLED
+        self.schedule.close(TaskState.CANCELLED if cancelled else TaskState.SKIPPED, reason)
+        kept = self.checkpoint.reason if cancelled and self.checkpoint.cancelling else reason
+        self.change(event, now, "workflow ended", ended_at=now.wall, reason=kept, cancelling=False)
+
+    def tell(self, at: datetime, event: str, **facts: Any) -> None:
+        """Add to the events that people and views read."""
+        said = {name: fact for name, fact in facts.items() if fact is not None}
+        self.folder.append_event({"at": at, "event": event, **said})
+
+    def all_ended(self) -> bool:
+        """Whether nothing of the workflow can be under way."""
+        return all(c.state in ENDED_TASKS or c.state is TaskState.PENDING for c in self.checkpoints.values())
+
+    def request(self, key: Key, spool: Spool, config: Config, nulib: Nulib) -> AttemptRequest:
+        """All that a worker must know to run that attempt."""
+        task = self.tasks[key.task_id]
+        settings = config.environment
+        process = {"PATH": UNPRIVILEGED_PATH, "HOME": settings.home, "LANG": settings.lang, "NO_COLOR": "1"}
+        if settings.tz:
+            process["TZ"] = settings.tz
+        return AttemptRequest(
+            key=key,
+            argv=nulib.command(spool, self.plan.nulib, task.operation),
+            environment=process | dict(settings.variables),
+            task_environment={
+                "PATH": settings.path,
+                "PROVISIONING_TASK": key.task_id,
+                "PROVISIONING_WORKFLOW": key.workflow_id,
+                "PROVISIONING_ATTEMPT": str(key.attempt),
+                "PROVISIONING_IDEMPOTENCY_KEY": f"{key.workflow_id}/{key.task_id}",
+            },
+            params=task.params,
+            result_schema=self.plan.operations[task.operation].result_schema,
+            timeout_seconds=task.timeout_seconds,
+            grace_seconds=config.limits.grace_seconds,
+            log_bytes=config.limits.log_bytes,
+            result_bytes=config.limits.result_bytes,
+        )
+
+    def release(self) -> None:
+        """Let the workflow go: it belongs to whoever takes its lock next."""
+        self._lock.release()

@@ -1,0 +1,112 @@
+"""What became of an attempt that no worker of ours answers for: its outcome, its lock and its worker say.
+
+The order of the questions is the guarantee: an outcome counts before anything else; a held lock with
+a living worker means that the attempt goes on and is adopted; a held lock without its worker means
+processes that must end first; and only under the lock itself is an attempt called interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+
+from provisioning.clock import boot_id
+from provisioning.config import Config
+from provisioning.core import attempts
+from provisioning.core.identifiers import Process
+from provisioning.core.scheduler import Now
+from provisioning.core.workflow import Attempt, OutcomeRecord, TaskCheckpoint
+from provisioning.execution.ending import end_holders, group_exists, holders, signal_group
+from provisioning.orchestrator.held import Held
+from provisioning.processes import send_signal, starttime
+from provisioning.storage import files
+from provisioning.storage.checkpoint import Damaged, load
+from provisioning.storage.logs import attempt_is_alive, open_attempt_log
+from provisioning.storage.spool import Spool
+
+
+def settle(spool: Spool, config: Config, held: Held, checkpoint: TaskCheckpoint, now: Now) -> bool:
+    """Find out what became of the task's latest attempt and record it; False while it goes on or is being ended."""
+    last = checkpoint.attempts[-1]
+    log = held.folder.log_path(checkpoint.task_id, last.number)
+    worker = spool.tmp / last.worker
+    if record := held.folder.outcome(checkpoint.task_id, last.number):
+        if not files.scratch_is_held(worker) and attempt_is_alive(log):
+            end_holders(log, 0.2)
+        _ended(held, checkpoint, record, now)
+        return True
+    if files.scratch_is_held(worker):
+        if attempt_is_alive(log):
+            return False  # adopted: it goes on
+    elif attempt_is_alive(log) or _group_is_alive(spool, last):
+        _end_orphans(spool, config, held, checkpoint, now)
+        return False
+    return _interrupt(held, checkpoint, now)
+
+
+def _ended(held: Held, checkpoint: TaskCheckpoint, record: OutcomeRecord, now: Now) -> None:
+    task = held.tasks[checkpoint.task_id]
+    cancelling = held.checkpoint.cancelling
+    held.record(attempts.ended(checkpoint, task, record, now, cancelling=cancelling), now)
+
+
+def _interrupt(held: Held, checkpoint: TaskCheckpoint, now: Now) -> bool:
+    """Call the attempt interrupted while holding its lock, so that a late worker finds it given up."""
+    last = checkpoint.attempts[-1]
+    log = held.folder.log_path(checkpoint.task_id, last.number)
+    never_began = last.boot_id == now.boot_id and not log.exists()  # a worker makes the log before anything else
+    descriptor = open_attempt_log(log)
+    if descriptor is None:
+        return False
+    try:
+        if record := held.folder.outcome(checkpoint.task_id, last.number):
+            _ended(held, checkpoint, record, now)
+        elif never_began:
+            held.record(attempts.not_started(checkpoint, now, "its worker never began"), now)
+        else:
+            why = "the host went down" if last.boot_id != now.boot_id else "its worker died"
+            held.record(attempts.interrupted(checkpoint, held.tasks[checkpoint.task_id], now, why), now)
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _end_orphans(spool: Spool, config: Config, held: Held, checkpoint: TaskCheckpoint, now: Now) -> None:
+    """Tell what is left of an attempt without a worker to end; after the grace, make it."""
+    key = held.key(checkpoint)
+    number = None
+    if key not in held.ending:
+        held.ending[key] = now.boottime + config.limits.grace_seconds
+        number = signal.SIGTERM
+    elif now.boottime >= held.ending[key]:
+        number = signal.SIGKILL
+    if number is None:
+        return
+    last = checkpoint.attempts[-1]
+    if (group := _group(spool, last)) is not None:
+        signal_group(group, number)
+    for process in holders(held.folder.log_path(checkpoint.task_id, last.number)):
+        send_signal(process, number)
+        send_signal(process, signal.SIGCONT)
+
+
+def _group(spool: Spool, attempt: Attempt) -> int | None:
+    """The process group of an attempt whose worker died, if its number cannot belong to anyone else."""
+    with contextlib.suppress(FileNotFoundError, Damaged):
+        leader = load(spool.tmp / attempt.worker / "group", Process)
+        if leader.boot_id == boot_id() and starttime(leader.pid) in (None, leader.starttime):
+            return leader.pid
+    return None
+
+
+def _group_is_alive(spool: Spool, attempt: Attempt) -> bool:
+    group = _group(spool, attempt)
+    return group is not None and group_exists(group)
+
+
+def cancel_adopted(spool: Spool, checkpoint: TaskCheckpoint) -> None:
+    """Have the worker of an attempt that is not ours end it."""
+    with contextlib.suppress(FileNotFoundError, Damaged):
+        worker = load(spool.tmp / checkpoint.attempts[-1].worker / "process", Process)
+        send_signal(worker, signal.SIGTERM)

@@ -1,0 +1,175 @@
+"""What people ask of a workflow that exists: cancel, pause, resume, retry; applied by whoever holds it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from provisioning.clock import new_ulid, now
+from provisioning.config import Config
+from provisioning.core import attempts
+from provisioning.core.workflow import (
+    ENDED_WORKFLOWS,
+    FORMAT,
+    AppliedRequest,
+    Request,
+    TaskState,
+    WorkflowEvent,
+    WorkflowState,
+)
+from provisioning.errors import NotFound, Refused
+from provisioning.execution.nulib import Nulib
+from provisioning.orchestrator.claim import instant, take
+from provisioning.orchestrator.held import Held
+from provisioning.orchestrator.recovery import settle
+from provisioning.storage import files
+from provisioning.storage.spool import Spool
+
+VERBS = ("cancel", "pause", "resume", "retry")
+
+
+def ask(  # noqa: PLR0913 - who asks what of which workflow, where
+    spool: Spool,
+    config: Config,
+    load_nulib: Callable[[], Nulib],
+    verb: str,
+    workflow_id: str,
+    *,
+    operator: str,
+    tasks: tuple[str, ...] = (),
+) -> None:
+    """Put the request into the spool, durably, and apply it at once if nobody holds the workflow.
+
+    Refused or NotFound where it makes no sense; then nothing was asked.
+    """
+    refusal = objection(spool, verb, workflow_id, tasks)
+    if refusal is not None:
+        raise refusal
+    spool.request(Request(FORMAT, new_ulid(), workflow_id, verb, operator, now(), tasks))
+    apply_unheld(spool, config, load_nulib, workflow_id)
+
+
+def objection(spool: Spool, verb: str, workflow_id: str, tasks: tuple[str, ...]) -> Refused | NotFound | None:
+    """Why a request makes no sense now, or nothing."""
+    folder = spool.find(workflow_id)
+    checkpoint = folder.workflow()
+    state = checkpoint.state if checkpoint else WorkflowState.QUEUED
+    if plan := folder.plan():
+        known = {task.id for task in plan.workflow.tasks}
+        if unknown := [task for task in tasks if task not in known]:
+            return NotFound(f"workflow {workflow_id} has no task {unknown[0]!r}", hint="see: workflow status")
+    allowed = {
+        "cancel": state not in ENDED_WORKFLOWS,
+        "pause": state in (WorkflowState.QUEUED, WorkflowState.RUNNING),
+        "resume": state is WorkflowState.PAUSED,
+        "retry": state in ENDED_WORKFLOWS or (state is WorkflowState.PAUSED and bool(tasks)),
+    }
+    if not allowed[verb]:
+        return Refused(f"workflow {workflow_id} is {state}: there is nothing to {verb}", hint="see: workflow status")
+    if verb == "retry" and state is WorkflowState.SUCCEEDED and not tasks:
+        return Refused(f"workflow {workflow_id} has succeeded", hint="name what to do again: --task ID")
+    if verb == "resume" and (waiting := [c.task_id for c in folder.tasks() if c.held]):
+        return Refused(
+            f"task {waiting[0]} was interrupted and may have done its work or not: a person must say",
+            hint=f"look, then: workflow retry {workflow_id} --task {waiting[0]}, or workflow cancel {workflow_id}",
+        )
+    return None
+
+
+def apply_unheld(spool: Spool, config: Config, load_nulib: Callable[[], Nulib], workflow_id: str) -> bool:
+    """Apply what is asked of a workflow that nobody holds; False where its holder must.
+
+    After letting go the requests are looked at again: one may have come while the lock was ours.
+    """
+    while spool.requests_of(workflow_id):
+        held = take(spool, workflow_id, load_nulib)
+        if held is None:
+            return False
+        try:
+            this = instant()
+            for checkpoint in held.running():
+                settle(spool, config, held, checkpoint, this)
+            apply_all(spool, held)
+            if not held.running() and (ended := held.schedule.end(this.boottime)):
+                held.end(*ended, this)
+        finally:
+            held.release()
+        spool.nudge()
+    return True
+
+
+def apply_all(spool: Spool, held: Held) -> bool:
+    """Apply the requests about a workflow that this process holds; whether there were any."""
+    found = spool.requests_of(held.workflow_id)
+    for path, request in found:
+        if all(applied.request_id != request.request_id for applied in held.checkpoint.applied):
+            _apply(held, request)
+        files.remove(path)  # only now: after a crash before this line it is found again, and known as applied
+    return bool(found)
+
+
+def _apply(held: Held, request: Request) -> None:
+    this = instant()
+    applied = (
+        *held.checkpoint.applied,
+        AppliedRequest(request.request_id, request.verb, request.operator, request.at, request.tasks),
+    )
+    state = held.checkpoint.state
+    event: WorkflowEvent | None = None
+    changes: dict[str, object] = {"applied": applied}
+    if request.verb == "cancel" and state not in ENDED_WORKFLOWS:
+        changes |= {"cancelling": True, "reason": f"cancelled by {request.operator}"}
+    elif request.verb == "pause" and state is WorkflowState.RUNNING:
+        event = WorkflowEvent.PAUSED
+        changes |= {"reason": f"paused by {request.operator}"}
+    elif request.verb == "resume" and state is WorkflowState.PAUSED and not any(c.held for c in held.checkpoints.values()):
+        event = WorkflowEvent.RESUMED
+        changes |= {"reason": ""}
+    elif request.verb == "retry" and not held.checkpoint.cancelling:
+        _reopen(held, request.tasks)
+        if state in ENDED_WORKFLOWS or (state is WorkflowState.PAUSED and not any(c.held for c in held.checkpoints.values())):
+            event = WorkflowEvent.REOPENED
+            changes |= {"reason": "", "ended_at": None}
+    if event is None:
+        held.save(msgspec.structs.replace(held.checkpoint, **changes), "request")
+    else:
+        held.change(event, this, "request", **changes)
+    held.reschedule(this)
+    held.tell(this.wall, "request", verb=request.verb, operator=request.operator, tasks=request.tasks or None)
+
+
+def _reopen(held: Held, named: tuple[str, ...]) -> None:
+    """Make pending again what did not succeed, and the named tasks with all that waits for them."""
+    again = set(named)
+    for task in (held.tasks[task_id] for task_id in held.schedule.order()):
+        if again.intersection((*task.depends_on, *task.after)):
+            again.add(task.id)
+    for checkpoint in list(held.checkpoints.values()):
+        unfinished = checkpoint.state in (TaskState.FAILED, TaskState.CANCELLED, TaskState.SKIPPED)
+        if (unfinished or checkpoint.task_id in again) and checkpoint.state is not TaskState.RUNNING:
+            after = attempts.reopened(checkpoint)
+            held.folder.save_task(after, "request")
+            held.checkpoints[after.task_id] = after
+
+
+def cleanup(spool: Spool, *, older_than_seconds: float, dry_run: bool) -> list[str]:
+    """Remove workflows that ended longer ago; their ids."""
+    removed = []
+    for workflow_id in spool.claimed_ids():
+        checkpoint = spool.workflow(workflow_id).workflow()
+        if checkpoint is None or checkpoint.state not in ENDED_WORKFLOWS or checkpoint.ended_at is None:
+            continue
+        if (now() - checkpoint.ended_at).total_seconds() < older_than_seconds:
+            continue
+        if dry_run:
+            removed.append(workflow_id)
+        elif lock := spool.lock(workflow_id):
+            try:
+                again = spool.workflow(workflow_id).workflow()
+                if again == checkpoint and not spool.requests_of(workflow_id):
+                    spool.forget(workflow_id)
+                    removed.append(workflow_id)
+            finally:
+                lock.release()
+    return removed

@@ -1,0 +1,76 @@
+"""Wakes the loop when something appears in the spool. Only a hint: the scan is the truth."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
+
+_log = logging.getLogger(__name__)
+
+
+class Watcher(FileSystemEventHandler):
+    """Watches folders and makes its descriptor readable on every event in them."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._folders = folders
+        self._observer: BaseObserver | None = None
+        self._identities: list[tuple[int, int]] = []
+        self.descriptor, self._end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._start()
+
+    def _start(self) -> None:
+        """Begin watching; where the kernel has no watches left, scanning alone must do."""
+        try:
+            self._identities = self._look()
+            observer = Observer()
+            for folder in self._folders:
+                observer.schedule(self, str(folder))
+            observer.start()
+            self._observer = observer
+        except OSError as error:
+            _log.warning("cannot watch the spool (%s): it is scanned every few seconds instead", error.strerror)
+
+    def _look(self) -> list[tuple[int, int]]:
+        return [(status.st_dev, status.st_ino) for status in map(os.stat, self._folders)]
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        """Wake the loop; a full pipe is awake already."""
+        if event.event_type in ("created", "moved", "closed"):
+            with contextlib.suppress(BlockingIOError, OSError):
+                os.write(self._end, b"!")
+
+    def drain(self) -> None:
+        """Forget the events so far: the caller looks for itself now."""
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self.descriptor, 4096):
+                pass
+
+    def renew(self) -> None:
+        """Watch again where a folder was replaced by another of its name."""
+        try:
+            if self._look() == self._identities and self._observer is not None:
+                return
+        except FileNotFoundError:
+            return
+        if self._observer is not None:
+            self._stop(self._observer)
+        self._start()
+
+    def _stop(self, observer: BaseObserver) -> None:
+        observer.stop()
+        observer.join(timeout=5)
+        self._observer = None
+
+    def close(self) -> None:
+        """End the watching thread."""
+        if self._observer is not None:
+            self._stop(self._observer)
+        os.close(self.descriptor)
+        os.close(self._end)

@@ -1,0 +1,197 @@
+"""The files of one claimed workflow: plan, checkpoints, outcomes, events; their formats, loading and saving."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from provisioning.core.workflow import (
+    FORMAT,
+    OutcomeRecord,
+    Plan,
+    Request,
+    Submission,
+    TaskCheckpoint,
+    TaskState,
+    WorkflowCheckpoint,
+)
+from provisioning.errors import NotFound, SpoolUnusable
+from provisioning.storage import files
+
+MAX_PLAN_BYTES = 1 << 30
+MAX_RECORD_BYTES = 4 << 20
+
+T = TypeVar("T")
+
+
+class Damaged(SpoolUnusable):
+    """A file of the spool that cannot be read as what it must be. It is never overwritten."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} is damaged: {reason}", hint="only its workflow stops; see: provisioning spool check")
+        self.path = path
+
+
+def encode(value: Any) -> bytes:
+    """The value as the JSON of a file: one line, ended."""
+    return msgspec.json.encode(value) + b"\n"
+
+
+def load(path: Path, kind: type[T], limit: int = MAX_RECORD_BYTES) -> T:
+    """Read a file as `kind`. FileNotFoundError where there is none, Damaged where it is something else."""
+    try:
+        data = files.read_regular(path, limit)
+    except FileNotFoundError:
+        raise
+    except (OSError, SpoolUnusable) as error:
+        raise Damaged(path, str(error)) from error
+    try:
+        value = msgspec.json.decode(data, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        newer = _format_of(data)
+        if newer > FORMAT:
+            raise Damaged(path, f"its format is {newer}, this version reads {FORMAT}") from error
+        raise Damaged(path, str(error)) from error
+    if (found := getattr(value, "format", FORMAT)) != FORMAT:
+        raise Damaged(path, f"its format is {found}, this version reads {FORMAT}")
+    return value
+
+
+def _format_of(data: bytes) -> int:
+    try:
+        found = msgspec.json.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return 0
+    value = found.get("format") if isinstance(found, dict) else None
+    return value if isinstance(value, int) else 0
+
+
+class WorkflowFolder:
+    """The folder of one workflow, in `incoming/` or `workflows/`, and what is in it."""
+
+    def __init__(self, path: Path, scratch: files.Scratch | None = None) -> None:
+        self.path = path
+        self.workflow_id = path.name
+        self._scratch = scratch
+
+    def prepare(self) -> None:
+        """Make the folders that a claimed workflow has."""
+        for name in ("tasks", "outcomes", "logs"):
+            files.make_dir(self.path / name)
+
+    def submission(self) -> Submission:
+        """Who submitted it, and how."""
+        return load(self.path / "submission.json", Submission)
+
+    def manifest(self) -> tuple[bytes, str]:
+        """The bytes of the manifest and their form, `toml` or `json`."""
+        for form in ("toml", "json"):
+            try:
+                return files.read_regular(self.path / f"manifest.{form}", MAX_PLAN_BYTES), form
+            except FileNotFoundError:
+                continue
+        raise Damaged(self.path / "manifest.toml", "there is no manifest")
+
+    def plan(self) -> Plan | None:
+        """What will be done; None before the claim is complete."""
+        try:
+            return load(self.path / "plan.json", Plan, MAX_PLAN_BYTES)
+        except FileNotFoundError:
+            return None
+
+    def save_plan(self, plan: Plan) -> None:
+        """Write the plan, once."""
+        self._save(self.path / "plan.json", plan, "plan")
+
+    def workflow(self) -> WorkflowCheckpoint | None:
+        """The workflow's checkpoint; None before the claim is complete."""
+        try:
+            return load(self.path / "workflow.json", WorkflowCheckpoint)
+        except FileNotFoundError:
+            return None
+
+    def save_workflow(self, checkpoint: WorkflowCheckpoint, kind: str = "workflow") -> None:
+        """Replace the workflow's checkpoint, as durably as `kind` of `files.DURABLE` says."""
+        self._save(self.path / "workflow.json", checkpoint, kind)
+
+    def task(self, task_id: str) -> TaskCheckpoint:
+        """The task's checkpoint; that of a task never started where there is no file."""
+        try:
+            checkpoint = load(self._task_path(task_id), TaskCheckpoint)
+        except FileNotFoundError:
+            return TaskCheckpoint(format=FORMAT, task_id=task_id)
+        if checkpoint.task_id != task_id:
+            raise Damaged(self._task_path(task_id), f"it is the checkpoint of task {checkpoint.task_id!r}")
+        return checkpoint
+
+    def tasks(self) -> Iterator[TaskCheckpoint]:
+        """All task checkpoints that were ever written."""
+        for name in files.list_names(self.path / "tasks"):
+            if name.endswith(".json"):
+                yield self.task(name.removesuffix(".json"))
+
+    def save_task(self, checkpoint: TaskCheckpoint, kind: str = "task") -> None:
+        """Replace the task's checkpoint; only the holder of the workflow's lock may."""
+        self._save(self._task_path(checkpoint.task_id), checkpoint, kind)
+
+    def outcome(self, task_id: str, attempt: int) -> OutcomeRecord | None:
+        """How that attempt ended; None while no outcome is published."""
+        path = self.outcome_path(task_id, attempt)
+        try:
+            record = load(path, OutcomeRecord)
+        except FileNotFoundError:
+            return None
+        if (record.workflow_id, record.task_id, record.attempt) != (self.workflow_id, task_id, attempt):
+            raise Damaged(path, "it is the outcome of another attempt")
+        return record
+
+    def result(self, checkpoint: TaskCheckpoint) -> Any:
+        """What the operation of a task that succeeded returned."""
+        if checkpoint.state is not TaskState.SUCCEEDED or checkpoint.last is None:
+            return None
+        record = self.outcome(checkpoint.task_id, checkpoint.last.number)
+        return record.result if record else None
+
+    def outcome_path(self, task_id: str, attempt: int) -> Path:
+        """Where the outcome of that attempt appears."""
+        return self.path / "outcomes" / f"{task_id}.{attempt}.json"
+
+    def log_path(self, task_id: str, attempt: int) -> Path:
+        """The output of that attempt; its lock says that something of the attempt lives."""
+        return self.path / "logs" / f"{task_id}.{attempt}.log"
+
+    def append_event(self, event: dict[str, Any]) -> None:
+        """Tell people and views what happened. A full disk loses the event, nothing else."""
+        try:
+            files.append(self.path / "events.jsonl", encode(event))
+        except OSError:
+            return
+
+    def events(self) -> Iterator[dict[str, Any]]:
+        """What happened, oldest first; lines that cannot be read are left out."""
+        try:
+            lines = (self.path / "events.jsonl").read_bytes().splitlines()
+        except FileNotFoundError:
+            return
+        for line in lines:
+            try:
+                yield msgspec.json.decode(line, type=dict[str, Any])
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                continue
+
+    def _task_path(self, task_id: str) -> Path:
+        return self.path / "tasks" / f"{task_id}.json"
+
+    def _save(self, path: Path, value: Any, kind: str) -> None:
+        files.write_atomic(path, encode(value), durable=files.DURABLE[kind], scratch=self._scratch)
+
+
+def load_request(path: Path) -> Request:
+    """A request file; NotFound where it has been applied meanwhile."""
+    try:
+        return load(path, Request)
+    except FileNotFoundError:
+        raise NotFound(f"{path.name} is no longer there") from None

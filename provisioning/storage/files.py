@@ -1,0 +1,290 @@
+"""Every way in which a file of the spool comes to be, changes or goes. Nothing else opens for writing.
+
+A file that another process may read appears by rename, complete. What must survive a power cut is
+written with `durable`: the bytes are synced before the rename and the folder after it, and only then
+does the call return. After a failed sync the bytes count as lost: the temporary file is removed and
+the error goes to the caller, who has said nothing yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from provisioning.clock import new_ulid
+from provisioning.errors import SpoolUnusable
+
+DURABLE = {
+    "submission": True,
+    "plan": True,
+    "outcome": True,
+    "request": True,
+    "workflow ended": True,
+    "workflow": False,
+    "task": False,
+    "task starting, not idempotent": True,
+    "task starting, after a crash of the host": True,
+    "nulib": True,
+    "view": False,
+}
+"""The sync level of each kind of file: whether it must be on the disk before anyone is told of it."""
+
+_HINTS = {
+    28: "free some space or inodes on that disk",  # ENOSPC
+    122: "the disk quota of this user is used up",  # EDQUOT
+    30: "the file system is mounted read-only",  # EROFS
+    13: "the spool must belong to the user who works it",  # EACCES
+    1: "the spool must belong to the user who works it",  # EPERM
+    5: "the disk reports errors: check it before anything else",  # EIO
+}
+
+
+@contextlib.contextmanager
+def naming(path: Path | str, deed: str = "write") -> Iterator[None]:
+    """Turn an operating system error about `path` into one that says what, where and what to do."""
+    try:
+        yield
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        hint = _HINTS.get(error.errno or 0, "see: provisioning spool check")
+        raise SpoolUnusable(f"cannot {deed} {path}: {reason}", hint=hint) from error
+
+
+class Scratch:
+    """A folder under `tmp/` that is this process's own, and locked for as long as it lives.
+
+    What a dead process leaves there is told from the work of a live one by the lock alone.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._count = 0
+        with naming(path.parent):
+            while True:
+                os.mkdir(path, 0o700)
+                self._descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+                with contextlib.suppress(FileNotFoundError):
+                    if os.path.samestat(os.stat(self.path), os.fstat(self._descriptor)):
+                        return
+                os.close(self._descriptor)  # swept between its making and its locking
+
+    def name(self) -> Path:
+        """A path in it that was never used."""
+        self._count += 1
+        return self.path / str(self._count)
+
+    def close(self) -> None:
+        """Remove the folder and let its lock go."""
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._descriptor)
+
+
+def scratch_is_held(path: Path) -> bool:
+    """Whether the process whose scratch folder this is lives."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def sweep_scratch(parent: Path) -> None:
+    """Remove the scratch folders whose processes are gone."""
+    for entry in list_names(parent):
+        path = parent / entry
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
+        os.close(descriptor)
+
+
+def sync_dir(path: Path) -> None:
+    """Make what was renamed, made or removed in the folder durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_new(path: Path, data: bytes, *, durable: bool, mode: int = 0o600) -> None:
+    """Create the file, which must not exist, with all of `data`; its folder is not synced."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    try:
+        write_all(descriptor, data)
+        if durable:
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write every byte."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def write_atomic(path: Path, data: bytes, *, durable: bool, mode: int = 0o600, scratch: Scratch | None = None) -> None:
+    """Replace the file at once and whole. Without a scratch folder the temporary file is beside the target."""
+    temporary = scratch.name() if scratch else path.with_name(f".{path.name}.{new_ulid()}")
+    with naming(path):
+        try:
+            write_new(temporary, data, durable=durable, mode=mode)
+            os.rename(temporary, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+        if durable:
+            sync_dir(path.parent)
+
+
+def write_once(path: Path, data: bytes, *, scratch: Scratch) -> bool:
+    """Publish the file durably unless its name is taken; whether it was this call that did."""
+    temporary = scratch.name()
+    with naming(path):
+        try:
+            write_new(temporary, data, durable=True)
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+        sync_dir(path.parent)
+    return True
+
+
+class Room:
+    """Disk space taken ahead for a file that must be written later, even on a disk that has become full."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path = path
+        with naming(path, "make room for"):
+            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(self._descriptor, 0, size)
+            except BaseException:
+                self.close()
+                raise
+
+    def publish(self, path: Path, data: bytes) -> None:
+        """Put the data into the room and rename it to `path`, durably; a taken name is an error."""
+        with naming(path):
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            write_all(self._descriptor, data)
+            os.ftruncate(self._descriptor, len(data))
+            os.fsync(self._descriptor)
+            os.link(self.path, path)
+            sync_dir(path.parent)
+        self.close()
+
+    def close(self) -> None:
+        """Give the room back."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self.path)
+        os.close(self._descriptor)
+
+
+def append(path: Path, data: bytes) -> None:
+    """Add to the end of the file in one write."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        write_all(descriptor, data)
+    finally:
+        os.close(descriptor)
+
+
+def rotate(path: Path, limit: int) -> None:
+    """Begin a new file where this one has outgrown the limit; one older one is kept."""
+    if os.stat(path).st_size > limit:
+        os.rename(path, path.with_name(f"{path.name}.1"))
+
+
+def open_log(path: Path) -> int:
+    """A descriptor that appends to the log of an attempt, which may exist; its folder must."""
+    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def read_regular(path: Path, limit: int) -> bytes:
+    """All bytes of a regular file that is not reached through a link and has at most `limit` of them."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise SpoolUnusable(f"{path} is not a regular file", hint="see: provisioning spool check")
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise SpoolUnusable(f"{path} is larger than {limit} bytes", hint="see: provisioning spool check")
+    return data
+
+
+def make_dir(path: Path, mode: int = 0o700) -> None:
+    """Make the folder and its parents where they are missing."""
+    with naming(path, "make"):
+        os.makedirs(path, mode, exist_ok=True)
+
+
+def list_names(path: Path) -> list[str]:
+    """The names in the folder, hidden ones left out; a missing folder has none."""
+    try:
+        return [name for name in os.listdir(path) if not name.startswith(".")]
+    except FileNotFoundError:
+        return []
+
+
+def move(source: Path, target: Path) -> None:
+    """Rename durably. Onto a folder with content it fails, so nothing is ever replaced."""
+    with naming(target):
+        os.rename(source, target)
+        sync_dir(target.parent)
+        sync_dir(source.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove the file if it is there."""
+    with contextlib.suppress(FileNotFoundError), naming(path, "remove"):
+        os.unlink(path)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove the folder and all that is in it."""
+    with naming(path, "remove"):
+        shutil.rmtree(path)
+
+
+def publish_tree(files: Mapping[str, bytes], target: Path) -> None:
+    """Make a folder with these files (by relative path) appear at once and durably; one that is there stays."""
+    if target.is_dir():
+        return
+    temporary = target.with_name(f".{target.name}.{new_ulid()}")
+    with naming(target):
+        try:
+            for name, data in files.items():
+                path = temporary / name
+                os.makedirs(path.parent, 0o700, exist_ok=True)
+                write_new(path, data, durable=True)
+            for folder, _, _ in os.walk(temporary):
+                sync_dir(Path(folder))
+            os.rename(temporary, target)
+            sync_dir(target.parent)
+        except OSError:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if not target.is_dir():  # another process published the same folder first
+                raise

@@ -1,0 +1,142 @@
+"""Logs: of attempts, whose kernel lock says that something of the attempt lives, and of the orchestrator."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from provisioning.storage import files
+
+ORCHESTRATOR_LOG_BYTES = 10 << 20
+"""Where a new log of the orchestrator begins; one older one is kept."""
+
+
+def open_attempt_log(path: Path) -> int | None:
+    """A descriptor with the attempt's lock; None where something of the attempt lives already."""
+    descriptor = files.open_log(path)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def attempt_is_alive(path: Path) -> bool:
+    """Whether a process holds the attempt's lock. Only for whoever may act on it: readers never try a lock."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def read_from(path: Path, offset: int, limit: int = 1 << 20) -> bytes:
+    """Up to `limit` bytes of the log from `offset`; nothing where there is no log yet."""
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        file.seek(offset)
+        return file.read(limit)
+    return b""
+
+
+def tail(path: Path, lines: int) -> bytes:
+    """The last lines of the log, read from its end."""
+    data = b""
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0 and data.count(b"\n") <= lines:
+            start = max(0, end - 65536)
+            file.seek(start)
+            data = file.read(end - start) + data
+            end = start
+    return b"".join(data.splitlines(keepends=True)[-lines:])
+
+
+def attempts_of(folder: Path) -> Iterator[tuple[str, int, Path]]:
+    """Every attempt that has a log: task, number, path; in the order of their names."""
+    for name in sorted(files.list_names(folder)):
+        task_id, _, number = name.removesuffix(".log").rpartition(".")
+        if name.endswith(".log") and number.isdigit():
+            yield task_id, int(number), folder / name
+
+
+class AttemptLog:
+    """The output of an attempt, bounded: its head as it came, its tail at the end, the gap marked.
+
+    What a full disk refuses is dropped and counted: output never fails an attempt.
+    """
+
+    TAIL_BYTES = 64 << 10
+
+    def __init__(self, descriptor: int, limit: int) -> None:
+        self._descriptor = descriptor
+        self._head = max(0, limit - self.TAIL_BYTES)
+        self._tail = bytearray()
+        self._gap = 0
+        self.written = 0
+        self.dropped = 0
+
+    def write(self, data: bytes) -> None:
+        """Take more output."""
+        room = max(0, self._head - self.written) if not self._gap and not self._tail else 0
+        if head := data[:room]:
+            self._append(head)
+        self._tail += data[room:]
+        if (excess := len(self._tail) - self.TAIL_BYTES) > 0:
+            del self._tail[:excess]
+            self._gap += excess
+
+    def finish(self) -> None:
+        """Write the tail behind the head."""
+        if self._gap:
+            self._append(f"\n[{self._gap} bytes of output left out here]\n".encode())
+        if self._tail:
+            self._append(bytes(self._tail))
+        self.dropped += self._gap
+
+    def _append(self, data: bytes) -> None:
+        try:
+            files.write_all(self._descriptor, data)
+            self.written += len(data)
+        except OSError:
+            self.dropped += len(data)
+
+
+class _SpoolHandler(logging.Handler):
+    """Appends each line in one write, and begins a new file when this one has become large."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line; a full disk loses it."""
+        text = "".join(c if c.isprintable() else "\\x%02x" % ord(c) for c in record.getMessage().replace("\n", " | "))
+        at = datetime.fromtimestamp(record.created, UTC)
+        with contextlib.suppress(OSError):
+            files.append(self._path, f"{at:%FT%T}.{at.microsecond // 1000:03}Z {record.levelname} {text}\n".encode())
+            files.rotate(self._path, ORCHESTRATOR_LOG_BYTES)
+
+
+def log_to(path: Path) -> None:
+    """Send what this program logs to the file, and to stderr where somebody looks."""
+    handlers: list[logging.Handler] = [_SpoolHandler(path)]
+    if sys.stderr.isatty():
+        handlers.append(logging.StreamHandler())
+    for name, level in (("provisioning", logging.INFO), ("watchdog", logging.ERROR)):
+        logger = logging.getLogger(name)
+        logger.setLevel(level)
+        logger.handlers = handlers
+        logger.propagate = False

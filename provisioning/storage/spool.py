@@ -1,0 +1,303 @@
+"""The spool: its layout, what is put in and taken out by rename, and its locks."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from filelock import FileLock, Timeout
+
+from provisioning.clock import new_ulid, now
+from provisioning.core.identifiers import WORKFLOW_ID, Process
+from provisioning.core.workflow import FORMAT, Request, Submission
+from provisioning.errors import Invalid, NotFound, OrchestratorUnusable, Refused, SpoolUnusable
+from provisioning.processes import is_alive
+from provisioning.storage import files
+from provisioning.storage.checkpoint import Damaged, WorkflowFolder, encode, load, load_request
+
+FOLDERS = ("incoming", "requests", "workflows", "rejected", "ids", "nulib", "locks", "tmp", "logs")
+
+
+class Reservation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Which workflow an `id` of a manifest stands for, kept after the workflow is cleaned up."""
+
+    format: int
+    workflow_id: str
+    operator: str
+    digest: str
+
+
+class OrchestratorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What `orchestrator.json` says of the process that holds the orchestrator's lock."""
+
+    format: int
+    process: Process
+    host: str
+    started_at: datetime
+    version: str
+    slots: int
+
+
+class Lock:
+    """An exclusive kernel lock on a file that still has its name; gone when its process is gone."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = FileLock(str(path), fallback_to_soft=False, thread_local=False, mode=0o600)
+
+    def take(self, timeout_seconds: float = 0) -> bool:
+        """Whether the lock was got within that time."""
+        try:
+            self._lock.acquire(timeout=timeout_seconds)
+        except Timeout:
+            return False
+        return True
+
+    def release(self) -> None:
+        """Let it go."""
+        self._lock.release()
+
+
+class Spool:
+    """A spool that exists and may be worked by this process. Use `open` or `create`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._scratch: files.Scratch | None = None
+        for name in FOLDERS:
+            setattr(self, name, root / name)
+
+    incoming: Path
+    requests: Path
+    workflows: Path
+    rejected: Path
+    ids: Path
+    nulib: Path
+    locks: Path
+    tmp: Path
+    logs: Path
+
+    @classmethod
+    def create(cls, root: Path) -> Spool:
+        """Make a spool, or complete the one that is there."""
+        for name in FOLDERS:
+            files.make_dir(root / name)
+        if not (root / "format").exists():
+            files.write_atomic(root / "format", f"{FORMAT}\n".encode(), durable=True)
+        return cls.open(root)
+
+    @classmethod
+    def open(cls, root: Path) -> Spool:
+        """The spool at `root`; SpoolUnusable says what is wrong with it."""
+        hint = f"make one: provisioning spool init {root}"
+        try:
+            text = files.read_regular(root / "format", 64).decode("ascii", "replace").strip()
+        except (FileNotFoundError, NotADirectoryError):
+            raise SpoolUnusable(f"there is no spool at {root}", hint=hint) from None
+        except OSError as error:
+            raise SpoolUnusable(f"cannot read {root}: {error.strerror}", hint="check owner and mode") from error
+        if text != str(FORMAT):
+            raise SpoolUnusable(
+                f"the spool at {root} has format {text!r}, this version works format {FORMAT}",
+                hint="use the version that made it, or a newer one",
+            )
+        if missing := [name for name in FOLDERS if not (root / name).is_dir()]:
+            raise SpoolUnusable(f"the spool at {root} lacks {', '.join(missing)}", hint=hint)
+        if (owner := os.stat(root).st_uid) != os.geteuid():
+            raise SpoolUnusable(
+                f"the spool at {root} belongs to uid {owner}, this process is uid {os.geteuid()}",
+                hint="work it as its owner, or name another: --spool DIR",
+            )
+        return cls(root)
+
+    @property
+    def scratch(self) -> files.Scratch:
+        """This process's own folder for files that are not complete yet."""
+        if self._scratch is None:
+            self._scratch = files.Scratch(self.tmp / new_ulid())
+        return self._scratch
+
+    def close(self) -> None:
+        """Give the scratch folder back."""
+        if self._scratch is not None:
+            self._scratch.close()
+            self._scratch = None
+
+    # Submitting and claiming
+
+    def submit(self, manifest: bytes, form: str, submission: Submission) -> str:
+        """Put a checked manifest into `incoming/`, durably; its workflow_id, or the one its `id` already has."""
+        workflow_id = submission.workflow_id
+        if submission.id is not None:
+            workflow_id = self._reserve(submission)
+            if self.folder_path(workflow_id) or self._cleaned(workflow_id):
+                return workflow_id
+            submission = msgspec.structs.replace(submission, workflow_id=workflow_id)
+        prepared = self.scratch.name()
+        with files.naming(self.incoming):
+            files.make_dir(prepared)
+            files.write_new(prepared / f"manifest.{form}", manifest, durable=True)
+            files.write_new(prepared / "submission.json", encode(submission), durable=True)
+            files.sync_dir(prepared)
+        files.move(prepared, self.incoming / workflow_id)
+        return workflow_id
+
+    def _reserve(self, submission: Submission) -> str:
+        path = self.ids / f"{submission.id}.json"
+        mine = Reservation(FORMAT, submission.workflow_id, submission.operator, submission.digest)
+        if files.write_once(path, encode(mine), scratch=self.scratch):
+            return submission.workflow_id
+        taken = load(path, Reservation)
+        if (taken.operator, taken.digest) != (mine.operator, mine.digest):
+            raise Refused(
+                f"the id {submission.id!r} is workflow {taken.workflow_id} of {taken.operator}, with other content",
+                hint="choose another id, or submit the same bytes",
+            )
+        return taken.workflow_id
+
+    def _cleaned(self, workflow_id: str) -> bool:
+        return (self.ids / f"{workflow_id}.cleaned").exists()
+
+    def forget(self, workflow_id: str) -> None:
+        """Remove an ended workflow; its `id`, if it had one, stays taken. Only its lock's holder may."""
+        folder = self.workflow(workflow_id)
+        if folder.submission().id is not None:
+            files.write_once(self.ids / f"{workflow_id}.cleaned", b"", scratch=self.scratch)
+        gone = self.scratch.name()
+        files.move(folder.path, gone)
+        files.remove_tree(gone)
+
+    def lock(self, workflow_id: str) -> Lock | None:
+        """The workflow's lock, if nobody has it, whether it is claimed or not."""
+        path = self.folder_path(workflow_id)
+        if path is None:
+            return None
+        lock = Lock(path / "lock")
+        if not lock.take():
+            return None
+        if self.folder_path(workflow_id) != path:  # claimed or removed in the meantime
+            lock.release()
+            return None
+        return lock
+
+    def claim(self, workflow_id: str) -> WorkflowFolder:
+        """Move an incoming workflow to `workflows/`; the caller holds its lock."""
+        files.move(self.incoming / workflow_id, self.workflows / workflow_id)
+        return self.workflow(workflow_id)
+
+    def reject(self, folder: WorkflowFolder, error: Invalid) -> Path:
+        """Put what cannot be claimed aside, with the reasons; the caller holds its lock."""
+        stamp = now().strftime("%Y%m%dT%H%M%SZ")
+        target = self.rejected / f"{stamp}-{folder.workflow_id}"
+        reason = {"format": FORMAT, "code": error.code, "problems": list(error.problems)}
+        files.write_atomic(folder.path / "reason.json", encode(reason), durable=True, scratch=self.scratch)
+        files.move(folder.path, target)
+        return target
+
+    # Looking
+
+    def folder_path(self, workflow_id: str) -> Path | None:
+        """Where the workflow is now: claimed, incoming or nowhere."""
+        for _ in range(2):  # a claim between the two looks moves it behind our back
+            for parent in (self.workflows, self.incoming):
+                if (parent / workflow_id).is_dir():
+                    return parent / workflow_id
+        return None
+
+    def workflow(self, workflow_id: str) -> WorkflowFolder:
+        """A claimed workflow's folder, for its holder."""
+        return WorkflowFolder(self.workflows / workflow_id, self.scratch)
+
+    def find(self, prefix: str) -> WorkflowFolder:
+        """The folder of the one workflow whose id starts so, for readers."""
+        path = self.folder_path(prefix) if WORKFLOW_ID.match(prefix) else None
+        if path is not None:
+            return WorkflowFolder(path)
+        found = [name for name in self.workflow_ids() if prefix and name.startswith(prefix)]
+        if len(found) == 1 and (path := self.folder_path(found[0])):
+            return WorkflowFolder(path)
+        if found:
+            raise NotFound(f"{prefix!r} begins {len(found)} workflow ids", hint="type more of it")
+        raise NotFound(f"no workflow {prefix!r} in {self.root}", hint="see: provisioning workflow list")
+
+    def incoming_ids(self) -> list[str]:
+        """Workflows that nobody has claimed yet, oldest first."""
+        return sorted(filter(WORKFLOW_ID.match, files.list_names(self.incoming)))
+
+    def claimed_ids(self) -> list[str]:
+        """Workflows that were claimed, whatever their state, oldest first."""
+        return sorted(filter(WORKFLOW_ID.match, files.list_names(self.workflows)))
+
+    def workflow_ids(self) -> list[str]:
+        """All workflows, oldest first."""
+        return sorted({*self.incoming_ids(), *self.claimed_ids()})
+
+    # Requests
+
+    def request(self, request: Request) -> Path:
+        """Ask something of a workflow, durably."""
+        path = self.requests / f"{request.workflow_id}.{request.request_id}.json"
+        files.write_atomic(path, encode(request), durable=files.DURABLE["request"], scratch=self.scratch)
+        return path
+
+    def pending_requests(self) -> Iterator[tuple[Path, Request]]:
+        """Requests that nobody has applied yet, oldest first; damaged ones are set aside."""
+        names = [name for name in files.list_names(self.requests) if name.endswith(".json")]
+        for name in sorted(names, key=lambda name: name.split(".")[1:]):
+            path = self.requests / name
+            try:
+                yield path, load_request(path)
+            except NotFound:
+                continue
+            except Damaged:
+                with contextlib.suppress(SpoolUnusable):
+                    files.move(path, self.rejected / f"{new_ulid()}-{name}")
+
+    def requests_of(self, workflow_id: str) -> list[tuple[Path, Request]]:
+        """Requests about one workflow, oldest first."""
+        return [(path, request) for path, request in self.pending_requests() if request.workflow_id == workflow_id]
+
+    def nudge(self) -> None:
+        """Make whoever watches the spool look at once."""
+        path = self.requests / f".{new_ulid()}"
+        with contextlib.suppress(SpoolUnusable):
+            files.write_atomic(path, b"", durable=False, scratch=self.scratch)
+            files.remove(path)
+
+    # The orchestrator
+
+    def take_orchestrator_lock(self) -> Lock:
+        """The lock of the one orchestrator of this spool; OrchestratorUnusable says who has it."""
+        lock = Lock(self.locks / "orchestrator")
+        if lock.take():
+            return lock
+        record = self.orchestrator_record()
+        who = "another process"
+        if record:
+            who = f"pid {record.process.pid} on {record.host} since {record.started_at:%F %T} UTC"
+        raise OrchestratorUnusable(
+            f"the orchestrator's lock of {self.root} is held by {who}",
+            hint="see: provisioning orchestrator status; beside it may run: orchestrator run --until-empty",
+        )
+
+    def running_orchestrator(self) -> OrchestratorRecord | None:
+        """The orchestrator that works this spool now. A look at its process: readers never try a lock."""
+        record = self.orchestrator_record()
+        return record if record and is_alive(record.process) else None
+
+    def orchestrator_record(self) -> OrchestratorRecord | None:
+        """What the present or the last orchestrator said of itself."""
+        with contextlib.suppress(FileNotFoundError, Damaged):
+            return load(self.root / "orchestrator.json", OrchestratorRecord)
+        return None
+
+    def save_orchestrator_record(self, record: OrchestratorRecord) -> None:
+        """Say who has the orchestrator's lock."""
+        self._view("orchestrator.json", record)
+
+    def _view(self, name: str, value: Any) -> None:
+        files.write_atomic(self.root / name, encode(value), durable=files.DURABLE["view"], scratch=self.scratch)

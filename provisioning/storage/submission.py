@@ -1,0 +1,61 @@
+"""Submitting a manifest: the one way in, for every door."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from provisioning.clock import new_ulid, now
+from provisioning.core import manifest
+from provisioning.core.catalogue import Catalogue, Operation
+from provisioning.core.locate import Limits
+from provisioning.core.workflow import FORMAT, Submission
+from provisioning.resources import schema
+from provisioning.storage.spool import Spool
+
+
+def submit(  # noqa: PLR0913 - who submits what, where and by which door
+    data: bytes,
+    *,
+    form: str,
+    file: str,
+    spool: Spool,
+    catalogue: Catalogue,
+    operator: str,
+    door: str,
+    limits: Limits,
+) -> str:
+    """Check the manifest and put it into the spool, durably; its workflow_id.
+
+    InvalidManifest carries every problem; then nothing was put anywhere.
+    """
+    workflow = manifest.read(
+        data, form=form, file=file, schema=schema("manifest"), catalogue=catalogue, limits=limits
+    )
+    submission = Submission(
+        format=FORMAT,
+        workflow_id=new_ulid(),
+        name=workflow.name,
+        infra=workflow.infra,
+        operator=operator,
+        door=door,
+        digest=hashlib.sha256(data).hexdigest(),
+        submitted_at=now(),
+        tasks=len(workflow.tasks),
+        priority=workflow.priority,
+        not_before=workflow.not_before,
+        expires_at=workflow.expires_at,
+        id=workflow.id,
+    )
+    return spool.submit(data, form, submission)
+
+
+def single(operation: Operation, params: Mapping[str, Any], *, infra: str = "default", priority: int = 50) -> bytes:
+    """A manifest of one task, named by the operation's verb: what an operation command submits."""
+    task = {"id": operation.verb, "operation": operation.name, "params": dict(params)}
+    return msgspec.json.encode(
+        {"schema": 1, "name": operation.name.replace(".", "-"), "infra": infra, "priority": priority, "tasks": [task]}
+    )

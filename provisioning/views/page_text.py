@@ -1,0 +1,130 @@
+"""The page of a workflow as people read it: its head, one line per task, and why things wait."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+from provisioning.views.status import ABANDONED, Page
+from provisioning.views.table import shown_value, table
+from provisioning.views.text import clock_time, safe, spent
+
+_OVER = ("succeeded", "failed", "cancelled", "skipped")
+_SKIPPED_BY = {"failed", "cancelled", "skipped", "interrupted"}
+
+
+def status_text(page: Page, now: datetime, *, width: int | None = None) -> str:
+    """Head and tasks."""
+    parts = [table(_head(page, now), width=width)]
+    if page["tasks"]:
+        rows = [_task_row(task, now) for task in page["tasks"]]
+        parts.append(table(rows, ["task", "operation", "state", "attempt", "time", "note"], width=width))
+    if len(page["tasks"]) == 1 and page["tasks"][0]["result"] is not None:
+        parts.append(shown_value(page["tasks"][0]["result"], width=width))
+    return "\n\n".join(parts)
+
+
+def _head(page: Page, now: datetime) -> Iterator[list[str]]:
+    over = sum(page["counts"].get(state, 0) for state in _OVER)
+    total = sum(page["counts"].values())
+    yield ["workflow", page["workflow_id"]]
+    yield ["name", page["name"]]
+    reason = f": {page['reason']}" if page["reason"] else ""
+    yield ["state", f"{page['state']}{reason}, {over} of {total} tasks ended"]
+    if page["infra"] != "default":
+        yield ["infra", page["infra"]]
+    by = f"{clock_time(page['submitted_at'])} by {page['operator']} ({page['door']}), priority {page['priority']}"
+    yield ["submitted", by]
+    if page["started_at"]:
+        took = spent(page["started_at"], page["ended_at"], now)
+        yield ["started", f"{clock_time(page['started_at'])}, {'took' if page['ended_at'] else 'for'} {took}"]
+    for request in page["requests"]:
+        of = f" of {', '.join(request['tasks'])}" if request.get("tasks") else ""
+        yield ["asked", f"{clock_time(request['at'])} {request['verb']}{of} by {request['operator']}"]
+    if page["state"] == ABANDONED:
+        yield ["note", "nobody runs it now; start an orchestrator: provisioning orchestrator start"]
+    if page["held"]:
+        yield ["note", f"waits for a person; see: provisioning workflow explain {page['workflow_id']}"]
+
+
+def _task_row(task: dict[str, Any], now: datetime) -> list[str]:
+    attempts = task["attempts"]
+    last = attempts[-1] if attempts else {}
+    took = spent(last.get("started_at"), last.get("ended_at"), now) if last else ""
+    number = str(last.get("attempt", ""))
+    return [task["task_id"], task["operation"], task["state"], number, took, note(task)]
+
+
+def error_text(error: dict[str, Any] | None) -> str:
+    """An attempt's error on one line."""
+    if not error:
+        return ""
+    return safe(": ".join(part for part in (error.get("code", ""), error.get("msg", "")) if part))
+
+
+def note(task: dict[str, Any]) -> str:
+    """Why a task is not, or not yet, done."""
+    last = task["attempts"][-1] if task["attempts"] else {}
+    if task["state"] == "failed":
+        return error_text(last.get("error")) or task["reason"]
+    if task["state"] == "skipped" or (task["state"] == "cancelled" and not last):
+        return safe(task["reason"])
+    if task["state"] == "pending":
+        return "; ".join(_waiting(each, task) for each in task["waiting_for"])
+    return ""
+
+
+def _waiting(reason: str, task: dict[str, Any]) -> str:
+    kind, _, what = reason.partition(":")
+    return {
+        "dependency": f"waits for {what}",
+        "held": "waits for a person",
+        "backoff": f"next attempt at {clock_time(task.get('next_attempt_at'))}",
+        "stopped": "another task failed",
+        "paused": "the workflow is paused",
+        "slot": "waits for a free slot",
+        "max_parallel": "waits for max_parallel",
+    }.get(kind, reason)
+
+
+def explain_text(page: Page, task_ids: list[str], *, worked: bool) -> str:
+    """Why the tasks are where they are, and what to do about it. `worked`: an orchestrator runs on the spool."""
+    workflow_id = page["workflow_id"]
+    lines = [f"workflow {workflow_id} ({safe(page['name'])}) is {page['state']}" + _because(page["reason"])]
+    if page["state"] in ("queued", ABANDONED) and not worked:
+        lines.append("  nobody works this spool; start an orchestrator: provisioning orchestrator start")
+    elif page["state"] == "queued" and page["not_before"]:
+        lines.append(f"  it starts at {clock_time(page['not_before'])} at the earliest")
+    elif page["state"] == "queued":
+        lines.append("  it is taken on as soon as one of its tasks can start")
+    elif page["state"] == "paused":
+        lines.append(f"  go on with: provisioning workflow resume {workflow_id}")
+    chosen = [task for task in page["tasks"] if not task_ids or task["task_id"] in task_ids]
+    quiet = {"succeeded", "running"} if not task_ids else set()
+    for task in chosen:
+        if task["state"] not in quiet:
+            lines.extend(_explained(task, workflow_id))
+    return "\n".join(lines)
+
+
+def _because(reason: str) -> str:
+    return f": {safe(reason)}" if reason else ""
+
+
+def _explained(task: dict[str, Any], workflow_id: str) -> Iterator[str]:
+    name, state, attempts = task["task_id"], task["state"], task["attempts"]
+    last = attempts[-1] if attempts else {}
+    why = note(task)
+    yield f"task {name} is {state}" + (f": {why}" if why else "")
+    error = last.get("error") or {}
+    if state in ("failed", "pending") and error and error_text(error) != why:
+        yield f"  attempt {last['attempt']}: {error_text(error)}"
+    if error.get("help") and state != "succeeded":
+        yield f"  {safe(error['help'])}"
+    if "held" in task["waiting_for"]:
+        yield f"  attempt {last.get('attempt', '?')} was interrupted, and whether it did its work is not known: look,"
+        yield f"  then: provisioning workflow retry {workflow_id} --task {name}   (or: cancel {workflow_id})"
+    elif state == "failed":
+        yield f"  its log: provisioning workflow logs {workflow_id} {name}"
+        yield f"  again:   provisioning workflow retry {workflow_id}"

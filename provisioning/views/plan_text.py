@@ -1,0 +1,77 @@
+"""A manifest before it is submitted: its waves and its critical path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from provisioning.core import manifest
+from provisioning.core.catalogue import Catalogue
+from provisioning.core.workflow import Workflow
+from provisioning.views.table import table
+from provisioning.views.text import safe
+
+_NAMED = 8
+"""Tasks of one wave that the text names at most."""
+
+
+def masked(params: Mapping[str, Any], secret: Sequence[str]) -> dict[str, Any]:
+    """The params without the values of those that are secret."""
+    return {name: "***" if name in secret and value is not None else value for name, value in params.items()}
+
+
+def plan_page(workflow: Workflow, catalogue: Catalogue) -> dict[str, Any]:
+    """What a submission of the manifest would do, and in which order at the soonest."""
+    operations: dict[str, int] = {}
+    for task in workflow.tasks:
+        operations[task.operation] = operations.get(task.operation, 0) + 1
+    return {
+        "name": workflow.name,
+        "infra": workflow.infra,
+        "priority": workflow.priority,
+        "on_failure": workflow.on_failure,
+        "max_parallel": workflow.max_parallel,
+        "counts": {"tasks": len(workflow.tasks), "operations": operations},
+        "waves": manifest.waves(workflow),
+        "critical_path": manifest.critical_path(workflow),
+        "tasks": [
+            {
+                "task_id": task.id,
+                "operation": task.operation,
+                "params": masked(task.params, catalogue.operation(task.operation).secret),
+                "depends_on": list(task.depends_on),
+                "after": list(task.after),
+                "timeout_seconds": task.timeout_seconds,
+                "max_attempts": task.retry.max_attempts if task.retry else 1,
+                "on_interrupt": task.on_interrupt,
+            }
+            for task in workflow.tasks
+        ],
+    }
+
+
+def plan_text(page: dict[str, Any], *, width: int | None = None) -> str:
+    """The plan for people."""
+    waves: list[list[str]] = page["waves"]
+    widest = max(map(len, waves), default=0)
+    parallel = f", {page['max_parallel']} at once" if page["max_parallel"] else ""
+    total = page["counts"]["tasks"]
+    head = f"{safe(page['name'])}: {total} tasks in {len(waves)} waves, at most {widest} side by side{parallel}"
+    rows = []
+    for number, wave in enumerate(waves, 1):
+        more = f" and {len(wave) - _NAMED} more" if len(wave) > _NAMED else ""
+        rows.append([str(number), str(len(wave)), ", ".join(wave[:_NAMED]) + more])
+    path = page["critical_path"]
+    told = " > ".join(path if len(path) <= 2 * _NAMED else [*path[:_NAMED], "…", *path[-_NAMED:]])
+    counts = ", ".join(f"{count} {operation}" for operation, count in sorted(page["counts"]["operations"].items()))
+    return "\n".join(
+        [
+            head,
+            "",
+            table(rows, ["wave", "tasks", ""], width=width),
+            "",
+            f"critical path ({len(path)}): {told}",
+            f"operations: {counts}",
+            f"on failure: {page['on_failure']}",
+        ]
+    )

@@ -1,0 +1,103 @@
+"""`operation check` finds what nu itself lets pass."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from provisioning.execution import lint as lint_module
+from provisioning.execution.lint import lint
+from provisioning.execution.nushell import Nushell, find_nu
+from provisioning.resources import data_dir
+
+pytestmark = pytest.mark.nu
+
+HEAD = "use ../lib/operation.nu *\n"
+GOOD = f"""{HEAD}
+# Create a server.
+@operation {{undo: "servers.delete"}}
+export def create-server [
+  name: string # Its name
+]: nothing -> string {{ ^echo $name }}
+"""
+
+
+@pytest.fixture(scope="module")
+def nu() -> Nushell:
+    return find_nu(os.environ.get("PROVISIONING_NU"), search=os.environ.get("PATH", ""))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    write(tmp_path, "lib/operation.nu", 'export alias "attr operation" = echo\n')
+    write(tmp_path, "servers/create.nu", GOOD)
+    write(tmp_path, "servers/delete.nu", GOOD.replace("create", "delete").replace("Create", "Delete"))
+    return tmp_path
+
+
+def write(root: Path, name: str, text: str) -> None:
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def found(nu: Nushell, root: Path) -> list[tuple[str, str, int | None, str]]:
+    problems = lint(nu, [root])
+    return [(Path(p.file).relative_to(root).as_posix(), p.code, p.line, p.field) for p in problems]
+
+
+def test_the_built_in_operations_have_no_problems(nu: Nushell) -> None:
+    assert lint(nu, [data_dir("nulib")]) == []
+
+
+def test_a_good_tree(nu: Nushell, root: Path) -> None:
+    assert lint(nu, [root]) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "line"),
+    [
+        ("^echo", "echoo", "external-unmarked", 7),
+        ("name: string #", "name: strin #", "nulib-syntax", 6),
+        ("# Create a server.\n", "\n", "undocumented", 4),
+        (" # Its name", "", "undocumented", 4),
+        (": nothing -> string", "", "result-type", 4),
+        ("-> string { ^echo $name }", "-> duration { 5sec }", "result-type", 4),
+        ("-> string { ^echo $name }", "-> range { 1..2 }", "operation-type", 4),
+        ("servers.delete", "servers.delet", "unknown-operation", 4),
+        ("undo:", "undone:", "operation-key", 4),
+        ("create-server", "make-server", "command-name", 4),
+        ("name: string #", "json: string #", "param-reserved", 4),
+    ],
+)
+def test_one_problem(nu: Nushell, root: Path, old: str, new: str, code: str, line: int) -> None:
+    broken = GOOD.replace(old, new)
+    assert broken != GOOD
+    write(root, "servers/create.nu", broken.replace("$name", "$json") if "json" in new else broken)
+    expected = [("servers/create.nu", code, line, "" if line != 4 else "servers.create")]
+    if code in ("nulib-syntax", "operation-type", "operation-key"):  # left out, so what points to it finds nothing
+        delete = GOOD.replace("create", "delete").replace("servers.delete", "servers.create")
+        write(root, "servers/delete.nu", delete)
+        expected.append(("servers/delete.nu", "unknown-operation", 4, "servers.delete"))
+    assert [problem for problem in found(nu, root) if problem[1] != "nulib-syntax" or problem[2] == line] == expected
+
+
+def test_files_that_hold_no_operation_are_checked_too(nu: Nushell, root: Path) -> None:
+    write(root, "lib/tools.nu", "export def f [] { mispelt 1; ^ls; ls; if true { alsobad } }\n")
+    write(root, "lib/cut.nu", "export def f [ {\n")
+    problems = found(nu, root)
+    assert [problem for problem in problems if problem[0] == "lib/tools.nu"] == [
+        ("lib/tools.nu", "external-unmarked", 1, "")
+    ] * 2
+    assert ("lib/cut.nu", "nulib-syntax", 1, "") in problems
+
+
+def test_every_code_is_in_the_table() -> None:
+    text = Path(lint_module.__file__).read_text(encoding="utf-8")
+    sources = [Path(lint_module.__file__).parent / name for name in ("lint.py", "reader.py", "signature.py")]
+    codes = {"nulib-syntax", "operation-name", "operation-command", "operation-key", "operation-type"}
+    codes |= {"command-name", "external-unmarked", "param-reserved", "result-type", "undocumented", "unknown-operation"}
+    assert all(f"| {code} " in text for code in codes)
+    assert all(any(f'"{code}"' in source.read_text(encoding="utf-8") for source in sources) for code in codes)

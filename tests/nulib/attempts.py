@@ -1,0 +1,188 @@
+"""Runs operations of nulib the way an attempt does: one fresh nu, request on 3, result on 4, log inherited."""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provisioning.core.catalogue import Catalogue
+from provisioning.execution.entries import entry_source
+from provisioning.execution.nushell import Nushell, read_catalogue, sweep
+
+NULIB = Path(__file__).parents[2] / "nulib"
+NOBODY = 65534
+
+
+def find_nu() -> str:
+    """The nu of PROVISIONING_NU, of PATH, or of the checkout's node_modules."""
+    found = os.environ.get("PROVISIONING_NU") or shutil.which("nu")
+    if not found:
+        found = next(map(str, NULIB.parent.glob("**/node_modules/@nushell/*/bin/nu")), None)
+    if not found:
+        pytest.fail("no nu: set PROVISIONING_NU to a Nushell of version 0.114.1 or later")
+    return found
+
+
+def may_execute(program: str, user: int) -> bool:
+    """Whether this user reaches a program: its folders may be closed to others."""
+    try:
+        return subprocess.run([program, "--version"], user=user, capture_output=True, check=False).returncode == 0
+    except PermissionError:
+        return False
+
+
+@cache
+def catalogue(root: Path) -> Catalogue:
+    """What the project reads from a nulib tree."""
+    read = read_catalogue(Nushell(Path(find_nu()), (0, 0, 0)), sweep([root]))
+    assert not read.broken, read.broken
+    return read
+
+
+def wait_until(predicate: Callable[[], Any], what: str, seconds: float = 20) -> Any:
+    """The first true value of the predicate; fails the test after the deadline."""
+    deadline = time.monotonic() + seconds
+    pause = threading.Event()
+    while not (value := predicate()):
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        pause.wait(0.005)
+    return value
+
+
+class Attempt:
+    """One started operation."""
+
+    def __init__(self, process: subprocess.Popen[bytes], result: int, log: Path) -> None:
+        self.process, self._result, self.log = process, result, log
+
+    def answer(self, seconds: float = 60) -> dict[str, Any]:
+        """What the operation answered: {"result": ...} or {"error": {...}}."""
+        self.process.wait(seconds)
+        os.lseek(self._result, 0, os.SEEK_SET)
+        text = os.read(self._result, 1 << 21)
+        os.close(self._result)
+        assert text, f"exit {self.process.returncode}, no answer: {self.log.read_text()}"
+        answer: dict[str, Any] = json.loads(text)
+        return answer
+
+    def kill(self) -> None:
+        """What the end of an attempt by force is: KILL to its process group."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        os.close(self._result)
+
+
+class Operations:
+    """Starts operations as one user, in a folder that this user may reach."""
+
+    def __init__(self, folder: Path, user: int) -> None:
+        self.folder, self.user, self.nulib = folder, user, folder / "tree"
+        self.servers = folder / "servers"
+        self.env = {"PATH": os.environ["PATH"], "PROVISIONING_SERVERS": str(self.servers)}
+        self._count = 0
+        (folder / "entries").mkdir(mode=0o755)
+        shutil.copytree(NULIB, self.nulib)
+        self.nu = find_nu()
+        if user != os.geteuid() and not may_execute(self.nu, user):
+            self.nu = shutil.copy(self.nu, str(folder / "nu"))
+        self.catalogue = catalogue(NULIB)
+
+    def start(self, operation: str, /, **given: Any) -> Attempt:
+        """Start an operation, its flags written with _, in a process group of its own."""
+        declared = self.catalogue.operation(operation)
+        params = declared.filled({name.replace("_", "-"): value for name, value in given.items()})
+        assert len(given.keys() & {name.replace("-", "_") for name in params}) == len(given), list(params)
+        self._count += 1
+        entry = self.folder / "entries" / f"{self._count}.nu"
+        entry.write_text(entry_source(declared))
+        entry.chmod(0o644)
+        return self._spawn(entry, {"params": params, "env": self.env})
+
+    def _spawn(self, entry: Path, request: dict[str, Any]) -> Attempt:
+        request_fd, result_fd = os.memfd_create("request"), os.memfd_create("result")
+        os.write(request_fd, json.dumps(request).encode())
+        os.lseek(request_fd, 0, os.SEEK_SET)
+        os.fchmod(request_fd, 0o666)
+        os.fchmod(result_fd, 0o666)
+        log_path = self.folder / f"log-{self._count}"
+        log = os.open(log_path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        fcntl.flock(log, fcntl.LOCK_EX)
+
+        # Numbers that are surely not in the way of 3, 4, 5, 9 and 200.
+        numbers = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 300) for fd in (request_fd, result_fd, log)]
+        # As fixed numbers a child can only get them from a shell that places them.
+        place = '''n=("$@"); exec 3<&"${n[0]}" 4<&"${n[1]}" 5<&"${n[2]}" 9<&5 200<&5; shift 3
+for fd in "${n[@]:0:3}"; do exec {fd}>&-; done; exec "$@"'''
+        other = self.user != os.geteuid()
+        process = subprocess.Popen(
+            ["bash", "-c", place, "place", *map(str, numbers), self.nu, "-n", "--no-std-lib", str(entry)],
+            env={"PATH": "/usr/bin:/bin", "HOME": str(self.folder), "LANG": "C.UTF-8"},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=numbers,
+            start_new_session=True,
+            cwd="/",
+            user=self.user if other else None,
+            group=self.user if other else None,
+            extra_groups=[] if other else None,
+        )
+        for number in numbers:
+            os.close(number)
+        os.close(request_fd)
+        os.close(log)
+        return Attempt(process, result_fd, log_path)
+
+    def run(self, operation: str, /, **given: Any) -> Any:
+        """The result of an operation; fails the test if it answers with an error."""
+        answer = self.start(operation, **given).answer()
+        assert "result" in answer, answer
+        return answer["result"]
+
+    def error(self, operation: str, /, **given: Any) -> dict[str, Any]:
+        """The error of an operation; fails the test if it succeeds."""
+        answer = self.start(operation, **given).answer()
+        assert "error" in answer, answer
+        error: dict[str, Any] = answer["error"]
+        return error
+
+
+def server_processes(name: str) -> set[int]:
+    """Keepers of servers with this name, and all that descends from them."""
+    parents, keepers = {}, set()
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (entry / "stat").read_text().rpartition(")")[2].split()
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if stat[0] in "ZX":
+            continue
+        parents[int(entry.name)] = int(stat[1])
+        if b"-s" in words and name.encode() in words:
+            keepers.add(int(entry.name))
+    found = set(keepers)
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def nu_tests() -> list[tuple[str, str]]:
+    """File and name of every test in nulib/tests."""
+    pattern = re.compile(r'^export def "(test [^"]+)"', re.MULTILINE)
+    return [
+        (file.name, name)
+        for file in sorted((NULIB / "tests").glob("*.nu"))
+        for name in pattern.findall(file.read_text())
+    ]

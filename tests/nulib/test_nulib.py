@@ -1,0 +1,32 @@
+"""The tests that nulib brings along in nu, one row each, and the example of its README."""
+
+import re
+import subprocess
+
+import pytest
+
+from tests.nulib.attempts import NULIB, Operations, catalogue, find_nu, nu_tests
+
+pytestmark = pytest.mark.nu
+
+
+@pytest.mark.parametrize(("file", "name"), nu_tests())
+def test_nu(file: str, name: str) -> None:
+    ended = subprocess.run(
+        [find_nu(), "-n", "-c", f"use {NULIB / 'tests' / file} *; {name}"], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_example_of_the_readme_is_an_operation(operations: Operations) -> None:
+    text = (NULIB / "README.md").read_text()
+    (example,) = re.findall(r"^```nu\n(# greetings\.hello\n.*?)^```", text, re.MULTILINE | re.DOTALL)
+    folder = operations.nulib / "greetings"
+    folder.mkdir()
+    (folder / "hello.nu").write_text(example)
+    operations.catalogue = catalogue(operations.nulib)
+    assert operations.run("greetings.hello", name="wuji") == {
+        "text": "Hello, wuji!",
+        "user": operations.user,
+    }
+    assert operations.error("greetings.hello", name="")["code"] == "provisioning::greetings::empty-name"
