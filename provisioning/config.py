@@ -81,8 +81,6 @@ class Config:
     orchestrator: Orchestrator
     limits: Bounds
     environment: Environment
-    search_path: str
-    """PATH of whoever gave the command: where Nushell is looked for."""
     file: Path | None = None
     """The config file that was read."""
 
@@ -114,7 +112,6 @@ class Config:
             orchestrator=Orchestrator(**values["orchestrator"]),
             limits=Bounds(**values["limits"]),
             environment=_environment(values["environment"], places),
-            search_path=environ.get("PATH", DEFAULT_PATH),
             file=path,
         )
 
@@ -359,3 +356,9 @@ def refuse_unless_ours(path: Path, what: str, euid: int) -> None:
             raise Refused(
                 f"the {what} {path} is not safe: others may write {component}", hint=f"chmod go-w {component}"
             )
+
+
+def environment_of_a_daemon(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The variables with which a process in the background reads the same config, and nothing else."""
+    kept = ("HOME", "PATH", "LANG", "LC_ALL", "TZ", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME")
+    return {name: value for name, value in environ.items() if name in kept or name.startswith("PROVISIONING_")}

@@ -25,5 +25,13 @@ export def selftest-mark [
       help: "leave out line breaks, or make several marks"
     }
   }
-  $"($line)\n" | save --append --raw $file
+  # Not `save --append`: it truncates a file that another task makes meanwhile.
+  let ended = (do { $"($line)\n" | ^tee --append -- $file } | complete)
+  if $ended.exit_code != 0 {
+    error make {
+      msg: $"cannot append to ($file): ($ended.stderr | str trim)"
+      code: "provisioning::selftest::cannot-append"
+      help: "see that the folder is there and that this user may write in it"
+    }
+  }
 }

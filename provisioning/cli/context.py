@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from provisioning.errors import UsageError
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
     from provisioning.config import Config
     from provisioning.core.catalogue import Catalogue
     from provisioning.core.locate import Limits
-    from provisioning.execution.nushell import Nushell, Tree
+    from provisioning.execution.nulib import Nulib
     from provisioning.storage.spool import Spool
 
 
@@ -54,27 +52,15 @@ class Context:
         return Spool.open(self.config.paths.spool)
 
     @cached_property
-    def nu(self) -> Nushell:
-        from provisioning.execution.nushell import find_nu
+    def nulib(self) -> Nulib:
+        """Nushell and the operations, as they are now."""
+        from provisioning.execution.nulib import load_nulib
 
-        paths = self.config.paths
-        return find_nu(paths.nu, search=self.config.search_path, cache_dir=paths.cache)
+        return load_nulib(self.config)
 
-    def nulib_roots(self) -> list[Path]:
-        """The folders of operations, the built-in ones last."""
-        from provisioning.resources import data_dir
-
-        return [*self.config.paths.nulib, data_dir("nulib")]
-
-    def load_catalogue(self) -> tuple[Catalogue, Tree]:
-        """The operations as they are now, and the tree that they are in."""
-        from provisioning.execution.nushell import load_catalogue
-
-        return load_catalogue(self.nu, self.nulib_roots(), self.config.paths.cache)
-
-    @cached_property
+    @property
     def catalogue(self) -> Catalogue:
-        return self.load_catalogue()[0]
+        return self.nulib.catalogue
 
     @property
     def limits(self) -> Limits:
@@ -122,7 +108,14 @@ class Context:
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
 
+    def note_if_unworked(self) -> None:
+        """Say that nobody works the spool, where somebody must."""
+        if self.spool.running_orchestrator() is None:
+            self.say(f"note: no orchestrator works {self.spool.root}; start one: provisioning orchestrator start")
+
     @property
     def width(self) -> int | None:
         """Columns that a table may take: what the terminal has; no limit where stdout is none."""
-        return max(80, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None
+        import shutil
+
+        return shutil.get_terminal_size().columns if sys.stdout.isatty() else None

@@ -13,7 +13,7 @@ from provisioning.core.catalogue import Operation, Param
 from provisioning.execution.signature import NUSHELL_TYPE
 
 
-class Number(click.ParamType):
+class Number(click.ParamType[int | float]):
     """A finite number; a whole one stays whole."""
 
     name = "number"
@@ -31,7 +31,7 @@ class Number(click.ParamType):
             return number
 
 
-class Json(click.ParamType):
+class Json(click.ParamType[Any]):
     """JSON text; where `or_text`, what is no JSON is a text."""
 
     name = "json"
@@ -52,7 +52,7 @@ def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is not a JSON number")
 
 
-def value_type(schema: dict[str, Any]) -> click.ParamType:
+def value_type(schema: dict[str, Any]) -> click.ParamType[Any]:
     """The click type of one value."""
     choices = schema.get("enum")
     if choices and all(isinstance(choice, str) for choice in choices):
@@ -76,8 +76,8 @@ def _metavar(schema: dict[str, Any]) -> str | None:
     if "enum" in schema:
         return None
     kind = schema.get("type")
-    words = {"string": "TEXT", "integer": "INT", "number": "NUMBER", "boolean": "BOOL", "object": "JSON", "array": "JSON"}
-    return str(schema.get(NUSHELL_TYPE) or words.get(kind or "", "VALUE")).upper()
+    words = {"string": "text", "integer": "int", "boolean": "bool", "object": "json", "array": "json"}
+    return str(schema.get(NUSHELL_TYPE) or words.get(kind or "", kind or "value")).upper()
 
 
 class OperationParams:
@@ -92,10 +92,8 @@ class OperationParams:
                 continue
             key = f"param_{number}"
             self._names[key] = param.name
-            made = _argument(param, key, rest=param is many[-1]) if param.positional and many else None
-            if made is None:
-                made = _argument(param, key, rest=False) if param.positional else _option(param, key)
-            self.click_params.append(made)
+            rest = bool(many) and param is many[-1]
+            self.click_params.append(_argument(param, key, rest=rest) if param.positional else _option(param, key))
         self.described = [(_shown(param), param) for param in operation.params if param.positional]
 
     @property

@@ -100,9 +100,7 @@ class Root(Noun):
         return {singular(domain): domain for domain in sorted(domains)}
 
     def unknown(self, ctx: click.Context, name: str) -> click.UsageError:
-        broken = sorted(
-            {problem.field for problem in ctx.ensure_object(Context).catalogue.broken if problem.field}
-        )
+        broken = sorted({problem.field for problem in ctx.ensure_object(Context).catalogue.broken if problem.field})
         damaged = [field for field in broken if name in (field.split(".")[0], singular(field.split(".")[0]))]
         if damaged:
             told = f"{damaged[0]} has errors; see: provisioning operation check"
@@ -130,8 +128,8 @@ class Root(Noun):
         for noun in NOUNS:
             command = self.get_command(ctx, noun)
             assert command is not None
-            is_group = isinstance(command, click.Group)
-            workflows.append(row(noun, list(command.commands) if is_group else [command.get_short_help_str(60)]))
+            verbs = list(command.commands) if isinstance(command, click.Group) else [command.get_short_help_str(60)]
+            workflows.append(row(noun, verbs))
         with formatter.section("Operations"):
             formatter.write_dl(operations)
         with formatter.section("Workflows"):

@@ -45,7 +45,7 @@ class Locator(NamedTuple):
         """The line of each path, or of the nearest part around it that has one."""
         wanted = {path[:end] for path in paths for end in range(1, len(path) + 1)}
         found: dict[Path, int] = {}
-        for path, line in entries(self.text, self.form):
+        for path, line in entries(self.text, self.form) if wanted else ():
             if path in wanted:
                 found.setdefault(path, line)
         around = {path: [found[path[:end]] for end in range(len(path), 0, -1) if path[:end] in found] for path in paths}
@@ -305,7 +305,7 @@ def _toml_entries(scan: _Scan) -> Iterator[tuple[Path, int]]:
                 listed = (*resolved(parts[:-1]), parts[-1])
                 counts[listed] = counts.get(listed, -1) + 1
             table = resolved(parts)
-            yield table, line
+            yield from ((table[:end], line) for end in range(1, len(table) + 1))
         elif scan.kind in {"string", "bare"}:
             parts = scan.key()[:100]
             for end in range(1, len(parts) + 1):
@@ -333,7 +333,7 @@ def _value_entries(scan: _Scan, path: Path) -> Iterator[tuple[Path, int]]:
                 break
             open_.pop()
             scan.advance()
-        if not open_ or scan.kind == "end":
+        if not open_ or scan.kind == "end" or len(open_) > 1000:
             return
         around, index = open_[-1]
         line = scan.line

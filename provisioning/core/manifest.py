@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from graphlib import CycleError, TopologicalSorter
 from typing import Any, NamedTuple
 
 import msgspec
 
-from provisioning.core.catalogue import Catalogue, Operation, nearest_hint
-from provisioning.core.locate import Finding, Limits, Locator, Path, decode, problems, settle, shown
+from provisioning.core.catalogue import Catalogue
+from provisioning.core.conformity import as_declared, compiled, param_findings, schema_findings, validate_params
+from provisioning.core.graph import critical_path, graph_findings, sparing, waves
+from provisioning.core.locate import Finding, Path, decode, problems, shown
+from provisioning.core.locate import Limits as Limits  # part of what this module offers
+from provisioning.core.locate import Locator as Locator
 from provisioning.core.workflow import Retry, Task, Workflow
 from provisioning.errors import InvalidManifest, Problem
+
+__all__ = [
+    "CODES",
+    "DEFAULT_TIMEOUT_SECONDS",
+    "Limits",
+    "Locator",
+    "check",
+    "compiled",
+    "critical_path",
+    "duration",
+    "parse",
+    "planned",
+    "read",
+    "schema_findings",
+    "seconds",
+    "validate_params",
+    "waves",
+    "write",
+]
 
 CODES = {
     "empty": "nothing is in it",
@@ -48,18 +69,6 @@ DEFAULT_TIMEOUT_SECONDS = 3600.0
 """Of an attempt where neither the task, the manifest nor the operation says one."""
 
 _UNIT_MS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}
-_KINDS = {
-    "object": "a table",
-    "array": "a list",
-    "string": "a text",
-    "integer": "a whole number",
-    "number": "a number",
-    "boolean": "true or false",
-}
-_HINTS_COMPARED = 50_000
-"""So many names at most are compared for hints, or a manifest of nothing but misspellings would take hours."""
-_RINGS = 20
-"""So many rings at most are named."""
 _LIMITS = Limits()
 
 
@@ -121,7 +130,7 @@ def _draft(data: bytes, *, form: str, file: str, schema: dict[str, Any], limits:
     defaults = _policies(sound.part(document.get("defaults"), ("defaults",)), {}, ("defaults",), findings)
     made = [_task(sound, task, ("tasks", index), defaults, findings) for index, task in enumerate(tasks)]
     head = _head(sound.part(document, ()), findings)
-    findings += _graph_findings(made)
+    findings += graph_findings(made)
     return _Draft(Locator(text, form), head, made, findings)
 
 
@@ -246,167 +255,12 @@ def _literal(value: Any, path: Path, findings: list[Finding]) -> Any:
     return value
 
 
-# The schema: fastjsonschema decides, jsonschema says why.
-
-
-@functools.lru_cache(maxsize=256)
-def _compiled(schema: bytes) -> Callable[[Any], Any]:
-    import fastjsonschema
-
-    made: Callable[[Any], Any] = fastjsonschema.compile(
-        msgspec.json.decode(schema), use_default=False, use_formats=False
-    )
-    return made
-
-
-def schema_findings(
-    schema: dict[str, Any], value: object, path: Path = (), *, secret: Sequence[str] = ()
-) -> list[Finding]:
-    """Everything that a JSON Schema says against a value; what is in a key named in `secret` is not quoted."""
-    from fastjsonschema import JsonSchemaValueException
-
-    try:
-        _compiled(msgspec.json.encode(schema))(value)
-        return []
-    except JsonSchemaValueException as refusal:
-        said = Finding("bad-value", shown(refusal.message), "", path)
-    from jsonschema import Draft202012Validator
-
-    findings: list[Finding] = []
-    for error in Draft202012Validator(schema).iter_errors(value):
-        hidden = bool(error.absolute_path) and error.absolute_path[0] in secret
-        quoted = "what it has (a secret)" if hidden else shown(error.instance)
-        findings += _explained(error, (*path, *error.absolute_path), quoted)
-    return findings or [said]
-
-
-_RULES = {
-    "minimum": "must be at least {rule}, and is {quoted}",
-    "maximum": "must be at most {rule}, and is {quoted}",
-    "minItems": "must have at least {rule} items",
-    "maxItems": "must have at most {rule} items",
-    "minLength": "must have at least {rule} characters",
-    "maxLength": "must have at most {rule} characters",
-    "uniqueItems": "names something twice",
-    "pattern": "cannot be {quoted}",
-    "const": "must be {rule}, and is {quoted}",
-    "anyOf": "fits none of the kinds that are allowed: {quoted}",
-    "oneOf": "fits none of the kinds that are allowed: {quoted}",
-}
-
-
-def _explained(error: Any, path: Path, quoted: str) -> Iterator[Finding]:
-    """One error of jsonschema, in our words."""
-    keyword, rule, hint = error.validator, error.validator_value, error.schema.get("description", "")
-    if keyword == "additionalProperties":
-        known = error.schema.get("properties", {})
-        for key in [key for key in error.instance if key not in known]:
-            hint = nearest_hint(key[:64], known) or f"known here: {', '.join(known) or 'nothing'}"
-            yield Finding("unknown-key", f"unknown key {shown(key)}", hint, (*path, key))
-    elif keyword == "required":
-        for key in [key for key in rule if key not in error.instance]:
-            hint = error.schema.get("properties", {}).get(key, {}).get("description", "")
-            yield Finding("missing-key", f"{key!r} is missing", hint, (*path, key))
-    elif keyword == "type":
-        kinds = [_KINDS.get(kind, kind) for kind in ([rule] if isinstance(rule, str) else rule)]
-        yield Finding("wrong-type", f"must be {' or '.join(kinds)}, not {quoted}", hint, path)
-    elif keyword == "enum":
-        yield Finding("bad-value", f"must be {' or '.join(map(shown, rule))}, not {quoted}", hint, path)
-    else:
-        message = _RULES.get(keyword, "{quoted} is against the rule {keyword}")
-        yield Finding("bad-value", message.format(rule=rule, quoted=quoted, keyword=keyword), hint, path)
-
-
-# The graph. Everything in it is linear and without recursion: 10,000 tasks may stand in one line.
-
-
-def waves(workflow: Workflow) -> list[list[str]]:
-    """The tasks' ids by depth: those of a wave wait only for earlier ones."""
-    return _waves(_waits(workflow.tasks))
-
-
-def critical_path(workflow: Workflow) -> list[str]:
-    """The longest chain of tasks that wait for each other, first to last; of several, the first in the file."""
-    waits = _waits(workflow.tasks)
-    path: list[str] = []
-    for wave in map(frozenset, reversed(_waves(waits))):
-        path.append(next(name for name in (waits[path[-1]] if path else waits) if name in wave))
-    return path[::-1]
-
-
-def _waits(tasks: Sequence[Task]) -> dict[str, list[str]]:
-    """Whom each task waits for, in the order of the file; unknown ones and itself left out."""
-    waits: dict[str, list[str]] = {task.id: [] for task in tasks if task.id}
-    for task in tasks:
-        if task.id:
-            waits[task.id] += [name for name in task.depends_on + task.after if name in waits and name != task.id]
-    return waits
-
-
-def _waves(waits: Mapping[str, Sequence[str]]) -> list[list[str]]:
-    sorter = TopologicalSorter(waits)
-    sorter.prepare()
-    found = []
-    while sorter.is_active():
-        found.append(list(sorter.get_ready()))
-        sorter.done(*found[-1])
-    return found
-
-
-def _rings(waits: Mapping[str, Sequence[str]]) -> Iterator[list[str]]:
-    """Rings that share no task, each from its first task in the file on; at least one wherever there is one."""
-    rest = dict(waits)
-    for _ in range(_RINGS):
-        try:
-            TopologicalSorter({name: [other for other in rest[name] if other in rest] for name in rest}).prepare()
-            return
-        except CycleError as error:
-            found = set(error.args[1])
-            ring: list[str] = error.args[1][:0:-1]
-        first = ring.index(next(name for name in waits if name in found))
-        yield ring[first:] + ring[:first]
-        rest = {name: others for name, others in rest.items() if name not in found}
-
-
-def _graph_findings(tasks: Sequence[Task]) -> Iterator[Finding]:
-    first: dict[str, int] = {}
-    for index, task in enumerate(tasks):
-        if task.id and first.setdefault(task.id, index) != index:
-            hint = "give every task its own id"
-            yield Finding("duplicate-id", f"another task is called {shown(task.id)}", hint, ("tasks", index, "id"))
-    offer = _sparing(lambda name: nearest_hint(name, first), len(first))
-    for index, task in enumerate(tasks):
-        for key, names in (("depends_on", task.depends_on), ("after", task.after)):
-            path = ("tasks", index, key)
-            for name in names:
-                if name == task.id:
-                    yield Finding("self-dependency", f"{shown(name)} waits for itself", "remove it", path)
-                elif name not in first:
-                    hint = offer(name) or "name a task of this manifest"
-                    yield Finding("unknown-dependency", f"no task is called {shown(name)}", hint, path)
-    for ring in _rings(_waits(tasks)):
-        named = [*ring, ring[0]] if len(ring) <= 20 else [*ring[:10], f"({len(ring) - 19} more)", *ring[-9:], ring[0]]
-        index = first[ring[0]]
-        key = "depends_on" if ring[1] in tasks[index].depends_on else "after"
-        message = f"these tasks wait for each other: {' → '.join(named)}"
-        yield Finding("cycle", message, "remove one of these dependencies", ("tasks", index, key))
-
-
-def _sparing(ask: Callable[[str], str], size: int) -> Callable[[str], str]:
-    """`ask` once for each name, and not for ever: comparing names costs more than all else."""
-    left = iter(range(max(5, _HINTS_COMPARED // max(1, size))))
-    return functools.cache(lambda name: ask(name[:64]) if next(left, None) is not None else "")
-
-
-# The catalogue.
-
-
 def _operation_findings(tasks: Sequence[Task], catalogue: Catalogue) -> Iterator[Finding]:
-    offer = _sparing(catalogue.nearest_hint, len(catalogue.operations))
+    offer = sparing(catalogue.nearest_hint, len(catalogue.operations))
     for index, task in enumerate(tasks):
         operation = catalogue.operations.get(task.operation)
         if operation is not None:
-            yield from _param_findings(operation, task.params, ("tasks", index, "params"))
+            yield from param_findings(operation, task.params, ("tasks", index, "params"))
             if task.on_interrupt == "probe" and operation.probe is None:
                 message = f"{operation.name} has no probe"
                 yield Finding("bad-value", message, "choose rerun or fail", ("tasks", index, "on_interrupt"))
@@ -414,36 +268,6 @@ def _operation_findings(tasks: Sequence[Task], catalogue: Catalogue) -> Iterator
             hint = offer(task.operation) or "see: provisioning operation list"
             message = f"no operation is called {shown(task.operation)}"
             yield Finding("unknown-operation", message, hint, ("tasks", index, "operation"))
-
-
-def validate_params(
-    operation: Operation, params: Mapping[str, Any], *, file: str = "", field: str = "params"
-) -> list[Problem]:
-    """What an operation's signature says against params that came from anywhere. Their values are taken literally."""
-    return problems(_param_findings(operation, dict(params), (field,) if field else ()), file=file)
-
-
-def _param_findings(operation: Operation, params: dict[str, Any], path: Path) -> Iterator[Finding]:
-    schema = operation.params_schema()
-    value = _as_declared(params, schema)
-    described = {param.name: param.description for param in operation.params}
-    found = settle(value, limits=_LIMITS, path=path) or schema_findings(schema, value, path, secret=operation.secret)
-    for each in found:
-        name = each.path[len(path)] if len(each.path) > len(path) else ""
-        hint = each.hint or described.get(str(name), "") or f"see: provisioning operation show {operation.name}"
-        yield each._replace(code="bad-params", hint=hint)
-
-
-def _as_declared(value: Any, schema: Mapping[str, Any]) -> Any:
-    """JSON Schema takes 30.0 for an integer, and Nushell does not."""
-    if isinstance(value, float) and schema.get("type") == "integer" and value.is_integer():
-        return int(value)
-    if isinstance(value, list) and isinstance(schema.get("items"), dict):
-        return [_as_declared(item, schema["items"]) for item in value]
-    if isinstance(value, dict):
-        known = schema.get("properties", {})
-        return {key: _as_declared(item, known.get(key, {})) for key, item in value.items()}
-    return value
 
 
 def planned(workflow: Workflow, catalogue: Catalogue) -> Workflow:
@@ -454,7 +278,7 @@ def planned(workflow: Workflow, catalogue: Catalogue) -> Workflow:
         tasks.append(
             msgspec.structs.replace(
                 task,
-                params=operation.filled(_as_declared(task.params, operation.params_schema())),
+                params=operation.filled(as_declared(task.params, operation.params_schema())),
                 timeout_seconds=task.timeout_seconds or operation.timeout_seconds or DEFAULT_TIMEOUT_SECONDS,
                 retry=task.retry or Retry(max_attempts=operation.retries + 1),
                 on_interrupt=task.on_interrupt or ("rerun" if operation.idempotent else "fail"),

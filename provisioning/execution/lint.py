@@ -8,6 +8,7 @@
 | operation-key       | a key of `@operation` is unknown, has a wrong value, or names no param     | left out         |
 | operation-type      | a param or the result has a type that JSON cannot carry                    | left out         |
 | command-name        | the command's name does not contain the verb                               | kept             |
+| external-unchecked  | an external command is piped into one that does not see that it failed      | kept             |
 | external-unmarked   | a command that nu does not know, written without `^`: misspelt, mostly     | kept             |
 | param-reserved      | a param has the name of an option that every operation command has         | kept             |
 | result-type         | no type is declared for the result, or a duration, which JSON turns into a number | kept      |
@@ -17,6 +18,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +39,14 @@ from provisioning.execution.signature import Exported
 
 RESERVED_PARAMS = frozenset({"help", "json", "orchestrated", "wait"})
 """Options of every operation command of the command line."""
+_UNCHECKED = re.compile(
+    rb"""(?: [^;{}()\n|'"] | "[^"\n]*" | '[^'\n]*' | \([^()\n]*\) )*  # the command and its arguments
+    \n?[ \t]*\|\s*
+    (\^ | (?:any|all|each|enumerate|first|from\ [cst]sv|ignore|is-empty|is-not-empty|last|length|lines|par-each
+            |reduce|skip|str\ join|take|where)\b)""",
+    re.VERBOSE,
+)
+"""An external command and what follows in its pipeline, where that reads a stream: measured with Nushell 0.115.1."""
 
 
 def lint(nu: Nushell, roots: Sequence[Path]) -> list[Problem]:
@@ -60,16 +70,29 @@ def lint(nu: Nushell, roots: Sequence[Path]) -> list[Problem]:
 
 
 def _file_problems(nu: Path, copy: Path, name: str, source: bytes) -> list[Problem]:
-    """What holds for every file: it loads, and external commands are marked."""
+    """What holds for every file: it loads, external commands are marked, and their failures seen."""
     problems = check_file(nu, copy, name, source)
     for fact in ide_facts(nu, copy, ["--ide-ast"], name):
         start = fact["span"]["start"]
-        if fact["shape"] != "shape_external" or source[start - 1 : start] == b"^":
+        if fact["shape"] != "shape_external":
+            continue
+        if source[start - 1 : start] == b"^":
+            problems += _pipe_problems(name, source, start)
             continue
         hint = f"correct the name, or write ^{fact['content']} for an external command"
         text = f"nu knows no command {fact['content']!r}"
         problems.append(Problem("external-unmarked", text, hint, name, line_at(source, start)))
     return problems
+
+
+def _pipe_problems(name: str, source: bytes, start: int) -> list[Problem]:
+    """A failing external command is only noticed where all of its output is collected first."""
+    found = _UNCHECKED.match(source, start)
+    if found is None:
+        return []
+    text = f"a failure of this command is lost in the pipe to {found[1].decode()}"
+    hint = "write | collect behind the command, or look at its exit code with | complete"
+    return [Problem("external-unchecked", text, hint, name, line_at(source, start))]
 
 
 def _declaration_problems(declared: Declared, operations: Mapping[str, Operation]) -> Iterator[Problem]:

@@ -45,9 +45,10 @@ def changes(before: Page | None, page: Page) -> list[dict[str, Any]]:
                 "note": note(task),
             }
         )
-    if before is None or before["state"] != page["state"]:
-        found.append({"workflow_id": page["workflow_id"], "state": page["state"], "reason": page["reason"]})
-    return found
+    if before is not None and before["state"] == page["state"]:
+        return found
+    own = {"workflow_id": page["workflow_id"], "state": page["state"], "reason": page["reason"]}
+    return [*found, own] if page["state"] in ENDED else [own, *found]
 
 
 def _mark(task: dict[str, Any]) -> tuple[str, int | None]:

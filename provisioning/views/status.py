@@ -72,7 +72,7 @@ class WorkflowView:
         if checkpoint.state in ENDED_WORKFLOWS:
             cancelled = checkpoint.state is WorkflowState.CANCELLED
             last = TaskState.CANCELLED if cancelled else TaskState.SKIPPED
-            schedule.close(last, "cancelled" if cancelled else "stopped")
+            schedule.close(last, checkpoint.reason or str(last))
         head = self._head()
         return {
             **head,

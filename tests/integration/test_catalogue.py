@@ -171,10 +171,10 @@ def test_commands_of_one_name_in_two_domains(nu: Nushell, root: Path) -> None:
 
 
 def test_an_earlier_root_hides_later_ones(nu: Nushell, root: Path, tmp_path: Path) -> None:
-    write(root, "servers/create.nu", "use ../lib/text.nu *\n" + simple(body="text"))
-    write(root, "lib/text.nu", "export def text [] { 'built in' }\n")
+    write(root, "servers/create.nu", "use ../lib/text.nu *\n" + simple(body="some-text"))
+    write(root, "lib/text.nu", "export def some-text [] { 'built in' }\n")
     site = tmp_path / "site"
-    write(site, "lib/text.nu", "export def text [] { 'site' }\n")
+    write(site, "lib/text.nu", "export def some-text [] { 'site' }\n")
     write(site, "extra/look.nu", simple("look-around"))
     catalogue, tree = load_catalogue(nu, [tmp_path / "missing", site, root], tmp_path / "cache")
     assert sorted(catalogue.operations) == ["extra.look", "servers.create"]
@@ -379,7 +379,7 @@ export def run-test [
 ]: nothing -> any {
   {
     name: $name size: $size text: $text count: $count dry: $dry_run others: $others free: $free rows: $rows
-    kinds: ([$size $count $ratio $either $long $big $day $spans?.0? $box?.a? $box?.b?] | each { describe })
+    kinds: ([$size $count $ratio $either $long $big $day ($spans | get -o 0) ($box | get -o a) ($box | get -o b)] | each { describe })
   }
 }
 """
@@ -452,7 +452,7 @@ def test_the_innermost_error_of_ours_is_told(nu: Nushell, root: Path, body: str)
         ("[1] | get 5", 1, "nu::shell::access_beyond_end", "too large"),
         ("[1] | each { 'x' | into int }", 1, "nu::shell::cant_convert", "convert"),
         ("^sh -c 'exit 75'", 75, "nu::shell::non_zero_exit_code", "75"),
-        ("^sh -c 'exit 75' | lines", 75, "nu::shell::non_zero_exit_code", "75"),
+        ("^sh -c 'exit 75' | str trim", 75, "nu::shell::non_zero_exit_code", "75"),
         ("^sh -c 'kill -9 $$'", 1, "nu::shell::terminated_by_signal", "SIGKILL"),
         ("^no-such-program", 1, "nu::shell::external_command", "no-such-program"),
         ("{|| 1}", 1, "nu::shell::unsupported_input", "nput"),

@@ -10,6 +10,7 @@ import pytest
 from provisioning.execution import lint as lint_module
 from provisioning.execution.lint import lint
 from provisioning.execution.nushell import Nushell, find_nu
+from provisioning.execution.reader import PLAIN, run_nu
 from provisioning.resources import data_dir
 
 pytestmark = pytest.mark.nu
@@ -60,6 +61,8 @@ def test_a_good_tree(nu: Nushell, root: Path) -> None:
     ("old", "new", "code", "line"),
     [
         ("^echo", "echoo", "external-unmarked", 7),
+        ("^echo $name", "^echo $name | lines | first", "external-unchecked", 7),
+        ("^echo $name", "^echo 'a|b' (1)\n  | ^cat", "external-unchecked", 7),
         ("name: string #", "name: strin #", "nulib-syntax", 6),
         ("# Create a server.\n", "\n", "undocumented", 4),
         (" # Its name", "", "undocumented", 4),
@@ -84,6 +87,25 @@ def test_one_problem(nu: Nushell, root: Path, old: str, new: str, code: str, lin
     assert [problem for problem in found(nu, root) if problem[1] != "nulib-syntax" or problem[2] == line] == expected
 
 
+@pytest.mark.parametrize(
+    "pipe",
+    ["^echo a | collect | lines | first", "^echo a | complete | get stdout", "[a] | first", "^echo 'a | lines'"],
+)
+def test_pipes_in_which_a_failure_is_seen(nu: Nushell, root: Path, pipe: str) -> None:
+    write(root, "servers/create.nu", GOOD.replace("^echo $name", pipe))
+    assert lint(nu, [root]) == []
+
+
+@pytest.mark.parametrize(
+    ("follower", "seen"),
+    [("lines", False), ("first", False), ("^cat", False), ("collect | lines", True), ("str trim", True)],
+)
+def test_nu_loses_failures_as_the_rule_says(nu: Nushell, tmp_path: Path, follower: str, seen: bool) -> None:
+    source = f"try {{ let x = (^/bin/sh -c 'echo a; exit 75' | {follower}); print lost }} catch {{ print seen }}"
+    done = run_nu(nu.path, [*PLAIN, "-c", source.replace("^cat", "^/bin/cat")], cwd=tmp_path)
+    assert done.stdout.strip() == (b"seen" if seen else b"lost")
+
+
 def test_files_that_hold_no_operation_are_checked_too(nu: Nushell, root: Path) -> None:
     write(root, "lib/tools.nu", "export def f [] { mispelt 1; ^ls; ls; if true { alsobad } }\n")
     write(root, "lib/cut.nu", "export def f [ {\n")
@@ -98,6 +120,14 @@ def test_every_code_is_in_the_table() -> None:
     text = Path(lint_module.__file__).read_text(encoding="utf-8")
     sources = [Path(lint_module.__file__).parent / name for name in ("lint.py", "reader.py", "signature.py")]
     codes = {"nulib-syntax", "operation-name", "operation-command", "operation-key", "operation-type"}
-    codes |= {"command-name", "external-unmarked", "param-reserved", "result-type", "undocumented", "unknown-operation"}
+    codes |= {
+        "command-name",
+        "external-unchecked",
+        "external-unmarked",
+        "param-reserved",
+        "result-type",
+        "undocumented",
+        "unknown-operation",
+    }
     assert all(f"| {code} " in text for code in codes)
     assert all(any(f'"{code}"' in source.read_text(encoding="utf-8") for source in sources) for code in codes)

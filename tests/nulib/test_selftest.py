@@ -1,7 +1,7 @@
 """selftest.* and commands.run, as an attempt runs them."""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+import shutil
 
 import pytest
 
@@ -57,10 +57,21 @@ def test_fail(operations: Operations) -> None:
 
 def test_marks_of_many_tasks_are_whole_lines(operations: Operations) -> None:
     file = operations.folder / "marks"
-    lines = [f"{number} {'x' * 3000}" for number in range(16)]
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda line: operations.run("selftest.mark", file=str(file), line=line), lines))
-    assert sorted(file.read_text().splitlines()) == sorted(lines)
+    lines = [f"{number:02} {'x' * 3000}" for number in range(16)]
+    attempts = [operations.start("selftest.mark", file=str(file), line=line) for line in lines]
+    assert [attempt.answer() for attempt in attempts] == [{"result": None}] * len(lines)
+    assert sorted(file.read_text().splitlines()) == lines
+
+
+def test_mark_keeps_what_another_wrote_into_a_new_file(operations: Operations) -> None:
+    file, shims = operations.folder / "marks", operations.folder / "shims"
+    shims.mkdir()
+    # The other task makes the file after this one has seen that it is not there.
+    (shims / "tee").write_text(f'#!/bin/sh\necho other >{file}\nexec {shutil.which("tee")} "$@"\n')
+    (shims / "tee").chmod(0o755)
+    operations.env["PATH"] = f"{shims}:{operations.env['PATH']}"
+    operations.run("selftest.mark", file=str(file), line="own")
+    assert file.read_text() == "other\nown\n"
 
 
 @pytest.mark.parametrize(
@@ -68,6 +79,11 @@ def test_marks_of_many_tasks_are_whole_lines(operations: Operations) -> None:
 )
 def test_mark_refuses(operations: Operations, file: str, line: str, case: str) -> None:
     assert operations.error("selftest.mark", file=file, line=line)["code"] == f"provisioning::selftest::{case}"
+
+
+def test_mark_says_why_it_cannot(operations: Operations) -> None:
+    error = operations.error("selftest.mark", file=str(operations.folder / "none" / "marks"), line="a")
+    assert error["code"] == "provisioning::selftest::cannot-append"
 
 
 def test_run_passes_arguments_as_they_are(operations: Operations) -> None:

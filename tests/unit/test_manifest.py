@@ -112,7 +112,8 @@ def test_durations(text: str, seconds: float) -> None:
 
 
 def test_a_long_first_delay_raises_the_unsaid_longest() -> None:
-    text = 'schema = 1\nname = "x"\n[[tasks]]\nid = "a"\noperation = "selftest.noop"\nretry = {max_attempts = 2, initial_delay = "10m"}'
+    head = 'schema = 1\nname = "x"\n[[tasks]]\nid = "a"\noperation = "selftest.noop"\n'
+    text = head + 'retry = { max_attempts = 2, initial_delay = "10m" }'
     assert accepted(text).tasks[0].retry == Retry(max_attempts=2, initial_delay_seconds=600, max_delay_seconds=600)
 
 

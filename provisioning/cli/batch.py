@@ -1,0 +1,187 @@
+"""`provisioning batch`: submit, validate and plan manifests."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from provisioning.cli.context import Context
+from provisioning.cli.groups import Noun, json_option, pass_context
+from provisioning.errors import InvalidManifest, NotFound, Refused, UsageError
+
+if TYPE_CHECKING:
+    from provisioning.core.workflow import Workflow
+
+file_argument = click.argument("file", metavar="FILE", type=click.Path(allow_dash=True))
+format_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["toml", "json"]),
+    help="What FILE is, where its name does not end in .toml or .json.",
+)
+
+
+class Text(NamedTuple):
+    """A manifest's bytes, what they are, and what messages call them."""
+
+    data: bytes
+    form: str
+    name: str
+
+
+@click.group("batch", cls=Noun, no_args_is_help=True)
+def batch() -> None:
+    """Submit, validate and plan manifests: many tasks in one workflow."""
+
+
+@batch.command(exits=(0, 1, 2, 3, 4, 5, 6, 7, 130))
+@file_argument
+@format_option
+@click.option("--wait", is_flag=True, help="Wait until it has ended; progress on stderr.")
+@click.option("--max-wait", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait so long at most.")
+@json_option
+@pass_context
+def submit(context: Context, file: str, form: str | None, wait: bool, max_wait: float | None) -> None:  # noqa: FBT001
+    """Submit a manifest and print its workflow_id.
+
+    FILE is TOML or JSON; - reads standard input. Either the whole manifest is accepted, or nothing, and all its
+    problems are told at once.
+
+    \b
+    Example:
+      id=$(provisioning batch submit site.toml --wait)
+    """
+    from provisioning.storage.submission import submit as put_in
+
+    text = read_manifest(context, file, form)
+    spool = context.spool  # a spool that cannot be used is said before anything about the manifest
+    workflow_id = put_in(
+        text.data,
+        form=text.form,
+        file=text.name,
+        spool=spool,
+        catalogue=context.catalogue,
+        operator=context.operator,
+        door="cli",
+        limits=context.limits,
+    )
+    context.note_if_unworked()
+    if not wait and max_wait is None:
+        _accepted(context, workflow_id)
+        return
+    if not context.json:
+        _accepted(context, workflow_id)
+    from provisioning.cli import following
+    from provisioning.views.progress import progress_on
+
+    progress = progress_on(sys.stderr)
+    try:
+        page = following.wait(following.Follower(spool, workflow_id, progress), max_wait=max_wait)
+    finally:
+        progress.close()
+    following.raise_unless_succeeded(context, page)
+    if context.json:
+        context.answer_json({"workflow_id": workflow_id, "state": page["state"], "counts": page["counts"]})
+
+
+def _accepted(context: Context, workflow_id: str) -> None:
+    if context.json:
+        context.answer_json({"workflow_id": workflow_id})
+    else:
+        context.answer(workflow_id)
+
+
+@batch.command(exits=(0, 2, 3, 4, 5, 6))
+@file_argument
+@format_option
+@json_option
+@pass_context
+def validate(context: Context, file: str, form: str | None) -> None:
+    """Say whether a manifest would be accepted, and everything that is wrong with it.
+
+    \b
+    Example:
+      provisioning batch validate site.toml
+    """
+    from provisioning.cli.ending import problem_json
+
+    try:
+        workflow = read_workflow(context, file, form)
+    except InvalidManifest as error:
+        if context.json:
+            problems = [problem_json(problem) for problem in error.problems]
+            context.answer_json({"valid": False, "problems": problems})
+        raise
+    if context.json:
+        context.answer_json({"valid": True, "name": workflow.name, "tasks": len(workflow.tasks), "problems": []})
+    else:
+        from provisioning.views.text import safe
+
+        plural = "task" if len(workflow.tasks) == 1 else "tasks"
+        context.answer(f"ok: {safe(workflow.name)}, {len(workflow.tasks)} {plural}")
+
+
+@batch.command(exits=(0, 2, 3, 4, 5, 6))
+@file_argument
+@format_option
+@json_option
+@pass_context
+def plan(context: Context, file: str, form: str | None) -> None:
+    """Show the waves and the critical path of a manifest, and submit nothing.
+
+    \b
+    Example:
+      provisioning batch plan site.toml
+    """
+    from provisioning.core.manifest import planned
+    from provisioning.views.plan_text import plan_page, plan_text
+
+    page = plan_page(planned(read_workflow(context, file, form), context.catalogue), context.catalogue)
+    if context.json:
+        context.answer_json(page)
+    else:
+        context.answer(plan_text(page, width=context.width))
+
+
+def read_workflow(context: Context, file: str, form: str | None) -> Workflow:
+    """The workflow that the file asks for, checked as for a submission."""
+    from provisioning.core import manifest
+    from provisioning.resources import schema
+
+    text = read_manifest(context, file, form)
+    return manifest.read(
+        text.data,
+        form=text.form,
+        file=text.name,
+        schema=schema("manifest"),
+        catalogue=context.catalogue,
+        limits=context.limits,
+    )
+
+
+def read_manifest(context: Context, file: str, form: str | None) -> Text:
+    """The bytes of FILE; one more than allowed at most, which the limits then refuse."""
+    limit = context.limits.bytes + 1
+    if file == "-":
+        if form is None:
+            raise UsageError("standard input has no name that says what it is", hint="add --format toml or json")
+        return Text(sys.stdin.buffer.read(limit), form, "<stdin>")
+    try:
+        with open(file, "rb") as opened:
+            if stat.S_ISDIR(os.fstat(opened.fileno()).st_mode):
+                raise IsADirectoryError
+            data = opened.read(limit)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(
+            f"there is no file {file}", hint="give the path of a manifest, or - for standard input"
+        ) from None
+    except IsADirectoryError:
+        raise UsageError(f"{file} is a directory", hint="give the path of one manifest") from None
+    except PermissionError:
+        raise Refused(f"cannot read {file}: permission denied", hint="check its owner and mode") from None
+    ending = os.path.splitext(file)[1].lower()
+    return Text(data, form or {".json": "json"}.get(ending, "toml"), file)

@@ -1,0 +1,189 @@
+"""Working or following one workflow until it has ended: progress, Ctrl-C, giving up, and what to say of its end."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from provisioning.cli.context import Context
+from provisioning.errors import GaveUp, Interrupted, InvalidManifest, NotFound, WorkflowFailed
+from provisioning.storage.spool import Spool
+from provisioning.views.page_text import error_text
+from provisioning.views.progress import Progress
+from provisioning.views.status import ENDED, Page, WorkflowView, rejection
+from provisioning.views.text import safe, safe_block
+
+POLL_SECONDS = 0.2
+LOG_LINES = 12
+"""So many of a failed task's last log lines are shown."""
+
+
+class Failed(WorkflowFailed):
+    """A workflow that did not succeed; `details` go into the JSON of the error."""
+
+    def __init__(self, message: str, *, hint: str = "", code: str = "", details: dict[str, Any] | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.code = code or self.code
+        self.details = details or {}
+
+
+class Follower:
+    """One workflow as it goes on; it may be claimed, moved or rejected meanwhile."""
+
+    def __init__(self, spool: Spool, workflow_id: str, progress: Progress | None = None) -> None:
+        self._spool = spool
+        self.workflow_id = workflow_id
+        self._progress = progress
+        self._view: WorkflowView | None = None
+
+    def look(self) -> Page:
+        """The page as it is now, shown as progress. Invalid with the reasons where it was rejected."""
+        for _ in range(3):
+            folder = self._found()
+            if self._view is None or self._view.folder.path != folder.path:
+                self._view = WorkflowView(folder)
+            try:
+                page = self._view.glance()
+            except FileNotFoundError:  # moved while we read
+                continue
+            if self._progress:
+                self._progress.update(page)
+            return page
+        raise NotFound(f"workflow {self.workflow_id} went away", hint="see: provisioning workflow list")
+
+    def _found(self) -> Any:
+        try:
+            return self._spool.find(self.workflow_id)
+        except NotFound:
+            raise InvalidManifest(rejection(self._spool, self.workflow_id).problems) from None
+
+    def page(self) -> Page:
+        """Everything about it, results included."""
+        return WorkflowView(self._spool.find(self.workflow_id)).page()
+
+
+def wait(follower: Follower, *, max_wait: float | None, until: Callable[[Page], bool] | None = None) -> Page:
+    """Look until the workflow has ended, or a person must act; GaveUp after `max_wait` seconds."""
+    deadline = None if max_wait is None else time.monotonic() + max_wait
+    try:
+        while True:
+            page = follower.look()
+            if page["state"] in ENDED or page["held"] or (until and until(page)):
+                return page
+            check_deadline(deadline, follower.workflow_id, max_wait)
+            time.sleep(POLL_SECONDS)
+    except KeyboardInterrupt:
+        raise Interrupted(
+            f"stopped waiting; workflow {follower.workflow_id} goes on",
+            hint=f"to end it: provisioning workflow cancel {follower.workflow_id}",
+        ) from None
+
+
+def check_deadline(deadline: float | None, workflow_id: str, max_wait: float | None) -> None:
+    """GaveUp once the deadline, on the monotonic clock, has passed."""
+    if deadline is not None and time.monotonic() >= deadline:
+        raise GaveUp(
+            f"workflow {workflow_id} has not ended within {max_wait:g} s; it stays in the spool",
+            hint=f"see: provisioning workflow status {workflow_id}",
+        )
+
+
+@contextmanager
+def interruptions() -> Iterator[Callable[[], int]]:
+    """Count Ctrl-C instead of ending at it."""
+    count = 0
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        nonlocal count
+        count += 1
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: count
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def work(context: Context, follower: Follower, *, max_wait: float | None) -> Page:
+    """Work the workflow in this process, or follow whoever does; its page at the end."""
+    from provisioning.execution.nulib import load_nulib
+    from provisioning.orchestrator.foreground import work_workflow
+
+    deadline = None if max_wait is None else time.monotonic() + max_wait
+
+    def on_change() -> None:
+        follower.look()
+        check_deadline(deadline, follower.workflow_id, max_wait)
+
+    with interruptions() as count:
+        work_workflow(
+            context.spool,
+            context.config,
+            lambda: load_nulib(context.config),
+            follower.workflow_id,
+            on_change=on_change,
+            interruptions=count,
+            operator=context.operator,
+        )
+        page = follower.look()
+        if count() and page["state"] == "cancelled":
+            raise Interrupted(f"interrupted; workflow {follower.workflow_id} was cancelled")
+    return page
+
+
+def failure(spool: Spool, page: Page) -> Failed | None:
+    """What to say of a workflow that has not succeeded, the end of the failed task's log included."""
+    workflow_id = page["workflow_id"]
+    if page["state"] == "succeeded":
+        return None
+    details: dict[str, Any] = {"workflow_id": workflow_id, "state": page["state"]}
+    if page["held"]:
+        return Failed(
+            f"workflow {workflow_id} waits for a person: task {page['held'][0]} was interrupted",
+            hint=f"see: provisioning workflow explain {workflow_id}",
+            details=details,
+        )
+    failed = [task for task in page["tasks"] if task["state"] == "failed"]
+    if not failed:
+        reason = f": {page['reason']}" if page["reason"] else ""
+        hint = f"see: provisioning workflow status {workflow_id}"
+        return Failed(f"workflow {workflow_id} is {page['state']}{safe(reason)}", hint=hint, details=details)
+    task = failed[0]
+    last = task["attempts"][-1] if task["attempts"] else {}
+    error = last.get("error") or {}
+    details |= {"task_id": task["task_id"], "operation": task["operation"], "attempt": last.get("attempt")}
+    said = error_text(error) or safe(task["reason"])
+    where = f" in task {task['task_id']}" if len(page["tasks"]) > 1 else ""
+    more = f" ({len(failed)} tasks failed)" if len(failed) > 1 else ""
+    return Failed(
+        f"{task['operation']} failed{where}{more}: {said}",
+        hint=error.get("help") or f"see: provisioning workflow logs {workflow_id} {task['task_id']}",
+        code=error.get("code", ""),
+        details=details,
+    )
+
+
+def log_end(spool: Spool, page: Page) -> str:
+    """The last lines of the first failed task's log, ready to be shown."""
+    from provisioning.storage import logs
+
+    for task in page["tasks"]:
+        if task["state"] == "failed" and task["attempts"]:
+            path = spool.find(page["workflow_id"]).log_path(task["task_id"], task["attempts"][-1]["attempt"])
+            text = logs.tail(path, LOG_LINES).decode(errors="replace").rstrip("\n")
+            return safe_block("\n".join(f"  {line}" for line in text.splitlines()))
+    return ""
+
+
+def raise_unless_succeeded(context: Context, page: Page) -> None:
+    """Failed, after the end of its log was shown, for a workflow that has not succeeded."""
+    error = failure(context.spool, page)
+    if error is None:
+        return
+    if end := log_end(context.spool, page):
+        context.say(f"the end of its log:\n{end}")
+    raise error

@@ -1,0 +1,111 @@
+"""Doing one operation from the command line: checked, submitted, worked here or left to the orchestrator."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NamedTuple
+
+from provisioning.cli.context import Context
+from provisioning.core.catalogue import Operation
+from provisioning.errors import InvalidParams
+
+
+class Asked(NamedTuple):
+    """The options that every operation command has."""
+
+    orchestrated: bool
+    wait: bool
+    max_wait: float | None
+    check: bool
+    priority: int
+
+
+def operate(context: Context, operation: Operation, params: dict[str, Any], asked: Asked) -> None:
+    """Do what the operation command asks for, and answer with the result."""
+    from provisioning.core.manifest import validate_params
+
+    if asked.check and operation.check:
+        params = {**params, operation.check: True}
+    problems = validate_params(operation, params, file="", field="")
+    if problems:
+        raise InvalidParams(problems)
+    if asked.check and not operation.check:
+        _answer(context, _intention(operation, params))
+        return
+    from provisioning.storage.submission import single, submit
+
+    infra = params.get("infra")
+    manifest = single(
+        operation, params, infra=infra if isinstance(infra, str) and infra else "default", priority=asked.priority
+    )
+    workflow_id = submit(
+        manifest,
+        form="json",
+        file="command",
+        spool=context.spool,
+        catalogue=context.catalogue,
+        operator=context.operator,
+        door="cli",
+        limits=context.limits,
+    )
+    if asked.orchestrated and not asked.wait:
+        context.note_if_unworked()
+        if context.json:
+            context.answer_json({"workflow_id": workflow_id})
+        else:
+            context.answer(workflow_id)
+        return
+    _see_through(context, workflow_id, asked)
+
+
+def _see_through(context: Context, workflow_id: str, asked: Asked) -> None:
+    """Work it here, or wait for the orchestrator; the result on stdout, all else on stderr."""
+    from provisioning.cli.following import Follower, raise_unless_succeeded, wait, work
+    from provisioning.views.progress import Lines
+
+    progress = Lines(sys.stderr)
+    follower = Follower(context.spool, workflow_id, progress)
+    try:
+        if asked.orchestrated:
+            context.note_if_unworked()
+            page = wait(follower, max_wait=asked.max_wait)
+        else:
+            page = work(context, follower, max_wait=asked.max_wait)
+    finally:
+        progress.close()
+    raise_unless_succeeded(context, page)
+    _answer(context, follower.page()["tasks"][0]["result"])
+
+
+def _intention(operation: Operation, params: dict[str, Any]) -> dict[str, Any]:
+    """What would be done, of an operation that cannot say it itself."""
+    from provisioning.views.plan_text import masked
+
+    return {
+        "operation": operation.name,
+        "params": masked(operation.filled(params), operation.secret),
+        "idempotent": operation.idempotent,
+        "timeout_seconds": operation.timeout_seconds,
+        "retries": operation.retries,
+        "would_start": True,
+    }
+
+
+def _answer(context: Context, result: Any) -> None:
+    if context.json:
+        context.answer_json(result)
+        return
+    from provisioning.views.table import shown_value
+
+    if isinstance(result, dict) and result.keys() >= {"exit_code", "stdout", "stderr"}:
+        sys.stderr.write(_printed(str(result["stderr"])))
+        context.answer(_printed(str(result["stdout"])))
+        return
+    context.answer(shown_value(result, width=context.width))
+
+
+def _printed(stdout: str) -> str:
+    """What a command printed: as it is for a pipe, harmless for a terminal."""
+    from provisioning.views.text import safe_block
+
+    return safe_block(stdout) if sys.stdout.isatty() else stdout

@@ -1,0 +1,283 @@
+"""`provisioning workflow`: look at workflows that were submitted, and ask things of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from provisioning.cli.context import Context
+from provisioning.cli.groups import Noun, json_option, pass_context
+from provisioning.errors import NotFound, UsageError
+
+if TYPE_CHECKING:
+    from provisioning.views.status import Page
+
+SEEN = (0, 2, 4, 6)
+ASKED = (0, 2, 4, 5, 6)
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+
+
+class WorkflowId(click.ParamType[str]):
+    """A workflow_id or a prefix of one; the shell completes it from the spool."""
+
+    name = "id"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        try:
+            ids = ctx.ensure_object(Context).spool.workflow_ids()
+        except Exception:  # noqa: BLE001 - a completion that fails offers nothing
+            return []
+        return [CompletionItem(each) for each in reversed(ids) if each.startswith(incomplete)]
+
+
+id_argument = click.argument("workflow_id", metavar="ID", type=WorkflowId())
+
+
+@click.group("workflow", cls=Noun, no_args_is_help=True)
+def workflow() -> None:
+    """Look at workflows, and cancel, pause, resume or retry them.
+
+    An ID may be shortened to what tells it from the others.
+    """
+
+
+@workflow.command("list", exits=(0, 2, 6))
+@click.option("--state", "states", multiple=True, help="Only those in this state; may be given several times.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="The newest N only.")
+@json_option
+@pass_context
+def list_(context: Context, states: tuple[str, ...], limit: int | None) -> None:
+    """List workflows, the newest first."""
+    from provisioning.core.workflow import WorkflowState
+    from provisioning.views.listing import list_text, workflow_rows
+    from provisioning.views.status import ABANDONED
+
+    known = [*map(str, WorkflowState), ABANDONED]
+    if unknown := [state for state in states if state not in known]:
+        raise UsageError(f"there is no state {unknown[0]!r}", hint=f"known are {', '.join(known)}")
+    rows = workflow_rows(context.spool, states=frozenset(states), limit=limit)
+    if context.json:
+        context.answer_json(rows)
+    elif rows:
+        context.answer(list_text(rows, width=context.width))
+    else:
+        context.say("no workflows")
+
+
+@workflow.command(exits=SEEN)
+@id_argument
+@json_option
+@pass_context
+def status(context: Context, workflow_id: str) -> None:
+    """Show one workflow: its state, who asked for what, and each task.
+
+    \b
+    Example:
+      provisioning wf status 01jd
+    """
+    from provisioning.clock import now
+    from provisioning.views.page_text import status_text
+
+    page = page_of(context, workflow_id)
+    if context.json:
+        context.answer_json(page)
+    else:
+        context.answer(status_text(page, now(), width=context.width))
+
+
+def page_of(context: Context, workflow_id: str) -> Page:
+    """The page of a workflow; the problems of one that was rejected."""
+    from provisioning.errors import InvalidManifest
+    from provisioning.views.status import rejection, workflow_status
+
+    for _ in range(3):
+        try:
+            return workflow_status(context.spool.find(workflow_id))
+        except FileNotFoundError:  # claimed while we read
+            continue
+        except NotFound as error:
+            try:
+                found = rejection(context.spool, workflow_id)
+            except NotFound:
+                raise error from None
+            raise InvalidManifest(found.problems) from None
+    raise NotFound(f"workflow {workflow_id} went away", hint="see: provisioning workflow list")
+
+
+@workflow.command(exits=(0, 1, 2, 4, 6, 7, 130))
+@click.argument("workflow_id", metavar="[ID]", required=False, type=WorkflowId())
+@click.option("--max-wait", type=click.FloatRange(min=0), metavar="SECONDS", help="Watch so long at most.")
+@json_option
+@pass_context
+def watch(context: Context, workflow_id: str | None, max_wait: float | None) -> None:
+    """Show a workflow's progress until it has ended.
+
+    Live on a terminal, one line per change elsewhere; with --json one object per line. Without an ID: the newest
+    workflow that has not ended. Exit code 0 if it succeeded, 1 if not.
+    """
+    from provisioning.cli.following import Follower, failure, wait
+    from provisioning.views.progress import Lines, progress_on
+
+    found = context.spool.find(workflow_id).workflow_id if workflow_id else _newest(context)
+    context.answered = True  # the lines are the answer
+    progress = Lines(sys.stdout, as_json=True) if context.json else progress_on(sys.stdout)
+    try:
+        page = wait(Follower(context.spool, found, progress), max_wait=max_wait)
+    finally:
+        progress.close()
+    error = failure(context.spool, page)
+    if error is not None:
+        raise error
+
+
+def _newest(context: Context) -> str:
+    from provisioning.views.listing import workflow_rows
+    from provisioning.views.status import ENDED
+
+    rows = [row for row in workflow_rows(context.spool) if row["state"] not in {*ENDED, "damaged"}]
+    if not rows:
+        raise NotFound("there is no workflow that has not ended", hint="see: provisioning workflow list")
+    return str(rows[0]["workflow_id"])
+
+
+@workflow.command(exits=SEEN)
+@id_argument
+@click.argument("task", required=False)
+@click.option("-f", "--follow", is_flag=True, help="Go on until the workflow, or that task, has ended.")
+@click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="Of this attempt; the latest otherwise.")
+@json_option
+@pass_context
+def logs(context: Context, workflow_id: str, task: str | None, follow: bool, attempt: int | None) -> None:  # noqa: FBT001
+    """Show what tasks printed.
+
+    \b
+    Example:
+      provisioning workflow logs 01jd web -f
+    """
+    from provisioning.cli.showing_logs import show_logs
+
+    show_logs(context, workflow_id, task, attempt=attempt, follow=follow)
+
+
+@workflow.command(exits=SEEN)
+@id_argument
+@click.argument("tasks", metavar="[TASK]…", nargs=-1)
+@json_option
+@pass_context
+def explain(context: Context, workflow_id: str, tasks: tuple[str, ...]) -> None:
+    """Say why tasks are where they are, and what to do about it."""
+    from provisioning.views.page_text import explain_text, note
+
+    page = page_of(context, workflow_id)
+    _check_tasks(page, tasks)
+    if not context.json:
+        worked = context.spool.running_orchestrator() is not None
+        context.answer(explain_text(page, list(tasks), worked=worked))
+        return
+    chosen = [task for task in page["tasks"] if not tasks or task["task_id"] in tasks]
+    keys = ("task_id", "state", "reason", "waiting_for")
+    told: list[dict[str, Any]] = [{**{key: task[key] for key in keys}, "text": note(task)} for task in chosen]
+    head = {key: page[key] for key in ("workflow_id", "state", "reason", "held")}
+    context.answer_json({**head, "tasks": told})
+
+
+def _check_tasks(page: Page, tasks: Iterable[str]) -> None:
+    from provisioning.core.catalogue import nearest_hint
+
+    known = [task["task_id"] for task in page["tasks"]]
+    for task in tasks:
+        if task not in known:
+            hint = nearest_hint(task, known) or "see: provisioning workflow status"
+            raise NotFound(f"workflow {page['workflow_id']} has no task {task!r}", hint=hint)
+
+
+def _ask(context: Context, verb: str, workflow_id: str, tasks: tuple[str, ...] = ()) -> None:
+    """Ask it of the workflow, and say what became of it."""
+    from provisioning.orchestrator.requests import ask
+
+    found = context.spool.find(workflow_id).workflow_id
+    load = lambda: context.nulib  # noqa: E731 - read only where it is needed
+    ask(context.spool, context.config, load, verb, found, operator=context.operator, tasks=tasks)
+    page = page_of(context, found)
+    queued = not any(request["verb"] == verb for request in page["requests"])
+    if context.json:
+        context.answer_json({"workflow_id": found, "asked": verb, "state": page["state"], "queued": queued})
+    else:
+        context.say(f"workflow {found}: {verb} " + ("is asked for" if queued else f"done, it is {page['state']}"))
+
+
+@workflow.command(exits=ASKED)
+@id_argument
+@json_option
+@pass_context
+def cancel(context: Context, workflow_id: str) -> None:
+    """End a workflow: its running tasks are told to end, the others never start."""
+    _ask(context, "cancel", workflow_id)
+
+
+@workflow.command(exits=ASKED)
+@id_argument
+@json_option
+@pass_context
+def pause(context: Context, workflow_id: str) -> None:
+    """Start none of a workflow's tasks any more; running ones finish."""
+    _ask(context, "pause", workflow_id)
+
+
+@workflow.command(exits=ASKED)
+@id_argument
+@json_option
+@pass_context
+def resume(context: Context, workflow_id: str) -> None:
+    """Go on with a paused workflow."""
+    _ask(context, "resume", workflow_id)
+
+
+@workflow.command(exits=ASKED)
+@id_argument
+@click.option(
+    "--task", "tasks", multiple=True, metavar="TASK", help="Also this one, and what depends on it; repeatable."
+)
+@json_option
+@pass_context
+def retry(context: Context, workflow_id: str, tasks: tuple[str, ...]) -> None:
+    """Do again what failed and what depended on it; what succeeded is kept.
+
+    With --task a task that succeeded is done again too, with all that depends on it.
+
+    \b
+    Example:
+      provisioning workflow retry 01jd --task web
+    """
+    _check_tasks(page_of(context, workflow_id), tasks)
+    _ask(context, "retry", workflow_id, tasks)
+
+
+@workflow.command(exits=(0, 2, 6))
+@click.option(
+    "--older-than", default="7d", show_default=True, metavar="AGE", help="30m, 12h, 7d, 4w: since they ended."
+)
+@click.option("--dry-run", is_flag=True, help="Name them and remove nothing.")
+@json_option
+@pass_context
+def cleanup(context: Context, older_than: str, dry_run: bool) -> None:  # noqa: FBT001
+    """Remove workflows that ended some time ago, with their logs."""
+    from provisioning.orchestrator.requests import cleanup as remove
+
+    removed = remove(context.spool, older_than_seconds=_age_seconds(older_than), dry_run=dry_run)
+    if context.json:
+        context.answer_json({"removed": removed, "dry_run": dry_run})
+        return
+    context.answer("\n".join(removed))
+    context.say(f"{len(removed)} workflows {'would be' if dry_run else 'were'} removed")
+
+
+def _age_seconds(text: str) -> float:
+    number, unit = text[:-1], text[-1:]
+    if unit not in _UNITS or not number.isascii() or not number.isdigit() or len(number) > 9:
+        raise UsageError(f"--older-than {text!r} is no age", hint="write a number and s, m, h, d or w: 7d")
+    return float(int(number) * _UNITS[unit])

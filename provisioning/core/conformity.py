@@ -1,0 +1,123 @@
+"""Values against JSON Schemas and signatures: fastjsonschema decides, jsonschema says why."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from provisioning.core.catalogue import Operation, nearest_hint
+from provisioning.core.locate import Finding, Limits, Path, problems, settle, shown
+from provisioning.errors import Problem
+
+_LIMITS = Limits()
+_KINDS = {
+    "object": "a table",
+    "array": "a list",
+    "string": "a text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+}
+
+
+@functools.lru_cache(maxsize=256)
+def compiled(schema: bytes) -> Callable[[Any], Any]:
+    import fastjsonschema
+
+    made: Callable[[Any], Any] = fastjsonschema.compile(
+        msgspec.json.decode(schema), use_default=False, use_formats=False
+    )
+    return made
+
+
+def schema_findings(
+    schema: dict[str, Any], value: object, path: Path = (), *, secret: Sequence[str] = ()
+) -> list[Finding]:
+    """Everything that a JSON Schema says against a value; what is in a key named in `secret` is not quoted."""
+    from fastjsonschema import JsonSchemaValueException
+
+    try:
+        compiled(msgspec.json.encode(schema))(value)
+        return []
+    except JsonSchemaValueException as refusal:
+        said = Finding("bad-value", shown(refusal.message), "", path)
+    from jsonschema import Draft202012Validator
+
+    found: dict[Path, Finding] = {}
+    for error in Draft202012Validator(schema).iter_errors(value):
+        hidden = bool(error.absolute_path) and error.absolute_path[0] in secret
+        quoted = "what it has (a secret)" if hidden else shown(error.instance)
+        for finding in _explained(error, (*path, *error.absolute_path), quoted):
+            if finding.code == "wrong-type" or finding.path not in found:  # one is enough, and a wrong type says most
+                found[finding.path] = finding
+    return list(found.values()) or [said]
+
+
+_RULES = {
+    "minimum": "must be at least {rule}, and is {quoted}",
+    "maximum": "must be at most {rule}, and is {quoted}",
+    "minItems": "must have at least {rule} items",
+    "maxItems": "must have at most {rule} items",
+    "minLength": "must have at least {rule} characters",
+    "maxLength": "must have at most {rule} characters",
+    "uniqueItems": "names something twice",
+    "pattern": "cannot be {quoted}",
+    "const": "must be {rule}, and is {quoted}",
+    "anyOf": "fits none of the kinds that are allowed: {quoted}",
+    "oneOf": "fits none of the kinds that are allowed: {quoted}",
+}
+
+
+def _explained(error: Any, path: Path, quoted: str) -> Iterator[Finding]:
+    """One error of jsonschema, in our words."""
+    keyword, rule, hint = error.validator, error.validator_value, error.schema.get("description", "")
+    if keyword == "additionalProperties":
+        known = error.schema.get("properties", {})
+        for key in [key for key in error.instance if key not in known]:
+            hint = nearest_hint(key[:64], known) or f"known here: {', '.join(known) or 'nothing'}"
+            yield Finding("unknown-key", f"unknown key {shown(key)}", hint, (*path, key))
+    elif keyword == "required":
+        for key in [key for key in rule if key not in error.instance]:
+            hint = error.schema.get("properties", {}).get(key, {}).get("description", "")
+            yield Finding("missing-key", f"{key!r} is missing", hint, (*path, key))
+    elif keyword == "type":
+        kinds = [_KINDS.get(kind, kind) for kind in ([rule] if isinstance(rule, str) else rule)]
+        yield Finding("wrong-type", f"must be {' or '.join(kinds)}, not {quoted}", hint, path)
+    elif keyword == "enum":
+        yield Finding("bad-value", f"must be {' or '.join(map(shown, rule))}, not {quoted}", hint, path)
+    else:
+        message = _RULES.get(keyword, "{quoted} is against the rule {keyword}")
+        yield Finding("bad-value", message.format(rule=rule, quoted=quoted, keyword=keyword), hint, path)
+
+
+def validate_params(
+    operation: Operation, params: Mapping[str, Any], *, file: str = "", field: str = "params"
+) -> list[Problem]:
+    """What an operation's signature says against params that came from anywhere. Their values are taken literally."""
+    return problems(param_findings(operation, dict(params), (field,) if field else ()), file=file)
+
+
+def param_findings(operation: Operation, params: dict[str, Any], path: Path) -> Iterator[Finding]:
+    schema = operation.params_schema()
+    value = as_declared(params, schema)
+    described = {param.name: param.description for param in operation.params}
+    found = settle(value, limits=_LIMITS, path=path) or schema_findings(schema, value, path, secret=operation.secret)
+    for each in found:
+        name = each.path[len(path)] if len(each.path) > len(path) else ""
+        hint = each.hint or described.get(str(name), "") or f"see: provisioning operation show {operation.name}"
+        yield each._replace(code="bad-params", hint=hint)
+
+
+def as_declared(value: Any, schema: Mapping[str, Any]) -> Any:
+    """JSON Schema takes 30.0 for an integer, and Nushell does not."""
+    if isinstance(value, float) and schema.get("type") == "integer" and value.is_integer():
+        return int(value)
+    if isinstance(value, list) and isinstance(schema.get("items"), dict):
+        return [as_declared(item, schema["items"]) for item in value]
+    if isinstance(value, dict):
+        known = schema.get("properties", {})
+        return {key: as_declared(item, known.get(key, {})) for key, item in value.items()}
+    return value
