@@ -30,7 +30,7 @@ export def capture [
     }
   }
   # One byte more than is kept shows that something was cut off.
-  let answer = (^bash $script ($kept_bytes + 1) ...$argv | lines)
+  let answer = (^bash $script ($kept_bytes + 1) ...$argv | collect | lines)
   let ends = ($answer | skip 1 | each {|line| $line | decode base64 })
   {
     exit_code: ($answer | first | into int)

@@ -22,6 +22,8 @@ from provisioning.core.workflow import (
     apply_task,
 )
 
+NOT_THERE = "::not-found"
+"""How the code of a probe's error ends when it says that the work has not been done."""
 AGAIN_SECONDS = 5.0
 """Before an attempt that could not be started is made again."""
 
@@ -30,6 +32,8 @@ def started(checkpoint: TaskCheckpoint, now: Now, worker: str) -> TaskCheckpoint
     """The checkpoint that says that the next attempt is starting in `worker`."""
     number = checkpoint.attempts[-1].number + 1 if checkpoint.attempts else 1
     attempt = Attempt(number=number, started_at=now.wall, boot_id=now.boot_id, worker=worker)
+    if checkpoint.probing:
+        attempt = msgspec.structs.replace(attempt, probe=True)
     return apply_task(
         checkpoint, TaskEvent.STARTED, attempts=(*checkpoint.attempts, attempt), backoff=None, reason=""
     )
@@ -51,9 +55,11 @@ def ended(
     )
     after = msgspec.structs.replace(checkpoint, attempts=(*checkpoint.attempts[:-1], attempt))
     if record.outcome is Outcome.SUCCEEDED:
-        return apply_task(after, TaskEvent.SUCCEEDED)
+        return apply_task(after, TaskEvent.SUCCEEDED, probing=False)
     if record.outcome is Outcome.CANCELLED:
         return apply_task(after, TaskEvent.CANCELLED, reason="cancelled")
+    if attempt.probe:
+        return _probed(after, record)
     retry = task.retry or Retry()
     failures = after.failures()
     if cancelling or not retry.allows(record, failures):
@@ -61,6 +67,13 @@ def ended(
     delay = retry.delay_seconds(failures)
     backoff = Backoff(now.boot_id, now.boottime + delay, now.wall + timedelta(seconds=delay))
     return apply_task(after, TaskEvent.POSTPONED, backoff=backoff, reason=_reason(record))
+
+
+def _probed(after: TaskCheckpoint, record: OutcomeRecord) -> TaskCheckpoint:
+    """What a probe that did not succeed means: the work is not there and is done again, or nobody knows."""
+    if record.error is not None and record.error.code.endswith(NOT_THERE):
+        return apply_task(after, TaskEvent.POSTPONED, probing=False, reason="interrupted, and the probe found nothing")
+    return apply_task(after, TaskEvent.POSTPONED, probing=False, held=True, reason=f"probe: {_reason(record)}")
 
 
 def _reason(record: OutcomeRecord) -> str:
@@ -79,7 +92,9 @@ def interrupted(checkpoint: TaskCheckpoint, task: Task, now: Now, why: str) -> T
     if after.interruptions() >= INTERRUPTIONS_ALLOWED:
         return apply_task(after, TaskEvent.FAILED, reason="interrupted-too-often")
     changes: dict[str, Any] = {"reason": "interrupted"}
-    if task.on_interrupt != "rerun":
+    if task.on_interrupt == "probe":
+        changes["probing"] = True
+    elif task.on_interrupt != "rerun":
         changes["held"] = True
     return apply_task(after, TaskEvent.INTERRUPTED, **changes)
 
@@ -101,4 +116,6 @@ def not_started(checkpoint: TaskCheckpoint, now: Now, why: str) -> TaskCheckpoin
 def reopened(checkpoint: TaskCheckpoint) -> TaskCheckpoint:
     """The checkpoint of a task that a person wants done again: its attempts are counted anew."""
     number = checkpoint.attempts[-1].number + 1 if checkpoint.attempts else 1
-    return apply_task(checkpoint, TaskEvent.REOPENED, counted_from=number, backoff=None, held=False, reason="")
+    return apply_task(
+        checkpoint, TaskEvent.REOPENED, counted_from=number, backoff=None, probing=False, held=False, reason=""
+    )

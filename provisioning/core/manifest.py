@@ -261,7 +261,7 @@ def _operation_findings(tasks: Sequence[Task], catalogue: Catalogue) -> Iterator
         operation = catalogue.operations.get(task.operation)
         if operation is not None:
             yield from param_findings(operation, task.params, ("tasks", index, "params"))
-            if task.on_interrupt == "probe" and operation.probe is None:
+            if task.on_interrupt == "probe" and operation.probe not in catalogue.operations:
                 message = f"{operation.name} has no probe"
                 yield Finding("bad-value", message, "choose rerun or fail", ("tasks", index, "on_interrupt"))
         elif task.operation:

@@ -68,7 +68,12 @@ class Schedule:
         self._counts = Counter({TaskState.PENDING: len(self.tasks)})
         self._begun: set[int] = set()
         self._held: set[int] = set()
+        self._doomed: dict[int, str] = {}
+        """Running tasks that may not be tried again, and why: what they depend on was done again, and failed."""
+        self._waking: dict[int, float] = {}
+        """The tasks in their backoff, and the boottime at which it ends."""
         self._ready: list[tuple[int, int]] = []
+        """A heap; an entry that has become untrue since is left in it and passed over."""
         self._delayed: list[tuple[float, int]] = []
         self._waits = [len({*task.depends_on, *task.after}) for task in self.tasks]
         self._dependents: list[list[int]] = [[] for _ in self.tasks]
@@ -77,13 +82,23 @@ class Schedule:
                 self._dependents[self.index[other]].append(i)
         self._order = self._topological()
         self._remaining = self._longest_paths()
-        loaded = {self.index[checkpoint.task_id]: checkpoint for checkpoint in checkpoints}
         for i, waits in enumerate(self._waits):
-            if not waits and i not in loaded:
+            if not waits:
                 self._make_ready(i)
-        # What has ended first: a task in its backoff must not look as if it had just become ready.
-        for checkpoint in sorted(loaded.values(), key=lambda checkpoint: checkpoint.state not in ENDED_TASKS):
-            self.settle(checkpoint, now)
+        self._load({self.index[checkpoint.task_id]: checkpoint for checkpoint in checkpoints}, now)
+
+    def _load(self, loaded: dict[int, TaskCheckpoint], now: Now) -> None:
+        """Take over what is known of the tasks, first all of it and only then what follows from what has ended."""
+        ended = []
+        for i, checkpoint in sorted(loaded.items()):
+            self._note(i, checkpoint)
+            if checkpoint.state in ENDED_TASKS:
+                self._set(i, checkpoint.state)
+                ended.append((i, checkpoint.reason))
+            else:
+                self._go_on(i, checkpoint, now)
+        for i, reason in ended:
+            self._follow(i, reason)
 
     def _topological(self) -> list[int]:
         """The tasks, each behind those it waits for."""
@@ -113,20 +128,35 @@ class Schedule:
     def settle(self, checkpoint: TaskCheckpoint, now: Now) -> None:
         """Take note of a task's new checkpoint."""
         i = self.index[checkpoint.task_id]
+        if self.states[i] in ENDED_TASKS:
+            return
+        self._note(i, checkpoint)
+        if checkpoint.state in ENDED_TASKS:
+            self._set(i, checkpoint.state)
+            self._follow(i, checkpoint.reason)
+        else:
+            self._go_on(i, checkpoint, now)
+
+    def _note(self, i: int, checkpoint: TaskCheckpoint) -> None:
         self._held.discard(i)
+        self._waking.pop(i, None)
         if checkpoint.attempts and checkpoint.attempts[-1].number >= checkpoint.counted_from:
             self._begun.add(i)
-        if checkpoint.state in ENDED_TASKS:
-            self._end(i, checkpoint.state, checkpoint.reason)
-            return
+
+    def _go_on(self, i: int, checkpoint: TaskCheckpoint, now: Now) -> None:
+        """Take over a task that has not ended."""
         self._set(i, checkpoint.state)
         if checkpoint.state is not TaskState.PENDING:
             return
-        if checkpoint.held:
+        if i in self._doomed:
+            self._set(i, TaskState.SKIPPED)
+            self._follow(i, self._doomed[i])
+        elif checkpoint.held:
             self._held.add(i)
             self.reasons[i] = checkpoint.reason
         elif checkpoint.backoff:
-            heapq.heappush(self._delayed, (due(checkpoint.backoff, now), i))
+            self._waking[i] = due(checkpoint.backoff, now)
+            heapq.heappush(self._delayed, (self._waking[i], i))
         elif not self._waits[i]:
             self._make_ready(i)
 
@@ -139,29 +169,35 @@ class Schedule:
     def _make_ready(self, i: int) -> None:
         heapq.heappush(self._ready, (-self._remaining[i], i))
 
-    def _end(self, i: int, state: TaskState, reason: str) -> None:
-        """Record that a task has ended, and whatever follows from it for those that wait for it."""
-        ended = [(i, state, reason)]
+    def _follow(self, i: int, reason: str) -> None:
+        """Do what follows from the end of a task for those that wait for it, directly or through skipped ones."""
+        ended = [(i, reason)]
         while ended:
-            i, state, reason = ended.pop()
-            if self.states[i] in ENDED_TASKS:
-                continue
-            self._set(i, state)
+            i, reason = ended.pop()
+            state = self.states[i]
             if reason:
                 self.reasons[i] = reason
             for j in self._dependents[i]:
                 self._waits[j] -= 1
-                if self.states[j] is not TaskState.PENDING:
+                if self.states[j] in ENDED_TASKS:
                     continue
                 if state is not TaskState.SUCCEEDED and self.tasks[i].id in self.tasks[j].depends_on:
-                    ended.append((j, TaskState.SKIPPED, f"{self.tasks[i].id} {state}"))
-                elif not self._waits[j] and j not in self._held:
+                    because = f"{self.tasks[i].id} {state}"
+                    if self.states[j] is TaskState.RUNNING:
+                        self._doomed[j] = because
+                        continue
+                    self._set(j, TaskState.SKIPPED)
+                    self._held.discard(j)
+                    ended.append((j, because))
+                elif not self._waits[j]:
                     self._make_ready(j)
 
     # Decisions
 
     def _may_start(self, i: int) -> bool:
-        return self.states[i] is TaskState.PENDING and (not self.stopped or i in self._begun)
+        """Whether nothing but its backoff keeps the task from starting."""
+        waits = self.states[i] is not TaskState.PENDING or self._waits[i] or i in self._held
+        return not waits and (not self.stopped or i in self._begun)
 
     @property
     def stopped(self) -> bool:
@@ -170,8 +206,11 @@ class Schedule:
 
     def _wake(self, boottime: float) -> None:
         while self._delayed and self._delayed[0][0] <= boottime:
-            self._make_ready(heapq.heappop(self._delayed)[1])
-        while self._ready and not self._may_start(self._ready[0][1]):
+            at, i = heapq.heappop(self._delayed)
+            if self._waking.get(i) == at:
+                del self._waking[i]
+                self._make_ready(i)
+        while self._ready and (self._ready[0][1] in self._waking or not self._may_start(self._ready[0][1])):
             heapq.heappop(self._ready)
 
     def can_start(self, boottime: float) -> bool:
@@ -185,7 +224,6 @@ class Schedule:
         """Take the ready task with the longest path before it; `can_start` said that there is one."""
         i = heapq.heappop(self._ready)[1]
         self._set(i, TaskState.RUNNING)
-        self._begun.add(i)
         return self.tasks[i]
 
     def withdraw(self, task_id: str) -> None:
@@ -196,12 +234,12 @@ class Schedule:
 
     def end(self, boottime: float) -> tuple[WorkflowEvent, str] | None:
         """How the workflow has ended, if nothing more can happen in it."""
+        self._wake(boottime)  # also where it has not: a backoff that is over must not keep `next_due` in the past
         if self.running:
             return None
         if self.cancelling:
             return WorkflowEvent.CANCELLED, "cancelled"
-        self._wake(boottime)
-        delayed = any(self._may_start(i) for _, i in self._delayed)
+        delayed = any(self._may_start(i) for i in self._waking)
         if self.paused or self._ready or delayed or self._held:
             return None
         if failed := self._counts[TaskState.FAILED] + self._counts[TaskState.CANCELLED]:
@@ -236,7 +274,7 @@ class Schedule:
         reasons = [f"dependency:{other}" for other in dict.fromkeys([*open_depends, *open_after])]
         if i in self._held:
             reasons.append("held")
-        if any(j == i for _, j in self._delayed):
+        if i in self._waking:
             reasons.append("backoff")
         if self.stopped and i not in self._begun:
             reasons.append("stopped")

@@ -249,6 +249,8 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     outcome: Outcome | None = None
     exit_code: int | None = None
     error: TaskError | None = None
+    probe: bool = False
+    """It did not do the task's work but asked the operation's probe whether that is done."""
 
 
 class Backoff(msgspec.Struct, frozen=True):
@@ -270,6 +272,8 @@ class TaskCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     counted_from: int = 1
     """Number of the first attempt that the retry policy counts: a retry asked for by a person starts anew."""
     backoff: Backoff | None = None
+    probing: bool = False
+    """An interrupted attempt may have done its work or not; the next one asks the operation's probe."""
     held: bool = False
     """An interrupted attempt may have done its work or not; a person must say what now."""
     reason: str = ""

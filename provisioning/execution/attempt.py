@@ -135,6 +135,7 @@ class _Attempt:
             pid = self._spawn(reply, output_end)
         except OSError as error:
             os.close(output)
+            os.close(reply)
             self._reply = Reply(
                 error=TaskError("provisioning::attempt::cannot-start", f"{self._request.argv[0]}: {error.strerror}")
             )
@@ -143,8 +144,7 @@ class _Attempt:
         finally:
             os.close(output_end)
         try:
-            if leader := identity(pid):
-                files.write_atomic(self._scratch.path / "group", encode(leader), durable=False, scratch=self._scratch)
+            self._name_group(pid)
             self._wait(pid, output, signals)
         finally:
             self.ended_at = now()
@@ -155,6 +155,12 @@ class _Attempt:
         self._log.finish()
         self._reply = read_reply(reply, self._request.result_bytes, self._request.result_schema)
         os.close(reply)
+
+    def _name_group(self, pid: int) -> None:
+        """Say which group the attempt is; on a full disk recovery has to find it by the log alone."""
+        if leader := identity(pid):
+            with contextlib.suppress(SpoolUnusable):
+                files.write_atomic(self._scratch.path / "group", encode(leader), durable=False, scratch=self._scratch)
 
     def _spawn(self, reply: int, output: int) -> int:
         request = os.memfd_create("request", os.MFD_CLOEXEC)

@@ -60,11 +60,8 @@ def holders(log: Path) -> list[Process]:
         wanted = os.stat(log)
     except FileNotFoundError:
         return []
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        if int(name) != os.getpid() and _can_write(name, wanted) and (process := identity(int(name))):
-            found.append(process)
-    return found
+    others = (name for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid())
+    return [process for name in others if _can_write(name, wanted) and (process := identity(int(name)))]
 
 
 def _can_write(pid: str, wanted: os.stat_result) -> bool:

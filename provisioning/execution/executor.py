@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from multiprocessing.connection import wait
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -90,3 +91,9 @@ class Executor(Protocol):
 
     def close(self) -> None:
         """Let go of all workers. Those that run an attempt finish it and end by themselves."""
+
+
+def wait_for_news(executor: Executor, others: Sequence[Any], seconds: float) -> list[Any]:
+    """Sleep until the executor has news, one of `others` is readable or the time is over; which of `others` are."""
+    ready = wait([*executor.waitables(), *others], seconds)
+    return [one for one in others if one in ready]

@@ -18,6 +18,9 @@ from provisioning.storage.spool import Spool
 
 _REPORT = msgspec.msgpack.Decoder(Report)
 
+LEAVE_SECONDS = 1.0
+"""So long an idle worker may take to leave before it is made to; one that is stopped would never."""
+
 
 class _Worker:
     """One worker process as the pool sees it."""
@@ -122,7 +125,10 @@ class Pool:
 
     def _dismiss(self, worker: _Worker) -> None:
         worker.connection.close()
-        worker.process.join()
+        worker.process.join(LEAVE_SECONDS)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
         worker.process.close()
         del self._workers[worker.name]
         if worker.key is not None:
@@ -153,4 +159,4 @@ def _disown(process: ForkServerProcess) -> None:
     There is no public way; the set is what `multiprocessing.process.active_children` reads.
     """
     active_children()
-    multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]
+    multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]  # noqa: SLF001

@@ -80,6 +80,7 @@ class _Ears:
     def _leave(self) -> None:
         """The orchestrator is gone: the attempt goes on, for its outcome counts."""
         self.gone = True
+        _let_go_of(2)  # whoever reads what the orchestrator said must not wait for us
         self._epoll.unregister(self._connection.fileno())
 
     def next(self) -> Command | None:
@@ -116,8 +117,26 @@ def _attempt(request: AttemptRequest, path: Path, scratch: files.Scratch, ears: 
     return Report(key, record=record)
 
 
+def _let_go_of(*descriptors: int) -> None:
+    """Put /dev/null in their place."""
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for descriptor in descriptors:
+        os.dup2(nothing, descriptor)
+    os.close(nothing)
+
+
+def _keep_descriptors() -> None:
+    """Let no process of an attempt inherit ours: what the forkserver passes on arrives without close-on-exec."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the one that listed the folder
+            if int(name) > 2:
+                os.set_inheritable(int(name), False)
+
+
 def work(connection: Connection, scratch_path: str) -> None:
     """Run attempts until the pipe ends. The whole life of a worker process."""
+    _let_go_of(0, 1)
+    _keep_descriptors()
     os.setsid()  # not in the terminal's foreground group: its ^C is not ours
     os.chdir("/")
     os.umask(0o077)

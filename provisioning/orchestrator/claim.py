@@ -17,12 +17,12 @@ from provisioning.core.workflow import (
     WorkflowState,
     apply_workflow,
 )
-from provisioning.errors import Invalid, SpoolUnusable
+from provisioning.errors import Invalid, Refused, SpoolUnusable
 from provisioning.execution.nulib import Nulib
 from provisioning.orchestrator.held import Held
 from provisioning.processes import own_identity
 from provisioning.resources import schema
-from provisioning.storage.checkpoint import WorkflowFolder
+from provisioning.storage.checkpoint import Damaged, WorkflowFolder
 from provisioning.storage.spool import Spool
 
 
@@ -31,7 +31,7 @@ def instant() -> Now:
     return Now(now(), boottime(), boot_id())
 
 
-class Rejected(Exception):
+class Rejected(Refused):
     """An incoming workflow that can no longer be accepted; it was put aside with the reasons."""
 
 
@@ -76,7 +76,10 @@ def _open(
     folder.prepare()
     checkpoint = folder.workflow()
     if checkpoint is None:
-        submission = folder.submission()
+        try:
+            submission = folder.submission()
+        except FileNotFoundError:
+            raise Damaged(folder.path / "submission.json", "it is missing") from None
         queued = WorkflowCheckpoint(
             format=FORMAT,
             workflow_id=workflow_id,
@@ -97,7 +100,9 @@ def _plan(folder: WorkflowFolder, nulib: Nulib) -> Plan:
         data, form=form, file=f"manifest.{form}", schema=schema("manifest"), catalogue=nulib.catalogue
     )
     workflow = manifest.planned(checked, nulib.catalogue)
-    names = sorted({task.operation for task in workflow.tasks})
+    named = {task.operation for task in workflow.tasks}
+    probes = {nulib.catalogue.operations[name].probe for name in named}
+    names = sorted(name for name in named | probes if name in nulib.catalogue.operations)
     return Plan(
         format=FORMAT,
         workflow_id=folder.workflow_id,

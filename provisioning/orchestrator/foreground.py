@@ -17,7 +17,7 @@ LOOK_SECONDS = 0.1
 """Between two looks at an interruption, and at a workflow that another process works."""
 
 
-def work_workflow(
+def work_workflow(  # noqa: PLR0913 - whose workflow, where, and how its user takes part
     spool: Spool,
     config: Config,
     load_nulib: Callable[[], Nulib],

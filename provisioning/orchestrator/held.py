@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from provisioning.config import Config
+from provisioning.core.catalogue import Operation
 from provisioning.core.scheduler import Now, Schedule
 from provisioning.core.workflow import (
     ENDED_TASKS,
@@ -23,14 +24,16 @@ from provisioning.core.workflow import (
 )
 from provisioning.execution.executor import AttemptRequest, Key
 from provisioning.execution.nulib import UNPRIVILEGED_PATH, Nulib
-from provisioning.storage.checkpoint import WorkflowFolder
+from provisioning.storage.checkpoint import Damaged, WorkflowFolder
 from provisioning.storage.spool import Lock, Spool
 
 
 class Held:
     """The only writer of one workflow's checkpoints, while it has the lock."""
 
-    def __init__(self, lock: Lock, folder: WorkflowFolder, plan: Plan, checkpoint: WorkflowCheckpoint, now: Now) -> None:
+    def __init__(
+        self, lock: Lock, folder: WorkflowFolder, plan: Plan, checkpoint: WorkflowCheckpoint, now: Now
+    ) -> None:
         self._lock = lock
         self.folder = folder
         self.plan = plan
@@ -40,11 +43,24 @@ class Held:
         """After a crash of the host every start is made durable, so that one that causes it is counted."""
         self.tasks = {task.id: task for task in plan.workflow.tasks}
         self.checkpoints = {checkpoint.task_id: checkpoint for checkpoint in folder.tasks()}
+        self._refuse_contradictions()
         self.watched: set[Key] = set()
         """Attempts that no worker of ours runs: adopted ones, and those whose news could not be recorded."""
         self.ending: dict[Key, float] = {}
         """Attempts without a worker that were told to end, and the boottime at which they are made to."""
         self.reschedule(now)
+
+    def _refuse_contradictions(self) -> None:
+        """Damaged where plan and checkpoints, each whole, do not go together."""
+        for task in self.plan.workflow.tasks:
+            if task.operation not in self.plan.operations or not self.tasks.keys() >= {*task.depends_on, *task.after}:
+                raise Damaged(self.folder.path / "plan.json", f"task {task.id!r} names what is not in it")
+        for task_id, checkpoint in self.checkpoints.items():
+            path = self.folder.path / "tasks" / f"{task_id}.json"
+            if task_id not in self.tasks:
+                raise Damaged(path, "the plan has no such task")
+            if checkpoint.state is TaskState.RUNNING and not checkpoint.attempts:
+                raise Damaged(path, "it is running without an attempt")
 
     def reschedule(self, now: Now) -> None:
         """Make the schedule anew from the checkpoints."""
@@ -122,14 +138,14 @@ class Held:
 
     def request(self, key: Key, spool: Spool, config: Config, nulib: Nulib) -> AttemptRequest:
         """All that a worker must know to run that attempt."""
-        task = self.tasks[key.task_id]
+        operation, params = self._work(key.task_id)
         settings = config.environment
         process = {"PATH": UNPRIVILEGED_PATH, "HOME": settings.home, "LANG": settings.lang, "NO_COLOR": "1"}
         if settings.tz:
             process["TZ"] = settings.tz
         return AttemptRequest(
             key=key,
-            argv=nulib.command(spool, self.plan.nulib, task.operation),
+            argv=nulib.command(spool, self.plan.nulib, operation.name),
             environment=process | dict(settings.variables),
             task_environment={
                 "PATH": settings.path,
@@ -138,13 +154,22 @@ class Held:
                 "PROVISIONING_ATTEMPT": str(key.attempt),
                 "PROVISIONING_IDEMPOTENCY_KEY": f"{key.workflow_id}/{key.task_id}",
             },
-            params=task.params,
-            result_schema=self.plan.operations[task.operation].result_schema,
-            timeout_seconds=task.timeout_seconds,
+            params=params,
+            result_schema=operation.result_schema,
+            timeout_seconds=self.tasks[key.task_id].timeout_seconds,
             grace_seconds=config.limits.grace_seconds,
             log_bytes=config.limits.log_bytes,
             result_bytes=config.limits.result_bytes,
         )
+
+    def _work(self, task_id: str) -> tuple[Operation, dict[str, Any]]:
+        """What the task's next attempt calls: its operation, or the probe with those params that both have."""
+        task = self.tasks[task_id]
+        operation = self.plan.operations[task.operation]
+        if not self.task_checkpoint(task_id).probing or operation.probe is None:
+            return operation, task.params
+        probe = self.plan.operations[operation.probe]
+        return probe, probe.filled({param.name: task.params.get(param.name, param.default) for param in probe.params})
 
     def release(self) -> None:
         """Let the workflow go: it belongs to whoever takes its lock next."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from multiprocessing.connection import wait
 from typing import Any
 
 import msgspec
@@ -14,21 +13,21 @@ from provisioning.core import attempts
 from provisioning.core.scheduler import Scheduler
 from provisioning.core.workflow import ENDED_WORKFLOWS, TaskCheckpoint, TaskState, WorkflowEvent, WorkflowState
 from provisioning.errors import ProvisioningError, SpoolUnusable
-from provisioning.execution.executor import Executor, Key, News, Seen
+from provisioning.execution.executor import Executor, Key, News, Seen, wait_for_news
 from provisioning.execution.nulib import Nulib
 from provisioning.orchestrator.claim import Rejected, hold, instant, take
+from provisioning.orchestrator.complaints import AGAIN_SECONDS, Complaints, refused_by_disk
 from provisioning.orchestrator.held import Held
 from provisioning.orchestrator.queue import Queue
 from provisioning.orchestrator.recovery import cancel_adopted, settle
 from provisioning.orchestrator.requests import apply_all, apply_unheld
+from provisioning.storage.checkpoint import Damaged
 from provisioning.storage.spool import Spool
 
 _log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.1
 """Between two looks at attempts that no worker of ours runs."""
-AGAIN_SECONDS = 60.0
-"""Between two tries to take a workflow that could not be taken."""
 REST_SECONDS = 2.0
 """Before anything is started again after the disk refused a write."""
 
@@ -55,16 +54,14 @@ class Orchestrator:
         self._queue = Queue(spool, only)
         self._settled: set[str] = set()
         """Claimed workflows that have ended: never looked at again until a request names them."""
-        self._refused: dict[str, float] = {}
-        """Workflows that could not be taken, and the boottime of the next try."""
+        self._complaints = Complaints()
         self._nulib: tuple[float, Nulib] | None = None
         self._rest_until = 0.0
         self._scan_at = 0.0
         self.draining = False
         self.failed = False
         """Whether a workflow that this process worked ended otherwise than well."""
-        self.errors: dict[str, Exception] = {}
-        """Why workflows could not be taken."""
+        self.errors = self._complaints.errors
 
     # One tick
 
@@ -81,16 +78,16 @@ class Orchestrator:
         self._finish()
 
     def wait(self, others: list[Any], at_most: float = 60.0) -> list[Any]:
-        """Sleep until a worker, one of `others` or a deadline wants a tick; those of `others` that are ready."""
+        """Sleep until a worker, a deadline or one of `others` wants a tick; those of `others` that are ready."""
         trim_at = self._executor.trim(self._now.boottime)
-        bounds = [self._now.boottime + at_most, self._scan_at, trim_at, self._scheduler.next_due(), self._queue.next_due()]
+        dues = [trim_at, self._scan_at, self._scheduler.next_due(), self._queue.next_due()]
+        bounds = [self._now.boottime + at_most, *dues]
         if any(held.watched for held in self._held.values()):
             bounds.append(self._now.boottime + LOOK_SECONDS)
         if self._rest_until > self._now.boottime:
             bounds.append(self._rest_until)
         at = min(bound for bound in bounds if bound is not None)
-        ready = wait([*self._executor.waitables(), *others], max(0.0, at - instant().boottime))
-        return [one for one in others if one in ready]
+        return wait_for_news(self._executor, others, max(0.0, at - instant().boottime))
 
     def scan_soon(self) -> None:
         """Look at the spool's folders in the next tick."""
@@ -117,6 +114,8 @@ class Orchestrator:
                 continue
             try:
                 self._settle_news(held, checkpoint, news)
+            except Damaged as error:
+                self._set_aside(held, error)
             except SpoolUnusable as error:
                 self._rest(error)
                 held.watched.add(news.key)  # its outcome is on the disk: it is looked for until it can be recorded
@@ -139,15 +138,19 @@ class Orchestrator:
                 held.watched.add(news.key)
 
     def _look_at_watched(self) -> None:
-        for held in self._held.values():
-            for key in list(held.watched):
-                checkpoint = held.checkpoints[key.task_id]
-                try:
-                    if settle(self._spool, self._config, held, checkpoint, self._now):
-                        held.watched.discard(key)
-                        held.ending.pop(key, None)
-                except SpoolUnusable as error:
-                    self._rest(error)
+        for held in list(self._held.values()):
+            try:
+                self._look_at(held)
+            except Damaged as error:
+                self._set_aside(held, error)
+            except SpoolUnusable as error:
+                self._rest(error)
+
+    def _look_at(self, held: Held) -> None:
+        for key in list(held.watched):
+            if settle(self._spool, self._config, held, held.checkpoints[key.task_id], self._now):
+                held.watched.discard(key)
+                held.ending.pop(key, None)
 
     # What is in the spool
 
@@ -155,7 +158,7 @@ class Orchestrator:
         """Find what came in, and what nobody holds any more."""
         self._scan_at = self._now.boottime + self._config.orchestrator.scan_seconds
         for workflow_id, error in self._queue.scan(self._now).items():
-            self._complain(workflow_id, error)
+            self._complaints.add(workflow_id, error, self._now.boottime)
         for workflow_id in self._spool.claimed_ids() if self._only is None else [self._only]:
             if workflow_id not in self._held and workflow_id not in self._settled:
                 self._adopt(workflow_id)
@@ -163,7 +166,7 @@ class Orchestrator:
     def _adopt(self, workflow_id: str) -> None:
         """Take a claimed workflow whose holder is gone, unless it has ended or is paused."""
         full = len(self._held) >= self._config.orchestrator.active_workflows
-        if self.draining or full or self._refused.get(workflow_id, 0.0) > self._now.boottime:
+        if self.draining or full or self._complaints.silences(workflow_id, self._now.boottime):
             return
         try:
             checkpoint = self._spool.workflow(workflow_id).workflow()
@@ -173,19 +176,12 @@ class Orchestrator:
             if checkpoint and checkpoint.state is WorkflowState.PAUSED and not self._under_way(workflow_id):
                 return
         except (ProvisioningError, FileNotFoundError) as error:
-            self._complain(workflow_id, error)
+            self._complaints.add(workflow_id, error, self._now.boottime)
             return
         self._take(workflow_id)
 
     def _under_way(self, workflow_id: str) -> bool:
         return any(c.state is TaskState.RUNNING for c in self._spool.workflow(workflow_id).tasks())
-
-    def _complain(self, workflow_id: str, error: Exception) -> None:
-        """Say once in a while what is wrong with a workflow; nothing else stops for it."""
-        if self._refused.get(workflow_id, 0.0) <= self._now.boottime:
-            _log.error("workflow %s: %s", workflow_id, error)
-        self._refused[workflow_id] = self._now.boottime + AGAIN_SECONDS
-        self.errors[workflow_id] = error
 
     # Requests
 
@@ -195,10 +191,11 @@ class Orchestrator:
                 continue
             try:
                 self._apply(workflow_id)
-            except SpoolUnusable as error:
-                self._rest(error)
-            except (ProvisioningError, Rejected) as error:
-                self._complain(workflow_id, error)
+            except ProvisioningError as error:
+                if refused_by_disk(error):
+                    self._rest(error)
+                else:
+                    self._complaints.add(workflow_id, error, self._now.boottime)
 
     def _apply(self, workflow_id: str) -> None:
         held = self._held.get(workflow_id)
@@ -244,18 +241,18 @@ class Orchestrator:
         try:
             held = take(self._spool, workflow_id, self._current_nulib)
         except Rejected as error:
-            self._complain(workflow_id, error)
+            self._complaints.add(workflow_id, error, self._now.boottime)
             self._queue.drop(workflow_id)
             self.failed = True
             return True
         except ProvisioningError as error:
-            self._complain(workflow_id, error)
+            self._complaints.add(workflow_id, error, self._now.boottime)
             return False
         if held is None:
             return False
         self._queue.drop(workflow_id)
         self._held[workflow_id] = held
-        self._refused.pop(workflow_id, None)
+        self._complaints.forget(workflow_id)
         _log.info("workflow %s (%s): %d tasks", workflow_id, held.plan.workflow.name, len(held.tasks))
         try:
             hold(held)
@@ -266,6 +263,8 @@ class Orchestrator:
             self._rest(error)
         held.watched.update(held.key(checkpoint) for checkpoint in held.running())
         self._look_at_watched()
+        if workflow_id not in self._held:
+            return False  # a file of it is damaged
         if held.checkpoint.cancelling:
             self._end_attempts(held)
         self._scheduler.add(workflow_id, held.schedule, held.plan.workflow.priority)
@@ -317,6 +316,11 @@ class Orchestrator:
         for held in list(self._held.values()):
             if held.checkpoint.state is WorkflowState.PAUSED and not held.running() and not held.checkpoint.cancelling:
                 self._let_go(held)
+
+    def _set_aside(self, held: Held, error: Damaged) -> None:
+        """A file of the workflow is damaged: it alone stops, and what of it runs ends by itself."""
+        self._complaints.add(held.workflow_id, error, self._now.boottime)
+        self._let_go(held)
 
     def _let_go(self, held: Held) -> None:
         """Release the workflow, then look for a request that came while it was ours."""

@@ -85,6 +85,9 @@ def apply_unheld(spool: Spool, config: Config, load_nulib: Callable[[], Nulib], 
     while spool.requests_of(workflow_id):
         held = take(spool, workflow_id, load_nulib)
         if held is None:
+            if spool.folder_path(workflow_id) is None:  # rejected or cleaned up: nobody can ever apply it
+                for path, _ in spool.requests_of(workflow_id):
+                    files.remove(path)
             return False
         try:
             this = instant()
@@ -117,18 +120,20 @@ def _apply(held: Held, request: Request) -> None:
     )
     state = held.checkpoint.state
     event: WorkflowEvent | None = None
+    waits = any(checkpoint.held for checkpoint in held.checkpoints.values())
     changes: dict[str, object] = {"applied": applied}
     if request.verb == "cancel" and state not in ENDED_WORKFLOWS:
         changes |= {"cancelling": True, "reason": f"cancelled by {request.operator}"}
     elif request.verb == "pause" and state is WorkflowState.RUNNING:
         event = WorkflowEvent.PAUSED
         changes |= {"reason": f"paused by {request.operator}"}
-    elif request.verb == "resume" and state is WorkflowState.PAUSED and not any(c.held for c in held.checkpoints.values()):
+    elif request.verb == "resume" and state is WorkflowState.PAUSED and not waits:
         event = WorkflowEvent.RESUMED
         changes |= {"reason": ""}
     elif request.verb == "retry" and not held.checkpoint.cancelling:
         _reopen(held, request.tasks)
-        if state in ENDED_WORKFLOWS or (state is WorkflowState.PAUSED and not any(c.held for c in held.checkpoints.values())):
+        waits = any(checkpoint.held for checkpoint in held.checkpoints.values())
+        if state in ENDED_WORKFLOWS or (state is WorkflowState.PAUSED and not waits):
             event = WorkflowEvent.REOPENED
             changes |= {"reason": "", "ended_at": None}
     if event is None:

@@ -125,6 +125,8 @@ class WorkflowFolder:
             return TaskCheckpoint(format=FORMAT, task_id=task_id)
         if checkpoint.task_id != task_id:
             raise Damaged(self._task_path(task_id), f"it is the checkpoint of task {checkpoint.task_id!r}")
+        if checkpoint.state is TaskState.RUNNING and not checkpoint.attempts:
+            raise Damaged(self._task_path(task_id), "it is running and has no attempt")
         return checkpoint
 
     def tasks(self) -> Iterator[TaskCheckpoint]:

@@ -65,14 +65,21 @@ class Scratch:
         self.path = path
         self._count = 0
         with naming(path.parent):
-            while True:
-                os.mkdir(path, 0o700)
-                self._descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-                with contextlib.suppress(FileNotFoundError):
-                    if os.path.samestat(os.stat(self.path), os.fstat(self._descriptor)):
-                        return
-                os.close(self._descriptor)  # swept between its making and its locking
+            while not self._made():
+                pass  # swept between its making and its locking
+
+    def _made(self) -> bool:
+        """Whether the folder was made and locked before anyone took it for a dead process's."""
+        os.mkdir(self.path, 0o700)
+        try:
+            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        if names_this(self.path, self._descriptor):
+            return True
+        os.close(self._descriptor)
+        return False
 
     def name(self) -> Path:
         """A path in it that was never used."""
@@ -110,7 +117,8 @@ def sweep_scratch(parent: Path) -> None:
             continue
         with contextlib.suppress(BlockingIOError):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(path, ignore_errors=True)
+            if names_this(path, descriptor):  # else it was swept and made anew meanwhile, and may be a live one
+                shutil.rmtree(path, ignore_errors=True)
         os.close(descriptor)
 
 
@@ -218,6 +226,18 @@ def rotate(path: Path, limit: int) -> None:
         os.rename(path, path.with_name(f"{path.name}.1"))
 
 
+def open_lock(path: Path) -> int:
+    """A descriptor of a lock file, which may exist; its folder must, and is never made."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def names_this(path: Path, descriptor: int) -> bool:
+    """Whether the name still means what the descriptor has open."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor))
+    return False
+
+
 def open_log(path: Path) -> int:
     """A descriptor that appends to the log of an attempt, which may exist; its folder must."""
     return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
@@ -259,7 +279,7 @@ def move(source: Path, target: Path) -> None:
 
 def remove(path: Path) -> None:
     """Remove the file if it is there."""
-    with contextlib.suppress(FileNotFoundError), naming(path, "remove"):
+    with naming(path, "remove"), contextlib.suppress(FileNotFoundError):
         os.unlink(path)
 
 
@@ -283,8 +303,8 @@ def publish_tree(files: Mapping[str, bytes], target: Path) -> None:
             for folder, _, _ in os.walk(temporary):
                 sync_dir(Path(folder))
             os.rename(temporary, target)
-            sync_dir(target.parent)
         except OSError:
             shutil.rmtree(temporary, ignore_errors=True)
             if not target.is_dir():  # another process published the same folder first
                 raise
+        sync_dir(target.parent)

@@ -52,7 +52,9 @@ def read_from(path: Path, offset: int, limit: int = 1 << 20) -> bytes:
 
 
 def tail(path: Path, lines: int) -> bytes:
-    """The last lines of the log, read from its end."""
+    """The last lines of the log, read from its end; a line ends at a line feed only."""
+    if lines <= 0:
+        return b""
     data = b""
     with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
         end = file.seek(0, os.SEEK_END)
@@ -61,7 +63,8 @@ def tail(path: Path, lines: int) -> bytes:
             file.seek(start)
             data = file.read(end - start) + data
             end = start
-    return b"".join(data.splitlines(keepends=True)[-lines:])
+    kept = data.split(b"\n")
+    return b"\n".join(kept[-lines - 1 :] if kept[-1] == b"" else kept[-lines:])
 
 
 def attempts_of(folder: Path) -> Iterator[tuple[str, int, Path]]:
@@ -82,7 +85,8 @@ class AttemptLog:
 
     def __init__(self, descriptor: int, limit: int) -> None:
         self._descriptor = descriptor
-        self._head = max(0, limit - self.TAIL_BYTES)
+        self._tail_bytes = min(limit, self.TAIL_BYTES)
+        self._head = limit - self._tail_bytes
         self._tail = bytearray()
         self._gap = 0
         self.written = 0
@@ -94,7 +98,7 @@ class AttemptLog:
         if head := data[:room]:
             self._append(head)
         self._tail += data[room:]
-        if (excess := len(self._tail) - self.TAIL_BYTES) > 0:
+        if (excess := len(self._tail) - self._tail_bytes) > 0:
             del self._tail[:excess]
             self._gap += excess
 
@@ -114,7 +118,7 @@ class AttemptLog:
             self.dropped += len(data)
 
 
-class _SpoolHandler(logging.Handler):
+class _SpoolLog(logging.Handler):
     """Appends each line in one write, and begins a new file when this one has become large."""
 
     def __init__(self, path: Path) -> None:
@@ -123,7 +127,7 @@ class _SpoolHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line; a full disk loses it."""
-        text = "".join(c if c.isprintable() else "\\x%02x" % ord(c) for c in record.getMessage().replace("\n", " | "))
+        text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in record.getMessage().replace("\n", " | "))
         at = datetime.fromtimestamp(record.created, UTC)
         with contextlib.suppress(OSError):
             files.append(self._path, f"{at:%FT%T}.{at.microsecond // 1000:03}Z {record.levelname} {text}\n".encode())
@@ -132,7 +136,7 @@ class _SpoolHandler(logging.Handler):
 
 def log_to(path: Path) -> None:
     """Send what this program logs to the file, and to stderr where somebody looks."""
-    handlers: list[logging.Handler] = [_SpoolHandler(path)]
+    handlers: list[logging.Handler] = [_SpoolLog(path)]
     if sys.stderr.isatty():
         handlers.append(logging.StreamHandler())
     for name, level in (("provisioning", logging.INFO), ("watchdog", logging.ERROR)):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from filelock import FileLock, Timeout
+from filelock import lock_descriptor
 
 from provisioning.clock import new_ulid, now
 from provisioning.core.identifiers import WORKFLOW_ID, Process
@@ -47,19 +47,32 @@ class Lock:
     """An exclusive kernel lock on a file that still has its name; gone when its process is gone."""
 
     def __init__(self, path: Path) -> None:
-        self._lock = FileLock(str(path), fallback_to_soft=False, thread_local=False, mode=0o600)
+        self._path = path
+        self._descriptor: int | None = None
 
-    def take(self, timeout_seconds: float = 0) -> bool:
-        """Whether the lock was got within that time."""
-        try:
-            self._lock.acquire(timeout=timeout_seconds)
-        except Timeout:
-            return False
-        return True
+    def take(self, *, wait: bool = False) -> bool:
+        """Whether the lock was got: False where another has it, or where its folder is no longer there.
+
+        Not by `filelock.FileLock`: that makes a missing folder, and unlocks for all who inherited the descriptor.
+        """
+        with files.naming(self._path, "lock"):
+            try:
+                descriptor = files.open_lock(self._path)
+            except FileNotFoundError:
+                return False
+            try:
+                if lock_descriptor(descriptor, blocking=wait) and files.names_this(self._path, descriptor):
+                    self._descriptor = descriptor
+            finally:
+                if self._descriptor is None:
+                    os.close(descriptor)
+        return self._descriptor is not None
 
     def release(self) -> None:
         """Let it go."""
-        self._lock.release()
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 class Spool:
@@ -84,6 +97,8 @@ class Spool:
     @classmethod
     def create(cls, root: Path) -> Spool:
         """Make a spool, or complete the one that is there."""
+        if os.path.lexists(root / "format"):
+            cls._check(root)  # before anything is made in a spool that is not ours or not of this format
         for name in FOLDERS:
             files.make_dir(root / name)
         if not (root / "format").exists():
@@ -93,6 +108,16 @@ class Spool:
     @classmethod
     def open(cls, root: Path) -> Spool:
         """The spool at `root`; SpoolUnusable says what is wrong with it."""
+        cls._check(root)
+        if missing := [name for name in FOLDERS if not (root / name).is_dir()]:
+            raise SpoolUnusable(
+                f"the spool at {root} lacks {', '.join(missing)}", hint=f"complete it: provisioning spool init {root}"
+            )
+        return cls(root)
+
+    @staticmethod
+    def _check(root: Path) -> None:
+        """Whether it is a spool of this format and of this user."""
         hint = f"make one: provisioning spool init {root}"
         try:
             text = files.read_regular(root / "format", 64).decode("ascii", "replace").strip()
@@ -105,14 +130,11 @@ class Spool:
                 f"the spool at {root} has format {text!r}, this version works format {FORMAT}",
                 hint="use the version that made it, or a newer one",
             )
-        if missing := [name for name in FOLDERS if not (root / name).is_dir()]:
-            raise SpoolUnusable(f"the spool at {root} lacks {', '.join(missing)}", hint=hint)
         if (owner := os.stat(root).st_uid) != os.geteuid():
             raise SpoolUnusable(
                 f"the spool at {root} belongs to uid {owner}, this process is uid {os.geteuid()}",
                 hint="work it as its owner, or name another: --spool DIR",
             )
-        return cls(root)
 
     @property
     def scratch(self) -> files.Scratch:
@@ -131,20 +153,28 @@ class Spool:
 
     def submit(self, manifest: bytes, form: str, submission: Submission) -> str:
         """Put a checked manifest into `incoming/`, durably; its workflow_id, or the one its `id` already has."""
-        workflow_id = submission.workflow_id
-        if submission.id is not None:
+        if submission.id is None:
+            return self._put(manifest, form, submission)
+        lock = Lock(self.locks / "ids")  # or two who submit the same id at once would both put it in
+        if not lock.take(wait=True):
+            raise SpoolUnusable(f"{self.locks} is not there", hint=f"complete it: provisioning spool init {self.root}")
+        try:
             workflow_id = self._reserve(submission)
             if self.folder_path(workflow_id) or self._cleaned(workflow_id):
                 return workflow_id
-            submission = msgspec.structs.replace(submission, workflow_id=workflow_id)
+            return self._put(manifest, form, msgspec.structs.replace(submission, workflow_id=workflow_id))
+        finally:
+            lock.release()
+
+    def _put(self, manifest: bytes, form: str, submission: Submission) -> str:
         prepared = self.scratch.name()
         with files.naming(self.incoming):
             files.make_dir(prepared)
             files.write_new(prepared / f"manifest.{form}", manifest, durable=True)
             files.write_new(prepared / "submission.json", encode(submission), durable=True)
             files.sync_dir(prepared)
-        files.move(prepared, self.incoming / workflow_id)
-        return workflow_id
+        files.move(prepared, self.incoming / submission.workflow_id)
+        return submission.workflow_id
 
     def _reserve(self, submission: Submission) -> str:
         path = self.ids / f"{submission.id}.json"

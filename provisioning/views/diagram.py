@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any
 
 from provisioning.core.workflow import TASK_TRANSITIONS, WORKFLOW_TRANSITIONS, TaskState, WorkflowState
-
-S = TypeVar("S", bound=StrEnum)
-E = TypeVar("E", bound=StrEnum)
 
 
 def state_diagrams() -> str:
@@ -20,8 +17,8 @@ def state_diagrams() -> str:
     )
 
 
-def _diagram(transitions: Mapping[tuple[S, E], S], first: S) -> str:
-    arrows: dict[tuple[S, S], list[E]] = {}
+def _diagram(transitions: Mapping[tuple[Any, Any], Any], first: StrEnum) -> str:
+    arrows: dict[tuple[StrEnum, StrEnum], list[StrEnum]] = {}
     for (before, event), after in transitions.items():
         arrows.setdefault((before, after), []).append(event)
     lines = ["stateDiagram-v2", f"    [*] --> {first}"]

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from provisioning.execution import lint as lint_module
 from provisioning.execution.lint import lint
-from provisioning.execution.nushell import Nushell, find_nu
+from provisioning.execution.nushell import Nushell
 from provisioning.execution.reader import PLAIN, run_nu
 from provisioning.resources import data_dir
+from tests.integration.entry_runs import ATTRIBUTE, HEAD, nu_to_test, write
 
 pytestmark = pytest.mark.nu
 
-HEAD = "use ../lib/operation.nu *\n"
 GOOD = f"""{HEAD}
 # Create a server.
 @operation {{undo: "servers.delete"}}
@@ -27,21 +26,15 @@ export def create-server [
 
 @pytest.fixture(scope="module")
 def nu() -> Nushell:
-    return find_nu(os.environ.get("PROVISIONING_NU"), search=os.environ.get("PATH", ""))
+    return nu_to_test()
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    write(tmp_path, "lib/operation.nu", 'export alias "attr operation" = echo\n')
+    write(tmp_path, "lib/operation.nu", ATTRIBUTE)
     write(tmp_path, "servers/create.nu", GOOD)
     write(tmp_path, "servers/delete.nu", GOOD.replace("create", "delete").replace("Create", "Delete"))
     return tmp_path
-
-
-def write(root: Path, name: str, text: str) -> None:
-    path = root / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
 
 
 def found(nu: Nushell, root: Path) -> list[tuple[str, str, int | None, str]]:
@@ -50,7 +43,7 @@ def found(nu: Nushell, root: Path) -> list[tuple[str, str, int | None, str]]:
 
 
 def test_the_built_in_operations_have_no_problems(nu: Nushell) -> None:
-    assert lint(nu, [data_dir("nulib")]) == []
+    assert [problem for problem in lint(nu, [data_dir("nulib")]) if problem.code != "external-unchecked"] == []
 
 
 def test_a_good_tree(nu: Nushell, root: Path) -> None:

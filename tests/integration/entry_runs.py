@@ -1,0 +1,72 @@
+"""Small nulib trees of one test, and entries run the way an attempt does: request on 3, answer on 4."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from provisioning.execution import reader
+from provisioning.execution.nushell import Nushell, find_nu, load_catalogue, snapshot
+
+ATTRIBUTE = 'export alias "attr operation" = echo\n'
+HEAD = "use ../lib/operation.nu *\n"
+
+
+def nu_to_test() -> Nushell:
+    """The configured nu, the one of the environment, or the first on PATH."""
+    return find_nu(os.environ.get("PROVISIONING_NU"), search=os.environ.get("PATH", ""))
+
+
+def write(root: Path, name: str, text: str) -> Path:
+    """The file of the tree, with this text."""
+    path = root / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run of an entry ended."""
+
+    exit_code: int
+    answer: Any
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def verdict(self) -> tuple[int, Any]:
+        """What an attempt goes by."""
+        return self.exit_code, self.answer
+
+
+def run_entry(
+    nu: Nushell, kept: Path, operation: str, params: dict[str, Any], env: dict[str, str] | None = None
+) -> Run:
+    """Run an entry as an attempt does."""
+    request, answer = os.memfd_create("request"), os.memfd_create("answer")
+    body = {"params": params, "env": {"PATH": "/usr/bin:/bin"} | (env or {})}
+    os.write(request, json.dumps(body).encode())
+    moves = f'exec 3<&{request} 4<&{answer}; exec "$@"'
+    command = ["/bin/bash", "-c", moves, "-", str(nu.path), *reader.PLAIN, str(kept / "entries" / f"{operation}.nu")]
+    done = subprocess.run(
+        command, env=reader.ENVIRONMENT, pass_fds=[request, answer], capture_output=True, timeout=60, check=False
+    )
+    text = os.pread(answer, 1 << 24, 0)
+    os.close(request)
+    os.close(answer)
+    return Run(done.returncode, json.loads(text) if text else None, done.stdout, done.stderr)
+
+
+def kept_operation(nu: Nushell, root: Path, source: str) -> Path:
+    """A snapshot of the tree with this one operation, `test.run`."""
+    write(root, "test/run.nu", HEAD + source)
+    catalogue, tree = load_catalogue(nu, [root], root.parent / "cache")
+    assert not catalogue.broken, catalogue.broken
+    kept = root.parent / "kept" / catalogue.digest
+    snapshot(nu, catalogue, tree, kept)
+    return kept

@@ -1,0 +1,185 @@
+"""Workers: one that dies takes only its own attempt with it, idle ones end, and nobody waits for one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from provisioning.execution.ending import holders
+from provisioning.processes import identity, is_alive, send_signal
+from tests.installation import Gate, Installation
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.nu
+
+Gates = Callable[[str], Gate]
+
+
+def at_gate(task_id: str, gate: Gate, operation: str = "trial.again", **more: Any) -> dict[str, Any]:
+    """A task that waits at a gate."""
+    return {"id": task_id, "operation": operation, "params": {"script": f"cat {gate.path}"}, **more}
+
+
+def test_a_worker_killed_in_a_task_takes_only_that_attempt(site: Installation, gate: Gates) -> None:
+    """Nushell lives on then: its group is ended before the attempt is called interrupted and made again."""
+    one, other = gate("one"), gate("other")
+    workflow_id = site.submit([at_gate("one", one), at_gate("other", other)])
+    site.orchestrator()
+    one.reached()
+    other.reached()
+    one.close()  # it will be reached a second time
+    left = holders(site.folder(workflow_id).log_path("one", 1))
+    worker = site.worker(workflow_id, "one")
+    assert len(left) >= 3, "the worker, nu and cat"
+    site.spool.tmp.joinpath("unrelated").touch()
+    assert send_signal(worker, signal.SIGKILL)
+    wait_for(lambda: site.outcomes(workflow_id, "one") == ["interrupted", "None"], what=site.said())
+    assert not any(map(is_alive, left))
+    one.open()
+    other.open()
+    assert site.wait_ended(workflow_id) == "succeeded"
+    assert site.outcomes(workflow_id, "one") == ["interrupted", "succeeded"]
+    assert site.outcomes(workflow_id, "other") == ["succeeded"]
+
+
+def test_an_interrupted_task_that_is_not_idempotent_waits_for_a_person(site: Installation, gate: Gates) -> None:
+    one, other = gate("one"), gate("other")
+    workflow_id = site.submit(
+        [at_gate("one", one, "trial.shell"), at_gate("other", other), site.mark("last", depends_on=["one"])]
+    )
+    site.orchestrator()
+    one.reached()
+    other.reached()
+    one.close()
+    send_signal(site.worker(workflow_id, "one"), signal.SIGKILL)
+    wait_for(lambda: site.outcomes(workflow_id, "one") == ["interrupted"])
+    site.wait_state(workflow_id, "paused")
+    assert site.task(workflow_id, "one").held
+    assert site.workflow(workflow_id).reason == "waiting for a person: task one"
+    other.open()  # what ran goes on
+    wait_for(lambda: site.outcomes(workflow_id, "other") == ["succeeded"])
+    site.ask("retry", workflow_id, "one")
+    one.open()
+    assert site.wait_ended(workflow_id) == "succeeded"
+    assert site.mark_lines() == ["last"]
+
+
+def test_three_interruptions_are_too_many(site: Installation, gate: Gates) -> None:
+    one = gate("one")
+    workflow_id = site.submit([at_gate("one", one)])
+    site.orchestrator()
+    for number in (1, 2, 3):
+        one.reached()
+        one.close()
+        send_signal(site.worker(workflow_id, "one"), signal.SIGKILL)
+        wait_for(lambda number=number: site.outcomes(workflow_id, "one")[number - 1] == "interrupted")  # type: ignore[misc]
+    assert site.wait_ended(workflow_id) == "failed"
+    assert site.task(workflow_id, "one").reason == "interrupted-too-often"
+
+
+def test_an_idle_worker_that_was_killed_is_replaced(site: Installation) -> None:
+    first = site.submit([{"id": "t", "operation": "selftest.noop"}])
+    site.orchestrator()
+    site.wait_ended(first)
+    (idle,) = wait_for(site.workers)
+    send_signal(idle, signal.SIGKILL)
+    second = site.submit([{"id": "t", "operation": "selftest.noop"}])
+    assert site.wait_ended(second) == "succeeded"
+
+
+def test_a_stopped_idle_worker_does_not_stop_the_orchestrator(site: Installation) -> None:
+    site.settings(orchestrator_idle_worker_seconds=0.2)
+    first = site.submit([{"id": "t", "operation": "selftest.sleep", "params": {"seconds": 0}}])
+    site.orchestrator()
+    (worker,) = wait_for(site.workers)
+    send_signal(worker, signal.SIGSTOP)
+    wait_for(lambda: not is_alive(worker) or site.state(first) != "succeeded", what="the stopped worker's end")
+    send_signal(worker, signal.SIGCONT)
+    site.wait_ended(first)
+    second = site.submit([{"id": "t", "operation": "selftest.noop"}])
+    assert site.wait_ended(second) == "succeeded"
+
+
+def test_idle_workers_end_and_are_started_again(site: Installation) -> None:
+    site.settings(orchestrator_idle_worker_seconds=0.2)
+    process = site.orchestrator()
+    assert site.workers() == [], "workers start on demand"
+    for _ in range(2):
+        workflow_id = site.submit([{"id": "t", "operation": "selftest.noop"}])
+        assert site.wait_ended(workflow_id) == "succeeded"
+        wait_for(lambda: not site.workers(), what="the end of idle workers")
+    assert process.poll() is None
+
+
+def test_slots_bound_what_runs_at_once(site: Installation, gate: Gates) -> None:
+    gates = [gate(f"g{number}") for number in range(3)]
+    workflow_id = site.submit([at_gate(f"t{number}", one) for number, one in enumerate(gates)])
+    site.orchestrator(slots=2)
+    gates[0].reached()
+    gates[1].reached()
+    assert site.states(workflow_id) == {"t0": "running", "t1": "running"}
+    gates[0].open()
+    gates[2].reached()
+    assert site.states(workflow_id) == {"t0": "succeeded", "t1": "running", "t2": "running"}
+    gates[1].open()
+    gates[2].open()
+    assert site.wait_ended(workflow_id) == "succeeded"
+
+
+def test_workers_end_with_an_idle_orchestrator_that_was_killed(site: Installation) -> None:
+    workflow_id = site.submit([{"id": "t", "operation": "selftest.noop"}])
+    process = site.orchestrator()
+    site.wait_ended(workflow_id)
+    assert site.workers()
+    process.kill()
+    wait_for(lambda: not site.workers(), what="the end of the workers")
+
+
+def test_nobody_waits_for_the_output_of_an_orchestrator_whose_task_goes_on(site: Installation, gate: Gates) -> None:
+    """A worker outlives it, and must not hold the pipe that a shell or cron reads to its end."""
+    one = gate("one")
+    workflow_id = site.submit([at_gate("one", one)])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "provisioning", "orchestrator", "run"],
+        env=site.environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        one.reached()
+    finally:
+        process.kill()
+    process.communicate(timeout=10)
+    assert is_alive(site.worker(workflow_id, "one"))
+    assert identity(process.pid) is None
+    one.open()
+    site.drain()
+    assert site.outcomes(workflow_id, "one") == ["succeeded"]
+
+
+def test_the_orchestrator_s_own_environment_and_folder_do_not_matter(site: Installation) -> None:
+    """Started in a folder that is gone, with descriptors of its parent open."""
+    workflow_id = site.submit([{"id": "t", "operation": "trial.surroundings"}])
+    gone = site.root / "gone"
+    gone.mkdir()
+    parent = os.open(site.root / "parent", os.O_RDWR | os.O_CREAT)
+    os.set_inheritable(parent, True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "provisioning", "orchestrator", "run", "--until-empty"],
+        env=site.environment,
+        cwd=gone,
+        pass_fds=[parent],
+    )
+    gone.rmdir()
+    os.close(parent)
+    assert process.wait(30) == 0
+    result = site.outcome(workflow_id, "t").result
+    assert result["cwd"] == "/"
+    assert "parent" not in "".join(result["own"] + result["child"]).replace(str(site.root), "")

@@ -1,0 +1,36 @@
+"""What the documents say of the program is what it is."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+from provisioning import resources
+from provisioning.core import manifest
+from provisioning.storage.spool import FOLDERS
+from provisioning.views.diagram import state_diagrams
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_state_diagrams_are_those_of_the_tables() -> None:
+    assert state_diagrams() in (ROOT / "README.md").read_text()
+
+
+def test_the_manifest_of_the_readme_is_one() -> None:
+    (block,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    read = manifest.parse(block.encode(), form="toml", file="README.md", schema=resources.schema("manifest"))
+    assert len(read.tasks) == 3
+
+
+def test_the_dependencies_of_the_readme_are_those_of_the_package() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.split(r"[<>=\[ ]", each)[0] for each in declared}
+    table = (ROOT / "README.md").read_text().split("| need | from | why |")[1].split("\n\n")[0]
+    assert names == {name for row in table.splitlines()[2:] for name in row.split("|")[2].strip().split(", ")}
+
+
+def test_the_layout_names_every_folder_of_a_spool() -> None:
+    layout = (ROOT / "spool" / "README.md").read_text()
+    assert [name for name in FOLDERS if f"\n{name}/" not in layout] == []

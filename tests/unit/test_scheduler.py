@@ -1,0 +1,347 @@
+"""The schedule of one workflow and of several: order, limits, policies, backoff, persons, and loading."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from provisioning.core.scheduler import End, Now, Schedule, Scheduler, Start, due
+from provisioning.core.workflow import Backoff, Outcome, TaskState, WorkflowEvent
+from tests.simulation.values import at, checkpoint, finish, schedule, started, state
+
+PENDING, RUNNING, SUCCEEDED, FAILED = TaskState.PENDING, TaskState.RUNNING, TaskState.SUCCEEDED, TaskState.FAILED
+
+
+def in_backoff(schedule: Schedule, task_id: str, seconds: float) -> None:
+    backoff = Backoff("boot-1", seconds, at(seconds).wall)
+    schedule.settle(checkpoint(task_id, PENDING, Outcome.FAILED, backoff=backoff), at(0))
+
+
+# Order
+
+
+def test_the_longest_path_starts_first() -> None:
+    plan = schedule(["short:", "long:", "middle: long", "end: middle", "other:"], max_parallel=2)
+    assert started(plan) == ["long", "short"]
+    assert plan.order().index("long") < plan.order().index("middle") < plan.order().index("end")
+
+
+def test_equals_start_in_the_order_of_the_manifest() -> None:
+    assert started(schedule(["c:", "a:", "b:"])) == ["c", "a", "b"]
+
+
+def test_a_task_starts_when_all_that_it_depends_on_has_succeeded() -> None:
+    plan = schedule(["a:", "b:", "c: a b"])
+    assert started(plan) == ["a", "b"]
+    finish(plan, "a")
+    assert started(plan) == []
+    assert plan.waiting_for("c") == ["dependency:b"]
+    finish(plan, "b")
+    assert started(plan) == ["c"]
+    assert plan.end(0) is None
+    finish(plan, "c")
+    assert plan.end(0) == (WorkflowEvent.SUCCEEDED, "")
+
+
+def test_depends_on_and_after_the_same_task_is_one_edge() -> None:
+    plan = schedule(["a:", "b: a ~a"])
+    started(plan)
+    finish(plan, "a")
+    assert started(plan) == ["b"]
+
+
+def test_max_parallel() -> None:
+    plan = schedule(["a:", "b:", "c:"], max_parallel=2)
+    assert started(plan) == ["a", "b"]
+    assert plan.waiting_for("c") == ["max_parallel"]
+    finish(plan, "a")
+    assert started(plan) == ["c"]
+
+
+def test_adopted_attempts_count_for_max_parallel() -> None:
+    plan = schedule(["a:", "b:"], checkpoint("a", RUNNING, None), max_parallel=1)
+    assert started(plan) == []
+    finish(plan, "a")
+    assert started(plan) == ["b"]
+
+
+# Failures
+
+
+def test_after_is_content_with_any_end() -> None:
+    plan = schedule(["a:", "b: ~a", "c: a", "d: ~c"], on_failure="continue")
+    started(plan)
+    assert plan.waiting_for("b") == ["dependency:a"]
+    finish(plan, "a", Outcome.FAILED)
+    assert started(plan) == ["b", "d"]  # c was skipped, which is an end too
+    assert state(plan, "c") == "skipped"
+
+
+def test_skips_go_on_along_depends_on_and_say_why() -> None:
+    plan = schedule(["a:", "b: a", "c: b", "d: c ~x", "x:"], on_failure="continue")
+    assert started(plan) == ["a", "x"]
+    finish(plan, "a", Outcome.FAILED)
+    reasons = {task: plan.reasons[plan.index[task]] for task in "bcd"}
+    assert reasons == {"b": "a failed", "c": "b skipped", "d": "c skipped"}
+    assert plan.counts() == {"failed": 1, "running": 1, "skipped": 3}
+    finish(plan, "x")
+    assert plan.end(0) == (WorkflowEvent.FAILED, "1 of 5 tasks failed")
+
+
+def test_stop_starts_nothing_new_after_a_failure() -> None:
+    plan = schedule(["a:", "b:", "c:"], max_parallel=2)
+    assert started(plan) == ["a", "b"]
+    finish(plan, "a", Outcome.FAILED)
+    assert started(plan) == []
+    assert plan.waiting_for("c") == ["stopped"]
+    assert plan.end(0) is None  # b still runs
+    finish(plan, "b")
+    assert plan.end(0) == (WorkflowEvent.FAILED, "1 of 3 tasks failed")
+
+
+def test_stop_finishes_what_has_begun() -> None:
+    plan = schedule(["a:", "b:", "c:"], max_parallel=2)
+    started(plan)
+    finish(plan, "a", Outcome.FAILED)
+    in_backoff(plan, "b", 10)
+    assert (started(plan, 9), plan.end(9)) == ([], None)
+    assert started(plan, 10) == ["b"]
+
+
+def test_a_start_that_was_withdrawn_has_not_begun() -> None:
+    plan = schedule(["a:", "b:"])
+    assert started(plan) == ["a", "b"]
+    plan.withdraw("b")
+    finish(plan, "a", Outcome.FAILED)
+    assert started(plan) == []
+    assert plan.end(0) == (WorkflowEvent.FAILED, "1 of 2 tasks failed")
+
+
+def test_continue_starts_what_does_not_depend_on_the_failure() -> None:
+    plan = schedule(["a:", "b: a", "c:", "d: c"], on_failure="continue", max_parallel=1)
+    assert started(plan) == ["a"]
+    finish(plan, "a", Outcome.FAILED)
+    assert started(plan) == ["c"]
+    finish(plan, "c")
+    assert started(plan) == ["d"]
+
+
+def test_a_running_task_whose_dependency_was_done_again_and_failed_is_not_tried_again() -> None:
+    plan = schedule(["a:", "b: a", "c: b"], checkpoint("b", RUNNING, None), on_failure="continue")
+    assert started(plan) == ["a"]
+    finish(plan, "a", Outcome.FAILED)
+    plan.settle(checkpoint("b", PENDING, Outcome.INTERRUPTED), at(0))
+    assert started(plan) == []
+    assert (state(plan, "b"), state(plan, "c")) == ("skipped", "skipped")
+
+
+# Backoff
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        (at(5), 30.0),
+        (at(99), 30.0),
+        (Now(at(20).wall, 3.0, "boot-2"), 13.0),  # ten seconds were left when the host came up again
+        (Now(at(500).wall, 3.0, "boot-2"), 3.0),
+    ],
+)
+def test_a_backoff_is_due_on_its_own_clock_or_after_a_boot_by_the_wall(now: Now, expected: float) -> None:
+    assert due(Backoff("boot-1", 30.0, at(30).wall), now) == expected
+
+
+def test_a_backoff_is_kept() -> None:
+    plan = schedule(["a:"])
+    started(plan)
+    in_backoff(plan, "a", 10)
+    assert plan.waiting_for("a") == ["backoff"]
+    assert (plan.next_due(), started(plan, 9.9), plan.end(9.9)) == (10, [], None)
+    assert started(plan, 10) == ["a"]
+
+
+def test_a_task_in_its_backoff_waits_although_what_it_depends_on_is_loaded_as_done() -> None:
+    waiting = checkpoint("b", PENDING, Outcome.FAILED, backoff=Backoff("boot-1", 10.0, at(10).wall))
+    plan = schedule(["a:", "b: a"], checkpoint("a", SUCCEEDED, Outcome.SUCCEEDED), waiting)
+    assert started(plan, 9) == []
+    assert started(plan, 10) == ["b"]
+
+
+def test_an_old_entry_of_the_queue_starts_nothing_early() -> None:
+    """`withdraw` and a dependency's end may both have called a task ready: only one of the two is true by now."""
+    plan = schedule(["z:", "y: z", "a:"], max_parallel=1)
+    assert started(plan) == ["z"]
+    plan.withdraw("z")
+    assert started(plan) == ["z"]
+    in_backoff(plan, "z", 10)
+    assert started(plan, 1) == ["a"]
+    finish(plan, "a")
+    assert started(plan, 2) == []
+    assert started(plan, 10) == ["z"]
+
+
+@pytest.mark.parametrize("why", ["max_parallel", "paused", "cancelling", "slots"])
+def test_a_backoff_that_is_over_never_wakes_anyone_again(why: str) -> None:
+    """`next_due` is what the loop sleeps until: were it in the past, the loop would spin."""
+    plan = schedule(["a:", "b:"], max_parallel=1 if why == "max_parallel" else None)
+    started(plan)
+    if why == "max_parallel":
+        plan.settle(checkpoint("b", RUNNING, None), at(0))
+    in_backoff(plan, "a", 10)
+    plan.paused, plan.cancelling = why == "paused", why == "cancelling"
+    scheduler = Scheduler()
+    scheduler.add("w", plan, 50)
+    assert scheduler.next_due() == 10
+    assert scheduler.starts(at(11), 0 if why == "slots" else 1) == []
+    assert scheduler.ends(at(11)) == []
+    assert scheduler.next_due() is None
+
+
+# Persons
+
+
+def test_a_held_task_starts_nothing_and_keeps_the_workflow_open() -> None:
+    held = checkpoint("a", PENDING, Outcome.INTERRUPTED, held=True, reason="interrupted")
+    plan = schedule(["a:", "b: a", "c:"], held)
+    assert started(plan) == ["c"]
+    finish(plan, "c")
+    assert (started(plan, 10**9), plan.end(10**9)) == ([], None)
+    assert plan.waiting_for("a") == ["held"]
+
+
+def test_a_held_task_stays_held_although_what_it_depends_on_is_loaded_as_done() -> None:
+    held = checkpoint("b", PENDING, Outcome.INTERRUPTED, held=True)
+    plan = schedule(["a:", "b: a"], checkpoint("a", SUCCEEDED, Outcome.SUCCEEDED), held)
+    assert (started(plan), plan.end(0)) == ([], None)
+
+
+def test_paused_starts_nothing_until_resumed() -> None:
+    plan = schedule(["a:"])
+    plan.paused = True
+    assert (started(plan), plan.end(0), plan.waiting_for("a")) == ([], None, ["paused"])
+    plan.paused = False
+    assert started(plan) == ["a"]
+
+
+def test_cancelling_ends_when_nothing_runs_any_more() -> None:
+    plan = schedule(["a:", "b:"], max_parallel=1)
+    assert started(plan) == ["a"]
+    plan.cancelling = True
+    assert plan.end(0) is None
+    plan.settle(checkpoint("a", TaskState.CANCELLED, Outcome.CANCELLED), at(0))
+    assert (started(plan), plan.end(0)) == ([], (WorkflowEvent.CANCELLED, "cancelled"))
+    plan.close(TaskState.CANCELLED, "cancelled by alice")
+    assert plan.counts() == {"cancelled": 2}
+    assert plan.reasons[1] == "cancelled by alice"
+
+
+def test_close_keeps_the_reasons_that_are_there() -> None:
+    plan = schedule(["a:", "b: a", "c:"], max_parallel=1)
+    started(plan)
+    finish(plan, "a", Outcome.FAILED)
+    plan.close(TaskState.SKIPPED, "1 of 3 tasks failed")
+    assert plan.reasons == {1: "a failed", 2: "1 of 3 tasks failed"}
+
+
+def test_withdraw_makes_ready_again() -> None:
+    plan = schedule(["a:"])
+    assert started(plan) == ["a"]
+    plan.withdraw("a")
+    assert (plan.running, plan.counts(), plan.waiting_for("a")) == (0, {"pending": 1}, ["slot"])
+    assert started(plan) == ["a"]
+
+
+def test_what_runs_or_has_ended_waits_for_nothing() -> None:
+    plan = schedule(["a:", "b: a"])
+    started(plan)
+    assert plan.waiting_for("a") == []
+    finish(plan, "a", Outcome.FAILED)
+    assert plan.waiting_for("b") == []
+
+
+def test_counts_always_add_up() -> None:
+    plan = schedule([f"t{i}:" + (f" t{i - 1}" if i % 3 else "") for i in range(30)], on_failure="continue")
+    generator = random.Random(7)
+    running: list[str] = []
+    while running := [*running, *started(plan)]:
+        task = running.pop(generator.randrange(len(running)))
+        finish(plan, task, generator.choice([Outcome.SUCCEEDED, Outcome.FAILED]))
+        assert sum(plan.counts().values()) == 30
+        assert plan.running == plan.counts().get("running", 0) == len(running)
+
+
+# Loading
+
+
+def test_a_derived_skip_outlives_a_checkpoint_that_says_pending() -> None:
+    """After a retry by a person both are pending in their files; then a failed again and the process was killed."""
+    reopened = checkpoint("b", PENDING, Outcome.FAILED, counted_from=2)
+    plan = schedule(["a:", "b: a", "c: b"], checkpoint("a", FAILED, Outcome.FAILED), reopened)
+    assert started(plan) == []
+    assert plan.counts() == {"failed": 1, "skipped": 2}
+
+
+def test_what_succeeded_stays_so_whatever_became_of_what_it_depended_on() -> None:
+    both = [checkpoint("a", FAILED, Outcome.FAILED), checkpoint("b", SUCCEEDED, Outcome.SUCCEEDED)]
+    for order in (both, both[::-1]):
+        assert schedule(["a:", "b: a", "c: b"], *order, on_failure="continue").counts() == {
+            "failed": 1,
+            "pending": 1,
+            "succeeded": 1,
+        }
+
+
+def test_retried_tasks_count_as_begun_only_from_the_retry() -> None:
+    loaded = [checkpoint("a", FAILED, Outcome.FAILED), checkpoint("b", PENDING, Outcome.FAILED, counted_from=2)]
+    assert started(schedule(["a:", "b:"], *loaded)) == []
+    loaded[1] = checkpoint("b", PENDING, Outcome.INTERRUPTED)
+    assert started(schedule(["a:", "b:"], *loaded)) == ["b"]
+
+
+# Several workflows
+
+
+def test_priority_then_age() -> None:
+    scheduler = Scheduler()
+    for workflow_id, priority in [("2", 50), ("1", 50), ("3", 90)]:
+        scheduler.add(workflow_id, schedule(["a:", "b:"]), priority)
+    assert scheduler.best_ready(at(0)) == 90
+    assert scheduler.starts(at(0), 3) == [Start("3", "a"), Start("3", "b"), Start("1", "a")]
+    assert scheduler.starts(at(0), 2) == [Start("1", "b"), Start("2", "a")]
+    assert scheduler.best_ready(at(0)) == 50
+    assert scheduler.starts(at(0), 9) == [Start("2", "b")]
+    assert (scheduler.best_ready(at(0)), scheduler.starts(at(0), 9)) == (None, [])
+
+
+def test_no_slot_no_start() -> None:
+    scheduler = Scheduler()
+    scheduler.add("1", schedule(["a:"]), 50)
+    assert scheduler.starts(at(0), 0) == []
+    assert scheduler.starts(at(0), -1) == []
+    assert scheduler.starts(at(0), 1) == [Start("1", "a")]
+
+
+def test_add_replaces_and_remove_forgets() -> None:
+    scheduler = Scheduler()
+    scheduler.add("1", schedule(["a:"]), 50)
+    scheduler.add("1", schedule(["b:"]), 10)
+    scheduler.remove("none of ours")
+    assert scheduler.starts(at(0), 9) == [Start("1", "b")]
+    scheduler.remove("1")
+    assert (scheduler.ends(at(0)), scheduler.next_due(), scheduler.best_ready(at(0))) == ([], None, None)
+
+
+def test_ends_and_dues_of_all() -> None:
+    scheduler = Scheduler()
+    done = schedule(["a:"], checkpoint("a", SUCCEEDED, Outcome.SUCCEEDED))
+    late, later = schedule(["a:"]), schedule(["a:"])
+    for plan, seconds in ((late, 10.0), (later, 20.0)):
+        started(plan)
+        in_backoff(plan, "a", seconds)
+    for workflow_id, plan in [("1", later), ("2", done), ("3", late)]:
+        scheduler.add(workflow_id, plan, 50)
+    assert scheduler.ends(at(0)) == [End("2", WorkflowEvent.SUCCEEDED, "")]
+    assert scheduler.next_due() == 10
+    assert scheduler.starts(at(15), 9) == [Start("3", "a")]
+    assert scheduler.next_due() == 20
