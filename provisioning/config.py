@@ -15,7 +15,6 @@ from typing import Any
 from provisioning.errors import NotFound, Refused, UsageError
 
 MAX_FILE_BYTES = 1 << 20
-ETC = Path("/etc/provisioning")
 LOCAL_NULIB = Path("/usr/local/lib/provisioning")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 FORBIDDEN_PREFIXES = ("LD_", "_PYI_", "PYTHON", "NU_")
@@ -106,7 +105,8 @@ class Config:
         for dotted, value in flags.items():
             section, _, key = dotted.partition(".")
             if key and value is not None:
-                values[section][key] = _converted(section, key, value, f"--{key.replace('_', '-')}", places)
+                typed = _Text(value) if isinstance(value, str) else value
+                values[section][key] = _converted(section, key, typed, f"--{key.replace('_', '-')}", places)
         return cls(
             paths=Paths(**(places.defaults() | values["paths"])),
             orchestrator=Orchestrator(**values["orchestrator"]),
@@ -117,7 +117,7 @@ class Config:
 
 
 class _Text(str):
-    """A value from the environment: text, whatever it stands for."""
+    """A value from the environment or the command line: text, whatever it stands for."""
 
 
 class _Places:
@@ -134,19 +134,19 @@ class _Places:
                 home = "/"
         self.home = home
 
-    def _xdg(self, variable: str, fallback: str) -> Path:
+    def _own(self, for_root: str, variable: str, fallback: str) -> Path:
         chosen = self._environ.get(variable, "")
-        return Path(chosen if chosen.startswith("/") else os.path.join(self.home, fallback))
+        base = chosen if chosen.startswith("/") else os.path.join(self.home, fallback)
+        return Path(for_root if self._root else base, "provisioning")
 
     def config_dir(self) -> Path:
-        return ETC if self._root else self._xdg("XDG_CONFIG_HOME", ".config") / "provisioning"
+        return self._own("/etc", "XDG_CONFIG_HOME", ".config")
 
     def defaults(self) -> dict[str, Any]:
-        state = self._xdg("XDG_STATE_HOME", ".local/state")
-        cache = self._xdg("XDG_CACHE_HOME", ".cache")
+        state = self._own("/var/spool", "XDG_STATE_HOME", ".local/state")
         return {
-            "spool": Path("/var/spool/provisioning") if self._root else state / "provisioning" / "spool",
-            "cache": Path("/var/cache/provisioning") if self._root else cache / "provisioning",
+            "spool": state if self._root else state / "spool",
+            "cache": self._own("/var/cache", "XDG_CACHE_HOME", ".cache"),
             "infra": self.config_dir() / "infra",
             "nulib": (LOCAL_NULIB,) if LOCAL_NULIB.is_dir() else (),
         }
@@ -167,11 +167,10 @@ def _path(value: Any, places: _Places) -> Path:
 
 
 def _paths(value: Any, places: _Places) -> tuple[Path, ...]:
-    if isinstance(value, _Text):
-        value = [_Text(part) for part in value.split(":") if part]
-    if not isinstance(value, list | tuple):
+    listed = [_Text(part) for part in value.split(":") if part] if isinstance(value, _Text) else value
+    if not isinstance(listed, list):
         raise ValueError("a list of paths")
-    return tuple(_path(part, places) for part in value)
+    return tuple(_path(part, places) for part in listed)
 
 
 def _program(value: Any, places: _Places) -> str:
@@ -185,10 +184,6 @@ def _text(value: Any, places: _Places) -> str:
     if not isinstance(value, str) or not value.isprintable():
         raise ValueError("a text on one line")
     return str(value)
-
-
-def _folder(value: Any, places: _Places) -> str:
-    return str(_path(value, places))
 
 
 def _folder_list(value: Any, places: _Places) -> str:
@@ -233,7 +228,7 @@ SECTIONS: dict[str, dict[str, Converter]] = {
         "idle_worker_seconds": _seconds,
     },
     "limits": {"manifest_bytes": _size, "result_bytes": _size, "log_bytes": _size, "grace_seconds": _seconds},
-    "environment": {"path": _folder_list, "home": _folder, "lang": _text, "tz": _text},
+    "environment": {"path": _folder_list, "home": _path, "lang": _text, "tz": _text},
 }
 """Every key of the config file; [environment] takes the names of further variables besides."""
 
@@ -255,7 +250,7 @@ def _converted(section: str, key: str, value: Any, where: str, places: _Places) 
 def _environment(values: dict[str, Any], places: _Places) -> Environment:
     settings: dict[str, Any] = {"home": places.home, "variables": {}}
     for key, value in values.items():
-        (settings if key in SECTIONS["environment"] else settings["variables"])[key] = value
+        (settings if key in SECTIONS["environment"] else settings["variables"])[key] = str(value)
     return Environment(**settings)
 
 
@@ -295,7 +290,7 @@ def _section(section: str, table: Any, path: Path | None) -> dict[str, Any]:
         raise UsageError(f"{path}: unknown section [{section}]", hint=_nearest(section, list(SECTIONS)))
     if not isinstance(table, dict):
         raise UsageError(f"{path}: {section} must be a section", hint=f"write [{section}] and its keys below it")
-    checked = {}
+    checked: dict[str, Any] = {}
     for key, value in table.items():
         known = key.lower() if section == "environment" else key
         if known in SECTIONS[section]:
@@ -304,8 +299,7 @@ def _section(section: str, table: Any, path: Path | None) -> dict[str, Any]:
             _check_variable(key, f"{path}: {section}.{key}")
             checked[key] = value
         else:
-            hint = _nearest(key, list(SECTIONS[section]))
-            raise UsageError(f"{path}: unknown key {key!r} in [{section}]", hint=hint)
+            raise UsageError(f"{path}: unknown key {key!r} in [{section}]", hint=_nearest(key, list(SECTIONS[section])))
     return checked
 
 

@@ -2,9 +2,9 @@
 # end of it. usage: capture.bash LIMIT PROGRAM [ARGUMENT...]
 #
 # Answers three lines on stdout: exit code, end of stdout, end of stderr, the
-# ends in base64 and at most LIMIT bytes each. Memory and disk stay within that
-# bound however much is printed; the two temporary files have no name while the
-# program runs, so a kill leaves nothing.
+# ends in base64 behind a colon and at most LIMIT bytes each. Memory and disk
+# stay within that bound however much is printed; the two temporary files have
+# no name while the program runs, so a kill leaves nothing.
 #
 # It is bash because POSIX sh cannot allocate unused descriptors, and the
 # numbers 5 to 9 may be the attempt's log, which the program has to inherit.
@@ -36,7 +36,8 @@ run() {
 }
 (run "$@") | keep >&"$err_to"
 printf '%s\n' "${PIPESTATUS[0]}"
+printf ':' # so that no line is empty
 base64 -w 0 <&"$out_from"
-echo
+printf '\n:'
 base64 -w 0 <&"$err_from"
 echo

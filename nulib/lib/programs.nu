@@ -31,7 +31,7 @@ export def capture [
   }
   # One byte more than is kept shows that something was cut off.
   let answer = (^bash $script ($kept_bytes + 1) ...$argv | collect | lines)
-  let ends = ($answer | skip 1 | each {|line| $line | decode base64 })
+  let ends = ($answer | skip 1 | each {|line| $line | str substring 1.. | decode base64 })
   {
     exit_code: ($answer | first | into int)
     stdout: (last-bytes $ends.0)

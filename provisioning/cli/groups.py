@@ -94,9 +94,8 @@ class Verb(click.Command):
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         super().format_epilog(ctx, formatter)
-        formatter.write_paragraph()
-        told = " · ".join(f"{code} {CODES[code]}" for code in self.exits)
-        formatter.write_text(f"Exit codes: {told}")
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code), CODES[code]) for code in self.exits])
 
 
 class Noun(click.Group):
@@ -110,7 +109,7 @@ class Noun(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         found = super().get_command(ctx, cmd_name)
-        return helper(self) if found is None and cmd_name == "help" else found
+        return help_verb(self) if found is None and cmd_name == "help" else found
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -127,7 +126,7 @@ class Noun(click.Group):
         return click.UsageError(f"{ctx.command_path} has no {name!r}: {told}", ctx)
 
 
-def helper(group: click.Group) -> click.Command:
+def help_verb(group: click.Group) -> click.Command:
     """`help [NAME]…` within a group: the same text as `--help` of what is named."""
 
     @click.command("help", hidden=True, context_settings={"ignore_unknown_options": True, **SETTINGS})

@@ -31,8 +31,8 @@ def domain_group(domain: str, noun: str, catalogue: Catalogue) -> click.Group:
 def operation_command(operation: Operation) -> click.Command:
     """The command that does one operation."""
     params = OperationParams(operation, leave_out={operation.check} if operation.check else ())
-    common = [option for option in _common() if not set(option.opts) & params.option_names]
-    defaults: dict[str, Any] = {option.name: option.default for option in _common() if option.name}
+    shared = [option for option in _options_of_all() if not set(option.opts) & params.option_names]
+    defaults: dict[str, Any] = {option.name: option.default for option in _options_of_all() if option.name}
 
     @click.pass_context
     def callback(ctx: click.Context, /, **given: Any) -> None:
@@ -43,7 +43,7 @@ def operation_command(operation: Operation) -> click.Command:
     made = Verb(
         operation.verb,
         callback=callback,
-        params=[*params.click_params, *common],
+        params=[*params.click_params, *shared],
         help=_help(operation, params),
         short_help=safe(operation.summary),
         exits=EXITS,
@@ -52,7 +52,7 @@ def operation_command(operation: Operation) -> click.Command:
     return made if "--json" in params.option_names else json_option(made)
 
 
-def _common() -> list[click.Option]:
+def _options_of_all() -> list[click.Option]:
     return [
         click.Option(
             ["--orchestrated"], is_flag=True, default=False, help="Submit it, print the workflow_id and return."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any
 
@@ -75,18 +74,16 @@ def start(context: Context) -> None:
     from provisioning.config import environment_of_a_daemon
     from provisioning.orchestrator.daemon import start as begin
 
-    pid = begin(context.spool, _own_command(context), environment_of_a_daemon())
+    pid = begin(context.spool, _arguments(context), environment_of_a_daemon())
     if context.json:
         context.answer_json({"pid": pid, "spool": str(context.spool.root)})
     else:
         context.say(f"the orchestrator works {context.spool.root}, pid {pid}")
 
 
-def _own_command(context: Context) -> list[str]:
-    """This program, run as the orchestrator with the flags that were given here."""
-    frozen = getattr(sys, "frozen", False)
-    command = [sys.executable] if frozen else [sys.executable, "-P", "-m", "provisioning"]
-    command += ["--spool", str(context.spool.root)]
+def _arguments(context: Context) -> list[str]:
+    """The arguments that make this program the orchestrator, with the flags that were given here."""
+    command = ["--spool", str(context.spool.root)]
     if context.config.file is not None:
         command += ["--config", str(context.config.file)]
     return [*command, "orchestrator", "run", "--slots", str(context.config.orchestrator.slots)]

@@ -10,7 +10,7 @@ import click
 
 import provisioning
 from provisioning.cli.context import Context
-from provisioning.cli.groups import SETTINGS, Noun, global_options, helper
+from provisioning.cli.groups import SETTINGS, Noun, global_options, help_verb
 from provisioning.errors import ProvisioningError
 
 
@@ -83,7 +83,7 @@ class Root(Noun):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name == "help":
-            return helper(self)
+            return help_verb(self)
         name = ALIASES.get(cmd_name, cmd_name)
         if name in NOUNS:
             return NOUNS[name]()

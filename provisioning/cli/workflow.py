@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 SEEN = (0, 2, 4, 6)
 ASKED = (0, 2, 4, 5, 6)
+_APPLY_SECONDS = 5.0
+"""So long a command waits for whoever holds the workflow to apply its request."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
@@ -202,8 +205,10 @@ def _ask(context: Context, verb: str, workflow_id: str, tasks: tuple[str, ...] =
     found = context.spool.find(workflow_id).workflow_id
     load = lambda: context.nulib  # noqa: E731 - read only where it is needed
     ask(context.spool, context.config, load, verb, found, operator=context.operator, tasks=tasks)
+    deadline = time.monotonic() + _APPLY_SECONDS
+    while (queued := bool(context.spool.requests_of(found))) and time.monotonic() < deadline:
+        time.sleep(0.02)
     page = page_of(context, found)
-    queued = not any(request["verb"] == verb for request in page["requests"])
     if context.json:
         context.answer_json({"workflow_id": found, "asked": verb, "state": page["state"], "queued": queued})
     else:

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 
-class Started(Protocol):
-    """A process that was started."""
+class Detached:
+    """This program, started again so that it outlives its starter and its terminal; what it says is kept in memory."""
 
-    pid: int
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        program = [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-P", "-m", "provisioning"]
+        self._said = os.memfd_create("stderr", os.MFD_CLOEXEC)
+        self._process = subprocess.Popen(
+            [*program, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._said,
+            start_new_session=True,
+            cwd="/",
+            env=dict(environment),
+        )
+        self.pid = self._process.pid
 
-    def poll(self) -> int | None:
-        """Its exit code, once it has ended."""
+    def ended(self) -> bool:
+        """Whether it has ended already."""
+        return self._process.poll() is not None
 
-
-def start_detached(arguments: Sequence[str], environment: Mapping[str, str]) -> Started:
-    """Start this program again with other arguments, so that it outlives the caller and its terminal."""
-    program = [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-m", "provisioning"]
-    return subprocess.Popen(
-        [*program, *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-        cwd="/",
-        env=dict(environment),
-    )
+    def said(self) -> str:
+        """What it has written to stderr."""
+        return os.pread(self._said, 1 << 16, 0).decode(errors="replace").strip()

@@ -125,18 +125,19 @@ def _let_go_of(*descriptors: int) -> None:
     os.close(nothing)
 
 
-def _keep_descriptors() -> None:
-    """Let no process of an attempt inherit ours: what the forkserver passes on arrives without close-on-exec."""
+def _keep_only(connection: Connection) -> None:
+    """Close what the forkserver passed on: an attempt would inherit it, and the forkserver would live as long as we."""
+    os.set_inheritable(connection.fileno(), False)
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):  # the one that listed the folder
-            if int(name) > 2:
-                os.set_inheritable(int(name), False)
+            if int(name) not in (0, 1, 2, connection.fileno()):
+                os.close(int(name))
 
 
 def work(connection: Connection, scratch_path: str) -> None:
     """Run attempts until the pipe ends. The whole life of a worker process."""
+    _keep_only(connection)
     _let_go_of(0, 1)
-    _keep_descriptors()
     os.setsid()  # not in the terminal's foreground group: its ^C is not ours
     os.chdir("/")
     os.umask(0o077)

@@ -15,7 +15,7 @@ from provisioning.clock import boottime, now
 from provisioning.config import Config
 from provisioning.core.workflow import FORMAT
 from provisioning.errors import GaveUp, OrchestratorUnusable
-from provisioning.execution.command import start_detached
+from provisioning.execution.command import Detached
 from provisioning.execution.nulib import Nulib
 from provisioning.execution.pool import Pool
 from provisioning.orchestrator.loop import Orchestrator
@@ -65,6 +65,7 @@ def run(
 
     Only one process at a time is the orchestrator of a spool; until-empty workers may run beside it.
     """
+    os.chdir("/")  # the folder it was started in may go away
     load_nulib()  # without Nushell there is nothing to do here: say so at once
     lock = None if until_empty else spool.take_orchestrator_lock()
     logs.log_to(spool.logs / "orchestrator.log")
@@ -133,26 +134,21 @@ def _drain(orchestrator: Orchestrator, pool: Pool, watcher: Watcher, signals: _S
 
 
 def start(spool: Spool, arguments: Sequence[str], environment: Mapping[str, str]) -> int:
-    """Start an orchestrator in the background and return its pid once it has its lock."""
+    """Start this program with these arguments as the orchestrator, in the background; its pid, once it has its lock."""
     if record := spool.running_orchestrator():
         raise OrchestratorUnusable(
             f"an orchestrator works {spool.root} already: pid {record.process.pid}",
             hint="see: provisioning orchestrator status",
         )
-    log = spool.logs / "orchestrator.log"
-    before = log.stat().st_size if log.exists() else 0
-    child = start_detached(arguments, environment)
+    child = Detached(arguments, environment)
     deadline = boottime() + START_SECONDS
-    while boottime() < deadline:
+    while boottime() < deadline and not child.ended():
         record = spool.running_orchestrator()
         if record and record.process.pid == child.pid:
             return child.pid
-        if child.poll() is not None:
-            break
         select.select([], [], [], 0.02)
-    said = logs.read_from(log, before).decode(errors="replace").strip()
     raise OrchestratorUnusable(
-        f"the orchestrator did not start: {said or 'it said nothing'}",
+        f"the orchestrator did not start: {child.said() or 'it said nothing'}",
         hint="try it in the foreground: provisioning orchestrator run",
     )
 

@@ -246,9 +246,10 @@ def open_log(path: Path) -> int:
 def read_regular(path: Path, limit: int) -> bytes:
     """All bytes of a regular file that is not reached through a link and has at most `limit` of them."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise SpoolUnusable(f"{path} is not a regular file", hint="see: provisioning spool check")
     with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise SpoolUnusable(f"{path} is not a regular file", hint="see: provisioning spool check")
         data = file.read(limit + 1)
     if len(data) > limit:
         raise SpoolUnusable(f"{path} is larger than {limit} bytes", hint="see: provisioning spool check")

@@ -11,7 +11,6 @@ from provisioning.views.table import shown_value, table
 from provisioning.views.text import clock_time, safe, spent
 
 _OVER = ("succeeded", "failed", "cancelled", "skipped")
-_SKIPPED_BY = {"failed", "cancelled", "skipped", "interrupted"}
 
 
 def status_text(page: Page, now: datetime, *, width: int | None = None) -> str:
@@ -30,8 +29,9 @@ def _head(page: Page, now: datetime) -> Iterator[list[str]]:
     total = sum(page["counts"].values())
     yield ["workflow", page["workflow_id"]]
     yield ["name", page["name"]]
-    reason = f": {page['reason']}" if page["reason"] else ""
-    yield ["state", f"{page['state']}{reason}, {over} of {total} tasks ended"]
+    yield ["state", f"{page['state']}, {over} of {total} tasks ended"]
+    if page["reason"]:
+        yield ["reason", page["reason"]]
     if page["infra"] != "default":
         yield ["infra", page["infra"]]
     by = f"{clock_time(page['submitted_at'])} by {page['operator']} ({page['door']}), priority {page['priority']}"

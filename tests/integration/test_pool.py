@@ -37,7 +37,6 @@ def test_a_worker_killed_in_a_task_takes_only_that_attempt(site: Installation, g
     left = holders(site.folder(workflow_id).log_path("one", 1))
     worker = site.worker(workflow_id, "one")
     assert len(left) >= 3, "the worker, nu and cat"
-    site.spool.tmp.joinpath("unrelated").touch()
     assert send_signal(worker, signal.SIGKILL)
     wait_for(lambda: site.outcomes(workflow_id, "one") == ["interrupted", "None"], what=site.said())
     assert not any(map(is_alive, left))
@@ -156,7 +155,8 @@ def test_nobody_waits_for_the_output_of_an_orchestrator_whose_task_goes_on(site:
         one.reached()
     finally:
         process.kill()
-    process.communicate(timeout=10)
+    with process:
+        assert process.communicate(timeout=10) == (b"", None)
     assert is_alive(site.worker(workflow_id, "one"))
     assert identity(process.pid) is None
     one.open()

@@ -168,17 +168,14 @@ def test_a_task_in_its_backoff_waits_although_what_it_depends_on_is_loaded_as_do
     assert started(plan, 10) == ["b"]
 
 
-def test_an_old_entry_of_the_queue_starts_nothing_early() -> None:
-    """`withdraw` and a dependency's end may both have called a task ready: only one of the two is true by now."""
-    plan = schedule(["z:", "y: z", "a:"], max_parallel=1)
-    assert started(plan) == ["z"]
-    plan.withdraw("z")
-    assert started(plan) == ["z"]
-    in_backoff(plan, "z", 10)
-    assert started(plan, 1) == ["a"]
-    finish(plan, "a")
-    assert started(plan, 2) == []
-    assert started(plan, 10) == ["z"]
+def test_an_adopted_attempt_that_failed_is_not_tried_before_its_backoff() -> None:
+    """The end of what it depends on, when it was loaded, must not have called it ready for later."""
+    loaded = [checkpoint("a", SUCCEEDED, Outcome.SUCCEEDED), checkpoint("b", RUNNING, None)]
+    plan = schedule(["a:", "b: a", "c:", "d: c"], *loaded)
+    assert started(plan, 0) == ["c"]
+    in_backoff(plan, "b", 10)
+    assert started(plan, 9) == []
+    assert started(plan, 10) == ["b"]
 
 
 @pytest.mark.parametrize("why", ["max_parallel", "paused", "cancelling", "slots"])

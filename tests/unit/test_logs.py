@@ -1,0 +1,195 @@
+"""Attempt logs: their lock, their bounds, and reading them from the end."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provisioning.storage import files, logs
+from provisioning.storage.logs import AttemptLog
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "a.1.log"
+
+
+def written(path: Path, limit: int, *chunks: bytes) -> AttemptLog:
+    descriptor = files.open_log(path)
+    log = AttemptLog(descriptor, limit)
+    for chunk in chunks:
+        log.write(chunk)
+    log.finish()
+    os.close(descriptor)
+    return log
+
+
+def test_the_lock_says_that_something_lives(path: Path) -> None:
+    assert not logs.attempt_is_alive(path)
+    assert not path.exists()  # looking makes nothing
+    descriptor = logs.open_attempt_log(path)
+    assert descriptor is not None
+    assert logs.attempt_is_alive(path)
+    assert logs.open_attempt_log(path) is None
+    inherited = os.dup(descriptor)
+    os.close(descriptor)
+    assert logs.attempt_is_alive(path)  # as long as anyone who inherited it lives
+    os.close(inherited)
+    assert not logs.attempt_is_alive(path)
+    again = logs.open_attempt_log(path)
+    assert again is not None
+    os.close(again)
+
+
+def test_a_link_is_no_log(path: Path, tmp_path: Path) -> None:
+    path.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError) as raised:
+        logs.open_attempt_log(path)
+    assert raised.value.errno == errno.ELOOP
+
+
+def test_short_output_is_there_at_once(path: Path) -> None:
+    descriptor = files.open_log(path)
+    log = AttemptLog(descriptor, 1 << 20)
+    log.write(b"hello\n")
+    assert path.read_bytes() == b"hello\n"
+    log.finish()
+    os.close(descriptor)
+    assert (log.written, log.dropped) == (6, 0)
+
+
+def test_the_head_and_the_tail_are_kept_and_the_gap_is_marked(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AttemptLog, "TAIL_BYTES", 10)
+    log = written(path, 30, *(b"%09d\n" % number for number in range(100)))
+    assert path.read_bytes() == b"000000000\n000000001\n\n[970 bytes of output left out here]\n000000099\n"
+    assert log.dropped == 970
+
+
+def test_output_that_just_fits_has_no_gap(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AttemptLog, "TAIL_BYTES", 10)
+    log = written(path, 30, b"x" * 7, b"y" * 23)
+    assert path.read_bytes() == b"x" * 7 + b"y" * 23
+    assert log.dropped == 0
+
+
+@given(st.lists(st.binary(max_size=40), max_size=20), st.integers(0, 100), st.integers(0, 50))
+def test_the_bound_holds_for_any_output(chunks: list[bytes], limit: int, tail: int) -> None:
+    reading, writing = os.pipe()
+    log = AttemptLog.__new__(AttemptLog)
+    log.TAIL_BYTES = tail  # type: ignore[misc]
+    log.__init__(writing, limit)  # type: ignore[misc]
+    for chunk in chunks:
+        log.write(chunk)
+    log.finish()
+    os.close(writing)
+    with os.fdopen(reading, "rb") as file:
+        found = file.read()
+    whole = b"".join(chunks)
+    assert log.written == len(found)
+    if len(whole) <= limit:
+        assert (found, log.dropped) == (whole, 0)
+        return
+    mark = f"\n[{log.dropped} bytes of output left out here]\n".encode()
+    head, _, rest = found.partition(mark)
+    assert mark in found
+    assert len(head) + len(rest) == limit == len(whole) - log.dropped
+    assert whole.startswith(head)
+    assert whole.endswith(rest)
+
+
+def test_a_full_disk_fails_nothing_and_is_counted(path: Path) -> None:
+    full = os.open("/dev/full", os.O_WRONLY | os.O_CLOEXEC)
+    log = AttemptLog(full, 1 << 20)
+    log.write(b"x" * 100)
+    log.write(b"y" * 50)
+    log.finish()
+    os.close(full)
+    assert (log.written, log.dropped) == (0, 150)
+
+
+@pytest.mark.parametrize(
+    ("data", "lines", "expected"),
+    [
+        (b"", 3, b""),
+        (b"1\n2\n3\n", 2, b"2\n3\n"),
+        (b"1\n2\n3", 2, b"2\n3"),
+        (b"1\n2\n3\n", 3, b"1\n2\n3\n"),
+        (b"1\n2\n3\n", 99, b"1\n2\n3\n"),
+        (b"1\n2\n", 0, b""),
+        (b"1\n\n\n", 2, b"\n\n"),
+        (b"10%\r20%\r30%\ndone\n", 2, b"10%\r20%\r30%\ndone\n"),
+        (b"\xff\x00\n\xfe\n", 1, b"\xfe\n"),
+    ],
+)
+def test_tail(path: Path, data: bytes, lines: int, expected: bytes) -> None:
+    path.write_bytes(data)
+    assert logs.tail(path, lines) == expected
+
+
+def test_tail_of_a_large_log_reads_only_its_end(path: Path) -> None:
+    path.write_bytes(b"".join(b"line %07d\n" % number for number in range(100_000)))
+    assert logs.tail(path, 2) == b"line 0099998\nline 0099999\n"
+    found = logs.tail(path, 20_000)  # more than one block
+    assert found.startswith(b"line 0080000\n")
+    assert found.count(b"\n") == 20_000
+
+
+def test_tail_and_read_of_nothing(tmp_path: Path) -> None:
+    assert logs.tail(tmp_path / "gone", 5) == b""
+    assert logs.read_from(tmp_path / "gone", 0) == b""
+
+
+def test_read_from_follows(path: Path) -> None:
+    path.write_bytes(b"0123456789")
+    assert logs.read_from(path, 3, 4) == b"3456"
+    assert logs.read_from(path, 10) == b""
+    assert logs.read_from(path, 99) == b""
+
+
+def test_attempts_of_knows_tasks_with_dots(tmp_path: Path) -> None:
+    for name in ("web.1.2.log", "lb.1.log", "lb.x.log", ".hidden.1.log", "other.txt"):
+        (tmp_path / name).write_bytes(b"")
+    found = [(task, number) for task, number, _ in logs.attempts_of(tmp_path)]
+    assert found == [("lb", 1), ("web.1", 2)]
+    assert list(logs.attempts_of(tmp_path / "gone")) == []
+
+
+@pytest.fixture
+def program_log(tmp_path: Path) -> Iterator[Path]:
+    kept = {name: (log.level, log.handlers, log.propagate) for name, log in program_loggers()}
+    logs.log_to(tmp_path / "orchestrator.log")
+    yield tmp_path / "orchestrator.log"
+    for name, log in program_loggers():
+        log.level, log.handlers, log.propagate = kept[name]
+
+
+def program_loggers() -> list[tuple[str, logging.Logger]]:
+    return [(name, logging.getLogger(name)) for name in ("provisioning", "watchdog")]
+
+
+def test_one_record_is_one_line_whatever_it_says(program_log: Path) -> None:
+    logging.getLogger("provisioning.x").warning("a\nb %s", "\x1b[31m\r2026 INFO forged")
+    lines = program_log.read_text("utf-8").splitlines()
+    assert len(lines) == 1
+    assert lines[0].endswith("WARNING a | b \\x1b[31m\\x0d2026 INFO forged")
+
+
+def test_the_program_log_begins_anew_and_keeps_one(program_log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "ORCHESTRATOR_LOG_BYTES", 100)
+    for number in range(20):
+        logging.getLogger("provisioning.x").info("line %d", number)
+    assert sorted(os.listdir(program_log.parent)) == ["orchestrator.log", "orchestrator.log.1"]
+    assert "line 19" in program_log.read_text() + program_log.with_name("orchestrator.log.1").read_text()
+    assert program_log.with_name("orchestrator.log.1").stat().st_size < 200
+
+
+def test_a_program_log_that_cannot_be_written_stops_nothing(program_log: Path) -> None:
+    program_log.mkdir()
+    logging.getLogger("provisioning.x").info("lost")
