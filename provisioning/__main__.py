@@ -7,9 +7,10 @@ import sys
 
 def main() -> None:
     """The `provisioning` command."""
-    from multiprocessing import freeze_support  # first, or a frozen program would start itself without end
+    if getattr(sys, "frozen", False):
+        from multiprocessing import freeze_support  # first, or a frozen program would start itself without end
 
-    freeze_support()
+        freeze_support()
     from provisioning.cli import run
 
     sys.exit(run(sys.argv[1:]))

@@ -232,11 +232,7 @@ SECTIONS: dict[str, dict[str, Converter]] = {
 }
 """Every key of the config file; [environment] takes the names of further variables besides."""
 
-SHORT_FORMS = {
-    "PROVISIONING_SPOOL": ("paths", "spool"),
-    "PROVISIONING_NU": ("paths", "nu"),
-    "PROVISIONING_NULIB": ("paths", "nulib"),
-}
+SHORT_FORMS = {"PROVISIONING_SPOOL": "spool", "PROVISIONING_NU": "nu", "PROVISIONING_NULIB": "nulib"}
 
 
 def _converted(section: str, key: str, value: Any, where: str, places: _Places) -> Any:
@@ -254,12 +250,9 @@ def _environment(values: dict[str, Any], places: _Places) -> Environment:
     return Environment(**settings)
 
 
-# Where values come from.
-
-
 def _variables(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """The variables that set a key, in such an order that the long form wins over the short one."""
-    found = {name: place for name, place in SHORT_FORMS.items() if environ.get(name)}
+    found = {name: ("paths", key) for name, key in SHORT_FORMS.items() if environ.get(name)}
     for name in sorted(environ):
         section, _, key = name.removeprefix("PROVISIONING_").lower().partition("_")
         if not name.startswith("PROVISIONING_") or section not in SECTIONS or not key or not environ[name]:
@@ -276,10 +269,8 @@ def _variables(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
 
 def _check_variable(name: str, where: str) -> None:
     if name.upper().startswith(FORBIDDEN_PREFIXES):
-        raise UsageError(
-            f"{where}: a task never gets {name}: it decides which code its process runs",
-            hint="set it inside the operation that needs it",
-        )
+        text = f"{where}: a task never gets {name}: it decides which code its process runs"
+        raise UsageError(text, hint="set it inside the operation that needs it")
     if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
         raise UsageError(f"{where}: {name!r} is no name of a variable", hint="use letters, digits and _")
 
@@ -341,10 +332,8 @@ def refuse_unless_ours(path: Path, what: str, euid: int) -> None:
     for component in dict.fromkeys([*reversed(path.parents), path, *reversed(real.parents), real]):
         found = os.lstat(component)
         if found.st_uid not in (0, euid):
-            raise Refused(
-                f"the {what} {path} is not safe: {component} belongs to uid {found.st_uid}",
-                hint=f"it must belong to root or to uid {euid}",
-            )
+            text = f"the {what} {path} is not safe: {component} belongs to uid {found.st_uid}"
+            raise Refused(text, hint=f"it must belong to root or to uid {euid}")
         sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX and found.st_uid == 0
         if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not stat.S_ISLNK(found.st_mode) and not sticky:
             raise Refused(
@@ -354,5 +343,5 @@ def refuse_unless_ours(path: Path, what: str, euid: int) -> None:
 
 def environment_of_a_daemon(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The variables with which a process in the background reads the same config, and nothing else."""
-    kept = ("HOME", "PATH", "LANG", "LC_ALL", "TZ", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME")
+    kept = ("HOME", "PATH", "LANG", "TZ", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME")
     return {name: value for name, value in environ.items() if name in kept or name.startswith("PROVISIONING_")}

@@ -248,30 +248,37 @@ class Installation:
 
 
 class Gate:
-    """Where a script of a task waits until the test lets it go on: `cat PATH` returns then."""
+    """Where each attempt of a task waits until the test lets it go on."""
+
+    ATTEMPTS = 3
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._end: int | None = None
-        os.mkfifo(path, 0o600)
+        self._ends: dict[int, int] = {}
+        for attempt in range(1, self.ATTEMPTS + 1):
+            os.mkfifo(f"{path}.{attempt}", 0o600)
 
-    def _reader_is_there(self) -> bool:
+    @property
+    def script(self) -> str:
+        """What a task runs, in a shell, to wait here."""
+        return f"cat {self.path}.$PROVISIONING_ATTEMPT"
+
+    def _there(self, attempt: int) -> bool:
         with contextlib.suppress(OSError):  # ENXIO: nobody reads
-            self._end = os.open(self.path, os.O_WRONLY | os.O_NONBLOCK)
-        return self._end is not None
+            self._ends[attempt] = os.open(f"{self.path}.{attempt}", os.O_WRONLY | os.O_NONBLOCK)
+        return attempt in self._ends
 
-    def reached(self, seconds: float = 20.0) -> None:
-        """Wait until a script waits at the gate, which stays closed."""
-        if self._end is None:
-            wait_for(self._reader_is_there, seconds, f"a task at {self.path.name}")
+    def reached(self, attempt: int = 1, seconds: float = 20.0) -> None:
+        """Wait until that attempt waits at the gate, which stays closed."""
+        if attempt not in self._ends:
+            wait_for(lambda: self._there(attempt), seconds, f"attempt {attempt} at {self.path.name}")
 
-    def open(self) -> None:
-        """Let who waits, or comes next, go on."""
-        self.reached()
-        self.close()
+    def open(self, attempt: int = 1) -> None:
+        """Let that attempt go on once it is there."""
+        self.reached(attempt)
+        os.close(self._ends.pop(attempt))
 
     def close(self) -> None:
-        """Give the descriptor back."""
-        if self._end is not None:
-            os.close(self._end)
-            self._end = None
+        """Give the descriptors back."""
+        while self._ends:
+            os.close(self._ends.popitem()[1])

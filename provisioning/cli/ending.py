@@ -38,9 +38,8 @@ def exit_code_of(error: BaseException, context: Context) -> int:
     """Say what went wrong; the exit code that stands for it."""
     if isinstance(error, click.exceptions.Exit):
         return _closed(context, error.exit_code)
-    if isinstance(error, BrokenPipeError):
-        _drop_stdout()
-        return _closed(context, BROKEN_PIPE)
+    if isinstance(error, SystemExit):  # click leaves so after shell completion
+        return _closed(context, error.code if isinstance(error.code, int) else 1)
     if context.debug and not isinstance(error, click.ClickException):
         import traceback
 
@@ -58,11 +57,12 @@ def _closed(context: Context, code: int) -> int:
     try:
         context.close()
     except BrokenPipeError:
-        _drop_stdout()
+        drop_stdout()
         return code or BROKEN_PIPE
     except (OSError, ProvisioningError) as error:
-        _drop_stdout()
-        _say(f"error: cannot write the answer: {error}")
+        drop_stdout()
+        if not code:
+            _say(f"error: cannot write the answer: {error}")
         return code or SpoolUnusable.exit_code
     return code
 
@@ -165,7 +165,7 @@ def prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _drop_stdout() -> None:
+def drop_stdout() -> None:
     """Let the interpreter's own last flush go nowhere."""
     null = os.open(os.devnull, os.O_WRONLY)
     with contextlib.suppress(OSError, ValueError):

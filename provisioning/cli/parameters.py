@@ -31,6 +31,13 @@ class Number(click.ParamType[int | float]):
             return number
 
 
+class _Null:
+    """A null that was typed: click takes None for a word that was not."""
+
+
+_NULL = _Null()
+
+
 class Json(click.ParamType[Any]):
     """JSON text; where `or_text`, what is no JSON is a text."""
 
@@ -41,11 +48,12 @@ class Json(click.ParamType[Any]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
-            return json.loads(value, parse_constant=_refuse)
+            found = json.loads(value, parse_constant=_refuse)
         except (ValueError, RecursionError) as error:
             if self.or_text:
                 return value
             self.fail(f"{str(value)[:60]!r} is not JSON: {str(error)[:100]}", param, ctx)
+        return _NULL if found is None else found
 
 
 def _refuse(constant: str) -> Any:
@@ -108,8 +116,12 @@ class OperationParams:
             value = given.pop(key)
             if value is None or value == ():
                 continue
-            values[name] = list(value) if isinstance(value, tuple) else value
+            values[name] = [_meant(each) for each in value] if isinstance(value, tuple) else _meant(value)
         return values
+
+
+def _meant(value: Any) -> Any:
+    return None if value is _NULL else value
 
 
 def _is_list(param: Param) -> bool:

@@ -10,6 +10,7 @@ import click
 
 import provisioning
 from provisioning.cli.context import Context
+from provisioning.cli.ending import BROKEN_PIPE, drop_stdout
 from provisioning.cli.groups import SETTINGS, Noun, global_options, help_verb
 from provisioning.errors import ProvisioningError
 
@@ -77,6 +78,14 @@ def singular(domain: str) -> str:
 
 class Root(Noun):
     """All nouns. One of the program is found without reading the catalogue."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; where its reader has gone there is nobody to tell."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            drop_stdout()
+            raise click.exceptions.Exit(BROKEN_PIPE) from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*self._domains(ctx), *NOUNS]

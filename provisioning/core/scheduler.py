@@ -252,6 +252,10 @@ class Schedule:
 
     # Looking
 
+    def waits_for_person(self) -> str | None:
+        """A task about which a person must decide, if there is one."""
+        return self.tasks[min(self._held)].id if self._held else None
+
     def close(self, state: TaskState, reason: str) -> None:
         """Give what never started its last state: the workflow has ended."""
         for i, now in enumerate(self.states):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -284,15 +285,15 @@ class TaskCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.attempts[-1] if self.attempts else None
 
     def failures(self) -> int:
-        """Failed attempts that the retry policy counts."""
-        return self._counted(Outcome.FAILED) + self._counted(Outcome.TIMED_OUT)
+        """Failed attempts that the retry policy counts; a probe that did not succeed is none."""
+        return sum(a.outcome in (Outcome.FAILED, Outcome.TIMED_OUT) and not a.probe for a in self._counted())
 
     def interruptions(self) -> int:
         """Interrupted attempts since a person last asked for a retry."""
-        return self._counted(Outcome.INTERRUPTED)
+        return sum(a.outcome is Outcome.INTERRUPTED for a in self._counted())
 
-    def _counted(self, outcome: Outcome) -> int:
-        return sum(a.outcome is outcome for a in self.attempts if a.number >= self.counted_from)
+    def _counted(self) -> Iterable[Attempt]:
+        return (attempt for attempt in self.attempts if attempt.number >= self.counted_from)
 
 
 class AppliedRequest(msgspec.Struct, frozen=True, omit_defaults=True):

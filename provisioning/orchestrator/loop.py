@@ -11,11 +11,12 @@ import msgspec
 from provisioning.config import Config
 from provisioning.core import attempts
 from provisioning.core.scheduler import Scheduler
-from provisioning.core.workflow import ENDED_WORKFLOWS, TaskCheckpoint, TaskState, WorkflowEvent, WorkflowState
+from provisioning.core.workflow import ENDED_WORKFLOWS, TaskCheckpoint, WorkflowEvent, WorkflowState
 from provisioning.errors import ProvisioningError, SpoolUnusable
 from provisioning.execution.executor import Executor, Key, News, Seen, wait_for_news
 from provisioning.execution.nulib import Nulib
 from provisioning.orchestrator.claim import Rejected, hold, instant, take
+from provisioning.orchestrator.claimed import Claimed
 from provisioning.orchestrator.complaints import AGAIN_SECONDS, Complaints, refused_by_disk
 from provisioning.orchestrator.held import Held
 from provisioning.orchestrator.queue import Queue
@@ -52,8 +53,7 @@ class Orchestrator:
         self._scheduler = Scheduler()
         self._held: dict[str, Held] = {}
         self._queue = Queue(spool, only)
-        self._settled: set[str] = set()
-        """Claimed workflows that have ended: never looked at again until a request names them."""
+        self._claimed = Claimed(spool)
         self._complaints = Complaints()
         self._nulib: tuple[float, Nulib] | None = None
         self._rest_until = 0.0
@@ -160,7 +160,7 @@ class Orchestrator:
         for workflow_id, error in self._queue.scan(self._now).items():
             self._complaints.add(workflow_id, error, self._now.boottime)
         for workflow_id in self._spool.claimed_ids() if self._only is None else [self._only]:
-            if workflow_id not in self._held and workflow_id not in self._settled:
+            if workflow_id not in self._held:
                 self._adopt(workflow_id)
 
     def _adopt(self, workflow_id: str) -> None:
@@ -169,19 +169,12 @@ class Orchestrator:
         if self.draining or full or self._complaints.silences(workflow_id, self._now.boottime):
             return
         try:
-            checkpoint = self._spool.workflow(workflow_id).workflow()
-            if checkpoint and checkpoint.state in ENDED_WORKFLOWS:
-                self._settled.add(workflow_id)
-                return
-            if checkpoint and checkpoint.state is WorkflowState.PAUSED and not self._under_way(workflow_id):
+            if not self._claimed.wants_holder(workflow_id):
                 return
         except (ProvisioningError, FileNotFoundError) as error:
             self._complaints.add(workflow_id, error, self._now.boottime)
             return
         self._take(workflow_id)
-
-    def _under_way(self, workflow_id: str) -> bool:
-        return any(c.state is TaskState.RUNNING for c in self._spool.workflow(workflow_id).tasks())
 
     # Requests
 
@@ -201,7 +194,6 @@ class Orchestrator:
         held = self._held.get(workflow_id)
         if held is None:
             if self._only is None and apply_unheld(self._spool, self._config, self._current_nulib, workflow_id):
-                self._settled.discard(workflow_id)
                 self.scan_soon()
             return
         apply_all(self._spool, held)
@@ -251,6 +243,9 @@ class Orchestrator:
         if held is None:
             return False
         self._queue.drop(workflow_id)
+        if held.checkpoint.state in ENDED_WORKFLOWS:  # another process has worked it meanwhile
+            held.release()
+            return True
         self._held[workflow_id] = held
         self._complaints.forget(workflow_id)
         _log.info("workflow %s (%s): %d tasks", workflow_id, held.plan.workflow.name, len(held.tasks))
@@ -311,7 +306,6 @@ class Orchestrator:
                 continue
             self.failed |= event is not WorkflowEvent.SUCCEEDED
             _log.info("workflow %s (%s): %s", workflow_id, held.plan.workflow.name, held.checkpoint.state)
-            self._settled.add(workflow_id)
             self._let_go(held)
         for held in list(self._held.values()):
             if held.checkpoint.state is WorkflowState.PAUSED and not held.running() and not held.checkpoint.cancelling:

@@ -94,7 +94,8 @@ def apply_unheld(spool: Spool, config: Config, load_nulib: Callable[[], Nulib], 
             for checkpoint in held.running():
                 settle(spool, config, held, checkpoint, this)
             apply_all(spool, held)
-            if not held.running() and (ended := held.schedule.end(this.boottime)):
+            goes_on = held.running() or held.checkpoint.state in ENDED_WORKFLOWS
+            if not goes_on and (ended := held.schedule.end(this.boottime)):
                 held.end(*ended, this)
         finally:
             held.release()

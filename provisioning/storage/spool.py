@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from filelock import lock_descriptor
 
 from provisioning.clock import new_ulid, now
 from provisioning.core.identifiers import WORKFLOW_ID, Process
@@ -55,6 +54,8 @@ class Lock:
 
         Not by `filelock.FileLock`: that makes a missing folder, and unlocks for all who inherited the descriptor.
         """
+        from filelock import lock_descriptor  # here: who submits or looks must start fast, and takes no lock
+
         with files.naming(self._path, "lock"):
             try:
                 descriptor = files.open_lock(self._path)

@@ -223,7 +223,7 @@ def test_a_slot_is_free_when_the_process_has_ended(site: Installation, gate: Cal
     site.settings(limits_grace_seconds=20)
     holder = f"setsid sh -c 'trap \"\" TERM; echo $$ > {pid}; while :; do sleep 0.05; done'"
     script = f"{holder} & while [ ! -s {pid} ]; do :; done"
-    workflow_id = site.submit([shell("a", script), shell("b", f"cat {first.path}")])
+    workflow_id = site.submit([shell("a", script), shell("b", first.script)])
     site.orchestrator(slots=1)
     first.reached()
     assert identity(int(pid.read_text())) is not None, "what a left behind still lives, and b runs"

@@ -148,6 +148,45 @@ def test_what_never_began_counts_for_nothing() -> None:
         assert after.attempts[-1].number == number + 1
 
 
+def probed(outcome: Outcome, **rest: Any) -> TaskCheckpoint:
+    """An interrupted task whose probe ended so."""
+    asked = attempts.started(interrupted(policy="probe"), LATER, "w")
+    assert asked.attempts[-1].probe
+    result = record("a", outcome, 2, **rest)
+    return attempts.ended(asked, task(on_interrupt="probe"), result, LATER, cancelling=False)
+
+
+def test_an_interrupted_task_with_a_probe_asks_it_next() -> None:
+    after = interrupted(policy="probe")
+    assert (after.state, after.probing, after.held) == (TaskState.PENDING, True, False)
+
+
+def test_a_probe_that_finds_the_work_done_is_success() -> None:
+    after = probed(Outcome.SUCCEEDED)
+    assert (after.state, after.probing) == (TaskState.SUCCEEDED, False)
+
+
+def test_a_probe_that_finds_nothing_has_the_work_done_again() -> None:
+    after = probed(Outcome.FAILED, code="provisioning::servers::not-found")
+    assert (after.state, after.probing, after.held, after.failures()) == (TaskState.PENDING, False, False, 0)
+    assert not attempts.started(after, LATER, "w").attempts[-1].probe
+
+
+@pytest.mark.parametrize("outcome", [Outcome.FAILED, Outcome.TIMED_OUT])
+def test_a_probe_that_does_not_know_leaves_it_to_a_person(outcome: Outcome) -> None:
+    after = probed(outcome, code="provisioning::servers::no-network")
+    assert (after.state, after.probing, after.held) == (TaskState.PENDING, False, True)
+    assert not attempts.reopened(after).held
+
+
+def test_a_probe_that_is_interrupted_is_asked_again_and_counted() -> None:
+    asked = attempts.started(interrupted(policy="probe"), LATER, "w")
+    after = attempts.interrupted(asked, task(on_interrupt="probe"), LATER, "x")
+    assert (after.probing, after.interruptions()) == (True, 2)
+    asked = attempts.started(after, LATER, "w")
+    assert attempts.interrupted(asked, task(on_interrupt="probe"), LATER, "x").state is TaskState.FAILED
+
+
 @pytest.mark.parametrize("state", [TaskState.FAILED, TaskState.CANCELLED, TaskState.SUCCEEDED, TaskState.PENDING])
 def test_reopened_is_as_new_but_remembers(state: TaskState) -> None:
     before = checkpoint("a", state, Outcome.INTERRUPTED, Outcome.FAILED, held=True, reason="x")

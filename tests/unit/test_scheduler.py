@@ -171,7 +171,7 @@ def test_a_task_in_its_backoff_waits_although_what_it_depends_on_is_loaded_as_do
 def test_an_adopted_attempt_that_failed_is_not_tried_before_its_backoff() -> None:
     """The end of what it depends on, when it was loaded, must not have called it ready for later."""
     loaded = [checkpoint("a", SUCCEEDED, Outcome.SUCCEEDED), checkpoint("b", RUNNING, None)]
-    plan = schedule(["a:", "b: a", "c:", "d: c"], *loaded)
+    plan = schedule(["a:", "b: a", "c:", "d: c"], *loaded, max_parallel=2)
     assert started(plan, 0) == ["c"]
     in_backoff(plan, "b", 10)
     assert started(plan, 9) == []

@@ -1,0 +1,40 @@
+"""The claimed workflows as one process sees them: which of them want a holder. Those that ended are read once."""
+
+from __future__ import annotations
+
+import os
+
+from provisioning.core.workflow import ENDED_WORKFLOWS, TaskState, WorkflowState
+from provisioning.storage.spool import Spool
+
+Mark = tuple[int, int]
+
+
+class Claimed:
+    """Remembers which workflows have ended, for as long as nobody replaces their checkpoint: a retry does."""
+
+    def __init__(self, spool: Spool) -> None:
+        self._spool = spool
+        self._ended: dict[str, Mark] = {}
+
+    def _mark(self, workflow_id: str) -> Mark | None:
+        """What a replaced checkpoint cannot have in common with the one before."""
+        try:
+            status = os.stat(f"{self._spool.workflows}/{workflow_id}/workflow.json")
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_ctime_ns
+
+    def wants_holder(self, workflow_id: str) -> bool:
+        """Whether the workflow has neither ended nor is merely paused; raises what reading its files does."""
+        mark = self._mark(workflow_id)  # before the reading: a retry between the two must show the next time
+        if mark is not None and self._ended.get(workflow_id) == mark:
+            return False
+        folder = self._spool.workflow(workflow_id)
+        checkpoint = folder.workflow()
+        if checkpoint and checkpoint.state in ENDED_WORKFLOWS:
+            if mark is not None:
+                self._ended[workflow_id] = mark
+            return False
+        paused = checkpoint is not None and checkpoint.state is WorkflowState.PAUSED
+        return not paused or any(task.state is TaskState.RUNNING for task in folder.tasks())

@@ -1,0 +1,133 @@
+"""Several processes on one spool: one orchestrator, drains and foreground commands beside it; each task once."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+
+import pytest
+
+from tests.installation import Gate, Installation
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.nu
+
+Gates = Callable[[str], Gate]
+
+
+def test_the_second_orchestrator_says_who_holds_the_lock(site: Installation) -> None:
+    first = site.orchestrator()
+    second = site.start("orchestrator", "run")
+    assert second.wait(20) == 6
+    assert f"is held by pid {first.pid}" in site.said()
+    assert first.poll() is None
+
+
+def test_the_lock_is_free_when_its_holder_was_killed(site: Installation) -> None:
+    first = site.orchestrator()
+    first.kill()
+    first.wait()
+    site.orchestrator()
+
+
+def test_drains_beside_an_orchestrator_do_everything_once(site: Installation) -> None:
+    ids = [
+        site.submit([site.mark(f"w{workflow}-t{task}") for task in range(3)] + [site.mark(f"w{workflow}-end")])
+        for workflow in range(6)
+    ]
+    site.orchestrator(slots=2)
+    drains = [site.start("orchestrator", "run", "--until-empty", "--slots", "2") for _ in range(2)]
+    assert [drain.wait(60) for drain in drains] == [0, 0], site.said()
+    for workflow_id in ids:
+        assert site.wait_ended(workflow_id) == "succeeded"
+    lines = site.mark_lines()
+    assert sorted(lines) == sorted({*lines})
+    assert len(lines) == 24
+
+
+def test_a_drain_leaves_what_the_orchestrator_works(site: Installation, gate: Gates) -> None:
+    one = gate("one")
+    workflow_id = site.submit([{"id": "a", "operation": "trial.shell", "params": {"script": one.script}}])
+    site.orchestrator()
+    one.reached()
+    assert site.drain() == 0, "it did not wait for the other's task"
+    assert site.state(workflow_id) == "running"
+    one.open()
+    assert site.wait_ended(workflow_id) == "succeeded"
+    assert site.outcomes(workflow_id, "a") == ["succeeded"]
+
+
+def test_a_drain_says_by_its_exit_code_that_a_workflow_failed(site: Installation) -> None:
+    site.submit([{"id": "a", "operation": "selftest.fail"}])
+    assert site.drain() == 1
+    assert site.drain() == 0
+
+
+def test_a_drain_that_is_told_to_stop_stops(site: Installation, gate: Gates) -> None:
+    one = gate("one")
+    workflow_id = site.submit(
+        [{"id": "a", "operation": "trial.shell", "params": {"script": one.script}}, site.mark("b", depends_on=["a"])]
+    )
+    drain = site.start("orchestrator", "run", "--until-empty")
+    one.reached()
+    drain.terminate()
+    one.open()
+    assert drain.wait(20) == 0
+    assert site.states(workflow_id) == {"a": "succeeded"}
+
+
+def test_a_foreground_command_beside_an_orchestrator(site: Installation) -> None:
+    """Whoever gets the workflow's lock works it; the command follows it to its end either way."""
+    site.orchestrator()
+    commands = [site.start("selftest", "mark", str(site.marks), f"line {number}") for number in range(3)]
+    assert [command.wait(30) for command in commands] == [0, 0, 0], site.said()
+    assert sorted(site.mark_lines()) == ["line 0", "line 1", "line 2"]
+
+
+def test_a_foreground_command_without_an_orchestrator(site: Installation) -> None:
+    command = site.start("selftest", "echo", "hello")
+    assert command.wait(30) == 0
+    assert "hello" in site.said()
+    (workflow_id,) = site.spool.claimed_ids()
+    assert site.state(workflow_id) == "succeeded"
+
+
+def test_a_killed_foreground_command_is_adopted(site: Installation, gate: Gates) -> None:
+    one = gate("one")
+    command = site.start("trial", "shell", f"{one.script}; echo done >> {site.marks}")
+    one.reached()
+    command.kill()
+    command.wait()
+    (workflow_id,) = site.spool.claimed_ids()
+    site.orchestrator()
+    one.open()
+    assert site.wait_ended(workflow_id) == "succeeded"
+    assert site.outcomes(workflow_id, "shell") == ["succeeded"]
+    assert site.mark_lines() == ["done"]
+
+
+def test_interrupting_a_foreground_command_cancels_its_workflow(site: Installation, gate: Gates) -> None:
+    one = gate("one")
+    command = site.start("trial", "shell", one.script)
+    one.reached()
+    command.send_signal(signal.SIGINT)
+    assert command.wait(20) == 130
+    (workflow_id,) = site.spool.claimed_ids()
+    assert site.state(workflow_id) == "cancelled"
+
+
+def test_an_orchestrator_takes_what_a_foreground_command_let_go(site: Installation, gate: Gates) -> None:
+    """A drain holds one workflow when it is killed; the orchestrator beside it goes on with it by itself."""
+    one = gate("one")
+    workflow_id = site.submit(
+        [{"id": "a", "operation": "trial.shell", "params": {"script": one.script}}, site.mark("b", depends_on=["a"])]
+    )
+    drain = site.start("orchestrator", "run", "--until-empty")
+    one.reached()
+    site.orchestrator()
+    drain.kill()
+    drain.wait()
+    one.open()
+    assert site.wait_ended(workflow_id) == "succeeded"
+    assert site.mark_lines() == ["b"]
+    wait_for(lambda: site.outcomes(workflow_id, "a") == ["succeeded"])

@@ -1,0 +1,321 @@
+"""A simulated host: its clock, its worker processes and what they do, with the real files and locks of a real spool.
+
+Each worker has its own open files, so its flocks exclude the orchestrator as those of a process would. Its fate is
+drawn from the seed and the attempt's key alone: the order in which others act changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import os
+import random
+import signal
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from provisioning.core.identifiers import Process
+from provisioning.core.scheduler import Now
+from provisioning.core.workflow import FORMAT, Outcome, OutcomeRecord, TaskError
+from provisioning.execution.attempt import _is_wanted
+from provisioning.execution.executor import AttemptRequest, Key, News, Seen
+from provisioning.storage import files
+from provisioning.storage.checkpoint import WorkflowFolder, encode
+from provisioning.storage.logs import open_attempt_log
+from provisioning.storage.spool import Spool
+from tests.simulation.values import EPOCH
+
+PROBE = "work.probe"
+
+
+class Begin(NamedTuple):
+    """An attempt began its work."""
+
+    key: Key
+    probe: bool
+
+
+class End(NamedTuple):
+    """Nothing of the attempt lives any more; its outcome, if it was published."""
+
+    key: Key
+    outcome: Outcome | None
+
+
+@dataclass
+class Worker:
+    """A worker process and the attempt that it runs."""
+
+    name: str
+    pid: int
+    scratch: files.Scratch | None = None
+    request: AttemptRequest | None = None
+    log: int | None = None
+    alive: bool = True
+    begun: bool = False
+    cancelled: bool = False
+    stubborn: bool = False
+    """What it runs ends only by KILL."""
+    news: Callable[[News], None] = field(default=lambda news: None)
+    """Its pipe to the executor."""
+
+    @property
+    def key(self) -> Key:
+        assert self.request is not None
+        return self.request.key
+
+
+class World:
+    """The host: time, workers, and the trace of what really happened."""
+
+    def __init__(self, seed: int, spool: Spool) -> None:
+        self.seed = seed
+        self.spool = spool
+        self.boot = 1
+        self.boottime = 100.0
+        self.elapsed = 0.0
+        self.trace: list[Begin | End] = []
+        self.effects: dict[tuple[str, str], int] = {}
+        self.workers: dict[str, Worker] = {}
+        self.check: Callable[[Key, bool], None] = lambda key, probe: None
+        """Called as an attempt begins its work; fails the history if it must not."""
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._count = 0
+
+    # Time
+
+    def instant(self) -> Now:
+        """This instant; stands in for `claim.instant`."""
+        return Now(EPOCH + timedelta(seconds=self.elapsed), self.boottime, self.boot_id())
+
+    def boot_id(self) -> str:
+        return f"boot-{self.boot}"
+
+    def later(self, seconds: float, deed: Callable[[], None]) -> None:
+        self._count += 1
+        heapq.heappush(self._events, (self.elapsed + seconds, self._count, deed))
+
+    def next_event(self) -> float | None:
+        """Seconds until something happens by itself."""
+        return max(0.0, self._events[0][0] - self.elapsed) if self._events else None
+
+    def advance(self, seconds: float) -> None:
+        """Let the time pass, and all that happens in it."""
+        until = self.elapsed + seconds
+        while self._events and self._events[0][0] <= until:
+            at, _, deed = heapq.heappop(self._events)
+            self._move(at)
+            deed()
+        self._move(until)
+
+    def _move(self, elapsed: float) -> None:
+        self.boottime += max(0.0, elapsed - self.elapsed)
+        self.elapsed = max(self.elapsed, elapsed)
+
+    # Workers
+
+    def fate(self, key: Key | str) -> random.Random:
+        return random.Random(f"{self.seed}/{key}")
+
+    def hire(self) -> Worker:
+        self._count += 1
+        worker = Worker(f"worker-{self._count}", 5_000_000 + self._count)
+        self.workers[worker.name] = worker
+        return worker
+
+    def living(self) -> list[Worker]:
+        """Workers of which an attempt lives, with or without the worker itself."""
+        return [worker for worker in self.workers.values() if worker.begun and worker.log is not None]
+
+    def begin(self, worker: Worker) -> None:
+        """What a worker does when its command has come: `execution.attempt.run_attempt` up to the spawn."""
+        if not worker.alive:
+            return
+        request, fate = worker.request, self.fate(worker.key)
+        assert request is not None
+        worker.scratch = files.Scratch(self.spool.tmp / worker.name)
+        identity = Process(self.boot_id(), worker.pid, 1)
+        (worker.scratch.path / "process").write_bytes(encode(identity))
+        folder = WorkflowFolder(self.spool.workflows / worker.key.workflow_id)
+        worker.log = open_attempt_log(folder.log_path(worker.key.task_id, worker.key.attempt))
+        if worker.log is None or not _is_wanted(folder, request, worker.scratch):
+            self._close_log(worker)
+            self._report(worker, News(worker.key, Seen.LOST))
+            return
+        if fate.random() < 0.05:
+            self._close_log(worker)
+            self._report(worker, News(worker.key, Seen.NOT_STARTED, problem="no room for its outcome"))
+            return
+        probe = request.argv == (PROBE,)
+        self.check(worker.key, probe)
+        self.trace.append(Begin(worker.key, probe))
+        worker.begun, worker.stubborn = True, fate.random() < 0.2
+        self.later(fate.choice([0.01, 0.2, 1.0, 3.0]), lambda: self._work_done(worker, probe))
+
+    def _work_done(self, worker: Worker, probe: bool) -> None:
+        """The operation has ended by itself: from here on its effect is there, whatever becomes of its worker."""
+        if worker.log is None:
+            return
+        fate = self.fate(f"{worker.key}/outcome")
+        outcome, error = fate.choices([Outcome.SUCCEEDED, Outcome.FAILED, Outcome.TIMED_OUT], [8, 2, 1])[0], None
+        if probe:
+            outcome, error = self._probe(worker.key, fate)
+        elif worker.cancelled:
+            outcome = Outcome.CANCELLED
+        elif outcome is Outcome.SUCCEEDED:
+            task = (worker.key.workflow_id, worker.key.task_id)
+            self.effects[task] = self.effects.get(task, 0) + 1
+        if not worker.alive:
+            self._close_log(worker)  # an orphan: nobody is left to publish its outcome
+            return
+        self.later(fate.choice([0.0, 0.0, 0.05]), lambda: self._publish(worker, outcome, error))
+
+    def _probe(self, key: Key, fate: random.Random) -> tuple[Outcome, TaskError | None]:
+        if self.effects.get((key.workflow_id, key.task_id)):
+            return Outcome.SUCCEEDED, None
+        code = fate.choice(["work::not-found", "work::not-found", "work::no-network"])
+        return Outcome.FAILED, TaskError(code)
+
+    def _publish(self, worker: Worker, outcome: Outcome, error: TaskError | None) -> None:
+        if not worker.alive or worker.scratch is None or worker.log is None:
+            self._close_log(worker)
+            return
+        wall = self.instant().wall
+        record = OutcomeRecord(FORMAT, *worker.key, outcome=outcome, started_at=wall, ended_at=wall, error=error)
+        folder = WorkflowFolder(self.spool.workflows / worker.key.workflow_id)
+        path = folder.outcome_path(worker.key.task_id, worker.key.attempt)
+        files.Room(worker.scratch.name(), 4096).publish(path, encode(record))
+        self._close_log(worker, outcome)
+        self._report(worker, News(worker.key, Seen.ENDED, record))
+
+    def _report(self, worker: Worker, news: News) -> None:
+        worker.alive = False  # a real one would wait for its next command; here the next attempt hires anew
+        if worker.scratch is not None:
+            worker.scratch.close()
+            worker.scratch = None
+        worker.news(news)
+
+    def _close_log(self, worker: Worker, outcome: Outcome | None = None) -> None:
+        if worker.log is not None:
+            os.close(worker.log)
+            worker.log = None
+            if worker.begun:
+                self.trace.append(End(worker.key, outcome))
+
+    def kill(self, worker: Worker, *, all_of_it: bool) -> None:
+        """SIGKILL to a worker; `all_of_it` to what it runs as well."""
+        worker.alive = False
+        if worker.scratch is not None:
+            os.close(worker.scratch._descriptor)
+            worker.scratch = None
+        if all_of_it or not worker.begun:
+            self._close_log(worker)
+        if worker.request is not None:
+            worker.news(News(worker.key, Seen.LOST, problem="its worker died"))
+
+    def cancel(self, worker: Worker) -> None:
+        """TERM to a worker: it ends what it runs."""
+        worker.cancelled = True
+        if worker.begun and worker.alive:
+            self.later(1.0 if worker.stubborn else 0.05, lambda: self._publish(worker, Outcome.CANCELLED, None))
+
+    # What recovery sees of processes
+
+    def holders(self, log: Path) -> list[Process]:
+        """Stands in for `ending.holders`: the orphans of an attempt."""
+        found = []
+        for worker in self.workers.values():
+            if worker.log is not None and os.path.samestat(os.fstat(worker.log), os.stat(log)):
+                found.append(Process(self.boot_id(), worker.pid, 1))
+        return found
+
+    def send_signal(self, process: Process, number: signal.Signals) -> bool:
+        """Stands in for `processes.send_signal`."""
+        worker = next((each for each in self.workers.values() if each.pid == process.pid), None)
+        if worker is None or process.boot_id != self.boot_id():
+            return False
+        if worker.alive:
+            assert number is signal.SIGTERM, "a living worker is never killed"
+            self.cancel(worker)
+        elif number is signal.SIGKILL or (number is signal.SIGTERM and not worker.stubborn):
+            self._close_log(worker)
+        return True
+
+    def end_holders(self, log: Path, _grace_seconds: float) -> tuple[int, ...]:
+        """Stands in for `ending.end_holders`."""
+        found = self.holders(log)
+        for process in found:
+            self.send_signal(process, signal.SIGKILL)
+        return tuple(process.pid for process in found)
+
+    def power_cut(self) -> None:
+        """Every process ends; the host comes up again."""
+        for worker in self.workers.values():
+            worker.news = lambda news: None
+            self.kill(worker, all_of_it=True)
+        self._events.clear()
+        self.boot += 1
+        self.boottime = 5.0
+        self.elapsed += 20.0
+
+    def close(self) -> None:
+        for worker in self.workers.values():
+            with contextlib.suppress(OSError):
+                self.kill(worker, all_of_it=True)
+
+
+class SimulatedExecutor:
+    """The executor of one orchestrator on a simulated host."""
+
+    def __init__(self, world: World, slots: int) -> None:
+        self._world = world
+        self._slots = slots
+        self._workers: dict[Key, Worker] = {}
+        self._news: list[News] = []
+
+    def assign(self, key: Key) -> str:
+        assert self.free_slots() > 0, "more attempts than slots"
+        self._workers[key] = worker = self._world.hire()
+        return worker.name
+
+    def start(self, request: AttemptRequest) -> None:
+        worker = self._workers[request.key]
+        worker.request, worker.news = request, self._take
+        self._world.later(self._world.fate(request.key).choice([0.0, 0.02, 0.5]), lambda: self._world.begin(worker))
+
+    def _take(self, news: News) -> None:
+        self._news.append(news)
+        self._workers.pop(news.key, None)
+
+    def withdraw(self, key: Key) -> None:
+        self._workers.pop(key).alive = False
+
+    def cancel(self, key: Key) -> None:
+        if worker := self._workers.get(key):
+            self._world.cancel(worker)
+
+    def free_slots(self) -> int:
+        return self._slots - len(self._workers)
+
+    def waitables(self) -> Sequence[Any]:
+        return ()
+
+    def has_news(self) -> bool:
+        return bool(self._news)
+
+    def news(self) -> Iterable[News]:
+        found, self._news = self._news, []
+        return found
+
+    def trim(self, now: float) -> float | None:
+        return None
+
+    def close(self) -> None:
+        """As when the process ends: what runs goes on, and nobody hears of it; what was not started never is."""
+        for worker in self._workers.values():
+            worker.news = lambda news: None
+            if worker.request is None:
+                worker.alive = False
