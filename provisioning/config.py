@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import pwd
 import re
 import stat
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from provisioning.errors import NotFound, Refused, UsageError
 
@@ -24,8 +24,7 @@ _SIZE_UNITS = {"": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 _LOWER_CASE_VARIABLES = {"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"}
 
 
-@dataclass(frozen=True)
-class Paths:
+class Paths(msgspec.Struct, frozen=True):
     """Where things are; all absolute."""
 
     spool: Path
@@ -37,8 +36,7 @@ class Paths:
     """The Nushell to use: an absolute path, or a name on PATH."""
 
 
-@dataclass(frozen=True)
-class Orchestrator:
+class Orchestrator(msgspec.Struct, frozen=True):
     """How much one orchestrator does at once, and how long it waits for what."""
 
     slots: int = 10
@@ -48,8 +46,7 @@ class Orchestrator:
     idle_worker_seconds: float = 30.0
 
 
-@dataclass(frozen=True)
-class Bounds:
+class Bounds(msgspec.Struct, frozen=True):
     """What a manifest, a result, a log and the end of a process may take."""
 
     manifest_bytes: int = 64 << 20
@@ -59,8 +56,7 @@ class Bounds:
     """Between TERM and KILL."""
 
 
-@dataclass(frozen=True)
-class Environment:
+class Environment(msgspec.Struct, frozen=True):
     """What the process of a task gets: built from nothing, never inherited."""
 
     path: str = DEFAULT_PATH
@@ -68,18 +64,19 @@ class Environment:
     lang: str = "C.UTF-8"
     tz: str = ""
     """Empty: the system's own."""
-    variables: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, str] = {}
     """Proxies, CA files and whatever else the operator named in [environment]."""
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(msgspec.Struct, frozen=True):
     """All settings of one command."""
 
     paths: Paths
     orchestrator: Orchestrator
     limits: Bounds
     environment: Environment
+    search: str = ""
+    """The caller's own PATH, on which Nushell is looked for where no setting names it."""
     file: Path | None = None
     """The config file that was read."""
 
@@ -112,6 +109,7 @@ class Config:
             orchestrator=Orchestrator(**values["orchestrator"]),
             limits=Bounds(**values["limits"]),
             environment=_environment(values["environment"], places),
+            search=environ.get("PATH", ""),
             file=path,
         )
 
@@ -295,6 +293,8 @@ def _section(section: str, table: Any, path: Path | None) -> dict[str, Any]:
 
 
 def _nearest(name: str, known: list[str]) -> str:
+    import difflib  # only for those who mistype
+
     near = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
 

@@ -17,12 +17,12 @@ from provisioning.core.catalogue import Catalogue
 from provisioning.core.identifiers import Process
 from provisioning.core.locate import Limits
 from provisioning.core.workflow import ENDED_WORKFLOWS, OutcomeRecord, TaskCheckpoint, WorkflowCheckpoint, WorkflowState
-from provisioning.execution.ending import end_holders, holders, signal_group
+from provisioning.execution.ending import end_holders, signal_group
 from provisioning.execution.nulib import load_nulib
 from provisioning.orchestrator.requests import ask
 from provisioning.processes import is_alive, send_signal, starttime
 from provisioning.storage.checkpoint import Damaged, WorkflowFolder, load
-from provisioning.storage.logs import attempts_of
+from provisioning.storage.logs import attempt_is_alive, attempts_of
 from provisioning.storage.spool import Spool
 from provisioning.storage.submission import submit
 from tests.waiting import wait_for
@@ -241,7 +241,7 @@ class Installation:
         left = 0
         for workflow_id in self.spool.claimed_ids():
             for _, _, log in attempts_of(self.spool.workflows / workflow_id / "logs"):
-                if holders(log):
+                if attempt_is_alive(log):
                     end_holders(log, 0.2)
                     left += 1
         return not workers and not left

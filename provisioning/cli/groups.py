@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -121,6 +120,8 @@ class Noun(click.Group):
     def unknown(self, ctx: click.Context, name: str) -> click.UsageError:
         """What to say of a verb that is none."""
         known = self.list_commands(ctx)
+        import difflib  # only for those who mistype
+
         near = difflib.get_close_matches(name, known, n=3)
         told = f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known)}"
         return click.UsageError(f"{ctx.command_path} has no {name!r}: {told}", ctx)

@@ -83,7 +83,7 @@ def check(context: Context, folder: Path | None) -> None:
     if folder is not None and not folder.is_dir():
         raise NotFound(f"there is no folder {folder}", hint="give a folder that has <domain>/<verb>.nu")
     config = context.config
-    nu = find_nu(config.paths.nu, search=config.environment.path, cache_dir=config.paths.cache)
+    nu = find_nu(config.paths.nu, search=config.search, cache_dir=config.paths.cache)
     own = [folder.absolute()] if folder else []
     problems = lint(nu, [*own, *config.paths.nulib, data_dir("nulib")])
     if context.json:

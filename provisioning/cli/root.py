@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -114,6 +113,8 @@ class Root(Noun):
         if damaged:
             told = f"{damaged[0]} has errors; see: provisioning operation check"
         else:
+            import difflib  # only for those who mistype
+
             near = difflib.get_close_matches(name, [*self.list_commands(ctx), *ALIASES], n=3)
             told = f"did you mean {' or '.join(near)}?" if near else "see: provisioning --help"
         return click.UsageError(f"there is no noun {name!r}: {told}", ctx)

@@ -34,9 +34,7 @@ def started(checkpoint: TaskCheckpoint, now: Now, worker: str) -> TaskCheckpoint
     attempt = Attempt(number=number, started_at=now.wall, boot_id=now.boot_id, worker=worker)
     if checkpoint.probing:
         attempt = msgspec.structs.replace(attempt, probe=True)
-    return apply_task(
-        checkpoint, TaskEvent.STARTED, attempts=(*checkpoint.attempts, attempt), backoff=None, reason=""
-    )
+    return apply_task(checkpoint, TaskEvent.STARTED, attempts=(*checkpoint.attempts, attempt), backoff=None, reason="")
 
 
 def ended(

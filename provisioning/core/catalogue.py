@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -102,5 +101,7 @@ class Catalogue(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def nearest_hint(name: str, known: Iterable[str]) -> str:
     """A sentence that offers up to three known names near to an unknown one, or nothing."""
+    import difflib  # only for those who mistype
+
     names = difflib.get_close_matches(name, list(known), n=3, cutoff=0.6)
     return f"did you mean {' or '.join(names)}?" if names else ""

@@ -22,15 +22,39 @@ _KINDS = {
     "boolean": "true or false",
 }
 
+_ANNOTATIONS = frozenset({"title", "description", "$comment"})
+_VALUES = frozenset({"enum", "const", "default", "examples"})
+"""Keywords whose value is no schema."""
+_NAMES = frozenset({"properties", "patternProperties", "$defs"})
+
 
 @functools.lru_cache(maxsize=256)
 def compiled(schema: bytes) -> Callable[[Any], Any]:
+    """A function that raises for a value against the schema; what it says is for jsonschema to explain."""
     import fastjsonschema
 
+    rules = _rules_of(msgspec.json.decode(schema))
     made: Callable[[Any], Any] = fastjsonschema.compile(
-        msgspec.json.decode(schema), use_default=False, use_formats=False
+        rules, use_default=False, use_formats=False, detailed_exceptions=False
     )
     return made
+
+
+def _rules_of(schema: Any) -> Any:
+    """The schema without its annotations, which cost more to compile than its rules."""
+    if isinstance(schema, list):
+        return [_rules_of(item) for item in schema]
+    if not isinstance(schema, dict):
+        return schema
+    rules: dict[str, Any] = {}
+    for key, inner in schema.items():
+        if key in _NAMES:  # whose keys are no keywords: a param may be called `description`
+            rules[key] = {name: _rules_of(each) for name, each in inner.items()}
+        elif key not in _ANNOTATIONS:
+            rules[key] = inner if key in _VALUES else _rules_of(inner)
+    if "const" in rules:
+        rules["enum"] = [rules.pop("const")]  # the same rule; the library cannot write the other one tersely
+    return rules
 
 
 def schema_findings(

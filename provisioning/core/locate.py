@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date, datetime, time
 from typing import Any, NamedTuple
@@ -95,7 +94,7 @@ def decode(data: bytes, *, form: str, file: str, limits: Limits) -> tuple[str, d
         try:
             findings = _deep_keys(text, limits) if form == "toml" else []
             if not findings:
-                document = tomllib.loads(text) if form == "toml" else _json(text)
+                document = _toml(text) if form == "toml" else _json(text)
         except RecursionError:
             findings = [_too_deep(limits)]
         except _DuplicateKey:
@@ -136,6 +135,12 @@ def _text(data: bytes, limits: Limits) -> tuple[str, Finding | None]:
 
 class _DuplicateKey(ValueError):
     pass
+
+
+def _toml(text: str) -> Any:
+    import tomllib  # a manifest in JSON does not need it
+
+    return tomllib.loads(text)
 
 
 def _json(text: str) -> Any:
@@ -224,14 +229,14 @@ def _unusable(value: object) -> str:
 
 
 _TOKEN = {
-    "toml": re.compile(
+    "toml": (
         r'''(?P<string>"""(?:[^"\\]|\\.|"{1,2}(?!"))*+"{3,5}|\'\'\'(?:[^']|'{1,2}(?!'))*+'{3,5}'''
         r"""|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*')|(?P<comment>\#[^\n]*)|(?P<newline>\n)|(?P<mark>[\[\]{}=,.])"""
-        r"""|(?P<bare>[^\s\[\]{}=,.#"']+)""",
-        re.DOTALL,
+        r"""|(?P<bare>[^\s\[\]{}=,.#"']+)"""
     ),
-    "json": re.compile(r'(?P<string>"(?:[^"\\]|\\.)*+")|(?P<mark>[\[\]{}:,])|(?P<bare>[^\s\[\]{}:,"]+)', re.DOTALL),
+    "json": r'(?P<string>"(?:[^"\\]|\\.)*+")|(?P<mark>[\[\]{}:,])|(?P<bare>[^\s\[\]{}:,"]+)',
 }
+"""Compiled when there is something to locate, which is seldom."""
 
 
 def entries(text: str, form: str) -> Iterator[tuple[Path, int]]:
@@ -245,7 +250,7 @@ class _Scan:
 
     def __init__(self, text: str, form: str) -> None:
         self._text, self._form = text, form
-        self._matches = _TOKEN[form].finditer(text)
+        self._matches = re.compile(_TOKEN[form], re.DOTALL).finditer(text)
         self._counted, self.line = 0, 1
         self.kind, self.token = "", ""
         self.advance()
@@ -277,7 +282,7 @@ class _Scan:
         if "\\" not in self.token or self.token[0] == "'":
             return self.token[1:-1]
         try:
-            return str(json.loads(self.token) if self._form == "json" else tomllib.loads(f"k={self.token}")["k"])
+            return str(json.loads(self.token) if self._form == "json" else _toml(f"k={self.token}")["k"])
         except ValueError:  # only in a text that does not parse
             return self.token
 

@@ -126,7 +126,8 @@ class Retry(msgspec.Struct, frozen=True, omit_defaults=True):
     initial_delay_seconds: float = 5.0
     max_delay_seconds: float = 300.0
     on: tuple[str, ...] = ()
-    """Patterns of error codes (`provisioning::upcloud::*`), `exit:75` or `timeout`; none means every failure."""
+    """Patterns of error codes (`provisioning::upcloud::*`), `exit:75` or `timeout`; none means every failure
+    but those whose code ends in `::invalid-…`: the same input will be wrong again."""
 
     def delay_seconds(self, failures: int) -> float:
         """The backoff after that many failed attempts."""
@@ -138,7 +139,7 @@ class Retry(msgspec.Struct, frozen=True, omit_defaults=True):
         if failures >= self.max_attempts:
             return False
         if not self.on:
-            return True
+            return not (record.error and record.error.code.rpartition("::")[2].startswith("invalid-"))
         facts = [record.error.code if record.error else ""]
         if record.exit_code is not None:
             facts.append(f"exit:{record.exit_code}")
@@ -358,4 +359,3 @@ def apply_workflow(checkpoint: WorkflowCheckpoint, event: WorkflowEvent, **chang
     if state is None:
         raise InvalidTransition(f"workflow {checkpoint.workflow_id} is {checkpoint.state} and cannot take {event}")
     return msgspec.structs.replace(checkpoint, state=state, **changes)
-

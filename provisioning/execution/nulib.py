@@ -34,6 +34,6 @@ class Nulib(NamedTuple):
 def load_nulib(config: Config) -> Nulib:
     """Find Nushell and read the catalogue, from the cache while nothing has changed."""
     roots = [*config.paths.nulib, data_dir("nulib")]
-    nu = find_nu(config.paths.nu, search=config.environment.path, cache_dir=config.paths.cache)
+    nu = find_nu(config.paths.nu, search=config.search, cache_dir=config.paths.cache)
     catalogue, tree = load_catalogue(nu, roots, config.paths.cache)
     return Nulib(nu, catalogue, tree)

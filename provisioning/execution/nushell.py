@@ -23,8 +23,6 @@ import msgspec
 from provisioning import __version__
 from provisioning.core.catalogue import Catalogue, Operation
 from provisioning.errors import NushellUnusable, ProvisioningError, Refused
-from provisioning.execution.entries import entry_source
-from provisioning.execution.reader import read_operations, run_nu, working_copy
 from provisioning.storage import files
 
 MINIMUM = (0, 114, 1)
@@ -86,6 +84,8 @@ def _version(path: Path, cache_dir: Path | None) -> tuple[int, int, int]:
     key = _digest(_identity(path))
     text = cache.read(key)
     if text is None:
+        from provisioning.execution.reader import run_nu
+
         text = run_nu(path, ["--version"], cwd=Path("/"), timeout_seconds=10).stdout
     numbers = re.fullmatch(rb"\s*(\d{1,6})\.(\d{1,6})\.(\d{1,6})\S*\s*", text)
     if numbers is None:
@@ -226,6 +226,8 @@ def load_catalogue(nu: Nushell, roots: Sequence[Path], cache_dir: Path) -> tuple
 def read_catalogue(nu: Nushell, tree: Tree) -> Catalogue:
     """The operations of the tree, read by nu. A file with errors is left out alone, and listed as broken."""
     contents = tree.contents()
+    from provisioning.execution.reader import read_operations, working_copy  # a cached catalogue needs neither
+
     with working_copy(contents) as copy:
         declared = read_operations(nu.path, copy, contents)
     found = [one.operation for one in declared.values() if one.operation]
@@ -253,6 +255,8 @@ def snapshot(nu: Nushell, catalogue: Catalogue, tree: Tree, target: Path) -> Non
     if _catalogue_digest(nu, contents, catalogue.operations) != catalogue.digest:
         raise Refused("the operations changed while they were being read", hint="give the same command again")
     kept = {f"tree/{name}": data for name, data in contents.items()}
+    from provisioning.execution.entries import entry_source
+
     kept |= {f"entries/{name}.nu": entry_source(found).encode() for name, found in catalogue.operations.items()}
     kept["catalogue.json"] = msgspec.json.encode(catalogue)
     files.make_dir(target.parent)
@@ -260,6 +264,8 @@ def snapshot(nu: Nushell, catalogue: Catalogue, tree: Tree, target: Path) -> Non
 
 
 def _catalogue_digest(nu: Nushell, contents: Mapping[str, bytes], operations: Mapping[str, Operation]) -> str:
+    from provisioning.execution.entries import entry_source
+
     parts: list[str | bytes] = [".".join(map(str, nu.version))]
     for name in sorted(contents):
         parts += [name, contents[name]]

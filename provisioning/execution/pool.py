@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterator, Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.process import active_children
@@ -52,6 +53,7 @@ class Pool:
         self._by_key: dict[Key, _Worker] = {}
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["provisioning.execution.worker"])
+        forkserver.ensure_running()  # now, so that it has imported all by the time a worker is wanted
 
     def assign(self, key: Key) -> str:
         """Choose an idle worker for the attempt, or start one."""

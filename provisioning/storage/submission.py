@@ -6,13 +6,11 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from provisioning.clock import new_ulid, now
 from provisioning.core import manifest
 from provisioning.core.catalogue import Catalogue, Operation
 from provisioning.core.locate import Limits
-from provisioning.core.workflow import FORMAT, Submission
+from provisioning.core.workflow import FORMAT, Submission, Task, Workflow
 from provisioning.resources import schema
 from provisioning.storage.spool import Spool
 
@@ -32,9 +30,7 @@ def submit(  # noqa: PLR0913 - who submits what, where and by which door
 
     InvalidManifest carries every problem; then nothing was put anywhere.
     """
-    workflow = manifest.read(
-        data, form=form, file=file, schema=schema("manifest"), catalogue=catalogue, limits=limits
-    )
+    workflow = manifest.read(data, form=form, file=file, schema=schema("manifest"), catalogue=catalogue, limits=limits)
     submission = Submission(
         format=FORMAT,
         workflow_id=new_ulid(),
@@ -55,7 +51,6 @@ def submit(  # noqa: PLR0913 - who submits what, where and by which door
 
 def single(operation: Operation, params: Mapping[str, Any], *, infra: str = "default", priority: int = 50) -> bytes:
     """A manifest of one task, named by the operation's verb: what an operation command submits."""
-    task = {"id": operation.verb, "operation": operation.name, "params": dict(params)}
-    return msgspec.json.encode(
-        {"schema": 1, "name": operation.name.replace(".", "-"), "infra": infra, "priority": priority, "tasks": [task]}
-    )
+    task = Task(id=operation.verb, operation=operation.name, params=dict(params))
+    asked = Workflow(name=operation.name.replace(".", "-"), tasks=(task,), infra=infra, priority=priority)
+    return manifest.write(asked, form="json")

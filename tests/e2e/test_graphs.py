@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,14 @@ pytestmark = pytest.mark.nu
 
 LAYERS = 4
 WIDTH = 6
+
+
+@pytest.fixture
+def site(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """A spool and a configuration; every process started on it ends with the test."""
+    made = Installation(tmp_path, tmp_path_factory.mktemp("cache"))
+    yield made
+    made.close()
 
 
 def layered() -> dict[str, Any]:
@@ -45,7 +54,7 @@ def converted(graph: dict[str, Any], folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("graph", [layered(), fan()], ids=lambda graph: graph["name"].split()[0].lower())
-def test_every_task_runs_once_after_all_that_it_needs(site: Installation, graph: dict[str, Any], tmp_path: Path) -> None:
+def test_every_task_runs_once_after_what_it_needs(site: Installation, graph: dict[str, Any], tmp_path: Path) -> None:
     submitted = site.start("batch", "submit", str(converted(graph, tmp_path)))
     assert submitted.wait(30) == 0, site.said()
     (workflow_id,) = site.spool.incoming_ids()

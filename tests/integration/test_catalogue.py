@@ -52,7 +52,6 @@ def forbid_nu(monkeypatch: pytest.MonkeyPatch) -> None:
     def started(*_: Any, **__: Any) -> None:
         raise AssertionError("nu was started")
 
-    monkeypatch.setattr(nushell, "run_nu", started)
     monkeypatch.setattr(reader, "run_nu", started)
 
 

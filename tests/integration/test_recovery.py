@@ -129,9 +129,7 @@ def test_killed_twice_in_recovery(site: Installation, gate: Gates) -> None:
     ("log_is_there", "outcomes", "state"),
     [(False, ["not_started", "succeeded"], "succeeded"), (True, ["interrupted"], "paused")],
 )
-def test_a_late_worker_gives_up(
-    site: Installation, log_is_there: bool, outcomes: list[str], state: str
-) -> None:
+def test_a_late_worker_gives_up(site: Installation, log_is_there: bool, outcomes: list[str], state: str) -> None:
     """Its orchestrator died after `starting`; its successor has settled the attempt before the worker wakes.
 
     Whether the log is there decides whether something of the attempt may have happened.
@@ -213,7 +211,8 @@ def test_a_full_drain_waits_however_long(site: Installation, gate: Gates) -> Non
     process = site.orchestrator()
     one.reached()
     process.send_signal(signal.SIGUSR1)
-    wait_for(lambda: process.poll() is None and one.reached() is None)
+    site.submit([site.mark("never")])
+    wait_for(site.spool.incoming_ids)
     one.open()
     assert process.wait(20) == 0
     assert site.mark_lines() == ["a"]

@@ -226,11 +226,9 @@ class World:
 
     def holders(self, log: Path) -> list[Process]:
         """Stands in for `ending.holders`: the orphans of an attempt."""
-        found = []
-        for worker in self.workers.values():
-            if worker.log is not None and os.path.samestat(os.fstat(worker.log), os.stat(log)):
-                found.append(Process(self.boot_id(), worker.pid, 1))
-        return found
+        logged = [(worker, worker.log) for worker in self.workers.values() if worker.log is not None]
+        found = [worker for worker, held in logged if os.path.samestat(os.fstat(held), os.stat(log))]
+        return [Process(self.boot_id(), worker.pid, 1) for worker in found]
 
     def send_signal(self, process: Process, number: signal.Signals) -> bool:
         """Stands in for `processes.send_signal`."""

@@ -141,7 +141,8 @@ def test_what_is_no_file_is_damage(folder: WorkflowFolder, name: str, tmp_path: 
     value, read = FILES[name]
     path = folder.path / name
     (tmp_path / "other").write_bytes(encode(value))
-    for make in (lambda: path.symlink_to(tmp_path / "other"), lambda: os.mkfifo(path), lambda: path.mkdir()):
+    makes: list[Callable[[], None]] = [lambda: path.symlink_to(tmp_path / "other"), lambda: os.mkfifo(path), path.mkdir]
+    for make in makes:
         make()
         with pytest.raises(Damaged):
             read(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -224,9 +225,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path) -> None:
-    with pytest.raises(SpoolUnusable, match="No space left"):
+    def write_without_end() -> None:
         for number in range(1000):
             files.write_atomic(disk / f"fill-{number}", b"x" * 4096, durable=False)
+
+    with pytest.raises(SpoolUnusable, match="No space left"):
+        write_without_end()
 
 
 @pytest.mark.root
@@ -327,7 +331,7 @@ def test_a_folder_swept_while_it_is_made_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     """The sweep comes between the making and the opening, or between the opening and the locking."""
-    module = os if call == "open" else files.fcntl
+    module = os if call == "open" else fcntl
     original = getattr(module, call)
 
     def late(*args: Any, **rest: Any) -> Any:
@@ -347,16 +351,16 @@ def test_a_folder_swept_while_it_is_made_is_made_again(
 def test_a_slow_sweep_leaves_the_folder_that_was_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has opened a dead folder; before it locks it, another sweeps it and its name gets a living owner."""
     os.mkdir(tmp_path / "mine")
-    original = files.fcntl.flock
+    original = fcntl.flock
     living: list[files.Scratch] = []
 
     def late(descriptor: int, operation: int) -> None:
-        monkeypatch.setattr(files.fcntl, "flock", original)
+        monkeypatch.setattr(fcntl, "flock", original)
         os.rmdir(tmp_path / "mine")
         living.append(files.Scratch(tmp_path / "mine"))
         original(descriptor, operation)
 
-    monkeypatch.setattr(files.fcntl, "flock", late)
+    monkeypatch.setattr(fcntl, "flock", late)
     files.sweep_scratch(tmp_path)
     assert (names(tmp_path), len(living)) == (["mine"], 1)
     living[0].close()

@@ -82,9 +82,9 @@ def test_output_that_just_fits_has_no_gap(path: Path, monkeypatch: pytest.Monkey
 @given(st.lists(st.binary(max_size=40), max_size=20), st.integers(0, 100), st.integers(0, 50))
 def test_the_bound_holds_for_any_output(chunks: list[bytes], limit: int, tail: int) -> None:
     reading, writing = os.pipe()
-    log = AttemptLog.__new__(AttemptLog)
-    log.TAIL_BYTES = tail  # type: ignore[misc]
-    log.__init__(writing, limit)  # type: ignore[misc]
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(AttemptLog, "TAIL_BYTES", tail)
+        log = AttemptLog(writing, limit)
     for chunk in chunks:
         log.write(chunk)
     log.finish()

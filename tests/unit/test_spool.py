@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import msgspec
 import pytest
 
@@ -20,7 +22,6 @@ from provisioning.core.workflow import FORMAT, Request
 from provisioning.errors import InvalidManifest, NotFound, OrchestratorUnusable, Problem, Refused, SpoolUnusable
 from provisioning.processes import own_identity
 from provisioning.storage import files
-from provisioning.storage import spool as spool_module
 from provisioning.storage.checkpoint import WorkflowFolder
 from provisioning.storage.spool import FOLDERS, Lock, OrchestratorRecord, Spool
 from tests.simulation.values import EPOCH, submission
@@ -355,14 +356,14 @@ def test_a_workflow_claimed_just_before_its_lock_was_got_is_left_to_its_claimer(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     submit(spool)
-    original = spool_module.lock_descriptor
+    original = filelock.lock_descriptor
 
     def late(descriptor: int, *, blocking: bool) -> bool:
         spool.claim(ONE)
         return original(descriptor, blocking=blocking)
 
     with monkeypatch.context() as patched:
-        patched.setattr(spool_module, "lock_descriptor", late)
+        patched.setattr(filelock, "lock_descriptor", late)
         assert another(spool).lock(ONE) is None
     lock = another(spool).lock(ONE)
     assert lock is not None
@@ -370,7 +371,7 @@ def test_a_workflow_claimed_just_before_its_lock_was_got_is_left_to_its_claimer(
 
 
 def test_a_lock_file_that_was_replaced_is_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = spool_module.lock_descriptor
+    original = filelock.lock_descriptor
 
     def late(descriptor: int, *, blocking: bool) -> bool:
         (tmp_path / "lock").unlink()
@@ -378,7 +379,7 @@ def test_a_lock_file_that_was_replaced_is_no_lock(tmp_path: Path, monkeypatch: p
         return original(descriptor, blocking=blocking)
 
     with monkeypatch.context() as patched:
-        patched.setattr(spool_module, "lock_descriptor", late)
+        patched.setattr(filelock, "lock_descriptor", late)
         assert not Lock(tmp_path / "lock").take()
     lock = Lock(tmp_path / "lock")
     assert lock.take()
@@ -538,8 +539,8 @@ def test_no_look_takes_a_lock(spool: Spool) -> None:
     spool.claim(ONE)
     taken: list[object] = []
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(files.fcntl, "flock", lambda *args: taken.append(args))
-        patched.setattr(spool_module, "lock_descriptor", lambda *args, **_rest: taken.append(args))
+        patched.setattr(fcntl, "flock", lambda *args: taken.append(args))
+        patched.setattr(filelock, "lock_descriptor", lambda *args, **_rest: taken.append(args))
         spool.find(ONE).submission()
         spool.running_orchestrator()
         with contextlib.suppress(NotFound):
