@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 
+from provisioning.clock import now
 from provisioning.core.workflow import ENDED_WORKFLOWS, TaskState, WorkflowState
 from provisioning.storage.spool import Spool
 
 Mark = tuple[int, int]
+
+RACY_NS = 1_000_000_000
+"""A checkpoint younger than this is not remembered: within one tick of the clock another may get inode and time."""
 
 
 class Claimed:
@@ -18,12 +22,13 @@ class Claimed:
         self._ended: dict[str, Mark] = {}
 
     def _mark(self, workflow_id: str) -> Mark | None:
-        """What a replaced checkpoint cannot have in common with the one before."""
+        """What a replaced checkpoint cannot have in common with the one before; None where it is too young to say."""
         try:
             status = os.stat(f"{self._spool.workflows}/{workflow_id}/workflow.json")
         except FileNotFoundError:
             return None
-        return status.st_ino, status.st_ctime_ns
+        settled = now().timestamp() * 1e9 - status.st_ctime_ns > RACY_NS
+        return (status.st_ino, status.st_ctime_ns) if settled else None
 
     def wants_holder(self, workflow_id: str) -> bool:
         """Whether the workflow has neither ended nor is merely paused; raises what reading its files does."""

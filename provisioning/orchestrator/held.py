@@ -64,6 +64,7 @@ class Held:
 
     def reschedule(self, now: Now) -> None:
         """Make the schedule anew from the checkpoints."""
+        self._held = {checkpoint.task_id for checkpoint in self.checkpoints.values() if checkpoint.held}
         self.schedule = Schedule(self.plan.workflow, self.checkpoints.values(), now)
         self.schedule.paused = self.checkpoint.state is WorkflowState.PAUSED
         self.schedule.cancelling = self.checkpoint.cancelling
@@ -105,8 +106,14 @@ class Held:
             outcome=str(last.outcome) if last and last.outcome else None,
             reason=checkpoint.reason or None,
         )
-        if checkpoint.held and self.checkpoint.state is WorkflowState.RUNNING and not self.checkpoint.cancelling:
-            self.change(WorkflowEvent.PAUSED, now, reason=f"waiting for a person: task {checkpoint.task_id}")
+        if checkpoint.held:
+            self._held.add(checkpoint.task_id)
+            self.wait_for_person(now)
+
+    def wait_for_person(self, now: Now) -> None:
+        """Pause the workflow while a task of it is held. The record of the task may be all that a crash has left."""
+        if self._held and self.checkpoint.state is WorkflowState.RUNNING and not self.checkpoint.cancelling:
+            self.change(WorkflowEvent.PAUSED, now, reason=f"waiting for a person: task {min(self._held)}")
 
     def change(self, event: WorkflowEvent, now: Now, kind: str = "workflow", **changes: Any) -> None:
         """Apply an event to the workflow and save it."""

@@ -11,7 +11,7 @@ import msgspec
 from provisioning.config import Config
 from provisioning.core import attempts
 from provisioning.core.scheduler import Scheduler
-from provisioning.core.workflow import ENDED_WORKFLOWS, TaskCheckpoint, WorkflowEvent, WorkflowState
+from provisioning.core.workflow import ENDED_WORKFLOWS, TaskCheckpoint, TaskState, WorkflowEvent, WorkflowState
 from provisioning.errors import ProvisioningError, SpoolUnusable
 from provisioning.execution.executor import Executor, Key, News, Seen, wait_for_news
 from provisioning.execution.nulib import Nulib
@@ -80,8 +80,9 @@ class Orchestrator:
     def wait(self, others: list[Any], at_most: float = 60.0) -> list[Any]:
         """Sleep until a worker, a deadline or one of `others` wants a tick; those of `others` that are ready."""
         trim_at = self._executor.trim(self._now.boottime)
-        dues = [trim_at, self._scan_at, self._scheduler.next_due(), self._queue.next_due()]
-        bounds = [self._now.boottime + at_most, *dues]
+        dues = [self._queue.next_due(), *(held.schedule.next_due() for held in self._held.values())]
+        later = (at for at in dues if at and at > self._now.boottime)  # what was due already waits for a slot
+        bounds = [self._now.boottime + at_most, self._scan_at, trim_at, *later]
         if any(held.watched for held in self._held.values()):
             bounds.append(self._now.boottime + LOOK_SECONDS)
         if self._rest_until > self._now.boottime:
@@ -148,7 +149,9 @@ class Orchestrator:
 
     def _look_at(self, held: Held) -> None:
         for key in list(held.watched):
-            if settle(self._spool, self._config, held, held.checkpoints[key.task_id], self._now):
+            checkpoint = held.checkpoints[key.task_id]
+            recorded = checkpoint.state is not TaskState.RUNNING or held.key(checkpoint) != key
+            if recorded or settle(self._spool, self._config, held, checkpoint, self._now):
                 held.watched.discard(key)
                 held.ending.pop(key, None)
 
@@ -308,6 +311,10 @@ class Orchestrator:
             _log.info("workflow %s (%s): %s", workflow_id, held.plan.workflow.name, held.checkpoint.state)
             self._let_go(held)
         for held in list(self._held.values()):
+            try:
+                held.wait_for_person(self._now)
+            except SpoolUnusable as error:
+                self._rest(error)
             if held.checkpoint.state is WorkflowState.PAUSED and not held.running() and not held.checkpoint.cancelling:
                 self._let_go(held)
 

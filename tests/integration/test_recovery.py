@@ -7,11 +7,14 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
+from provisioning.core.workflow import WorkflowState
 from provisioning.execution.ending import holders, signal_group
 from provisioning.processes import is_alive, send_signal
 from provisioning.storage import files
+from provisioning.storage.checkpoint import encode
 from tests.installation import Gate, Installation
 from tests.waiting import wait_for
 
@@ -272,3 +275,22 @@ def test_a_group_whose_number_went_to_somebody_else_is_left_alone(site: Installa
     finally:
         signal_group(bystander.pid, signal.SIGKILL)
         bystander.wait()
+
+
+def test_a_kill_between_an_interruption_and_the_pause_that_follows_from_it(site: Installation, gate: Gates) -> None:
+    """Only the task's record was made: the next orchestrator makes the other, and a person can say what now."""
+    one = gate("one")
+    workflow_id = site.submit([marking(site, "a", one)])
+    process = site.orchestrator()
+    one.reached()
+    send_signal(site.worker(workflow_id, "a"), signal.SIGKILL)
+    site.wait_state(workflow_id, "paused")
+    kill(process)
+    running = msgspec.structs.replace(site.workflow(workflow_id), state=WorkflowState.RUNNING, reason="")
+    (site.folder(workflow_id).path / "workflow.json").write_bytes(encode(running))
+    site.orchestrator()
+    site.wait_state(workflow_id, "paused")
+    site.ask("retry", workflow_id, "a")
+    one.open(2)
+    assert site.wait_ended(workflow_id) == "succeeded"
+    assert site.mark_lines() == ["a"]

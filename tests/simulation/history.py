@@ -9,31 +9,24 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import pytest
 
 from provisioning.config import Bounds, Config, Environment, Paths
 from provisioning.config import Orchestrator as OrchestratorSettings
 from provisioning.core import manifest
-from provisioning.core.catalogue import Catalogue, Operation
-from provisioning.core.workflow import ENDED_WORKFLOWS, Outcome, Retry, Task, TaskState, Workflow, WorkflowState
+from provisioning.core.workflow import ENDED_WORKFLOWS, Outcome, TaskState, Workflow, WorkflowState
 from provisioning.errors import NotFound, Refused, SpoolUnusable
 from provisioning.execution.executor import Key
-from provisioning.execution.nulib import Nulib
 from provisioning.orchestrator import claim, loop, recovery, requests
 from provisioning.orchestrator.loop import Orchestrator
 from provisioning.storage import files
 from provisioning.storage.spool import Spool
 from tests.simulation.values import submission
-from tests.simulation.world import PROBE, Begin, End, SimulatedExecutor, World
+from tests.simulation.workload import load_nulib, random_workflow
+from tests.simulation.world import Begin, End, SimulatedExecutor, World
 
-OPERATIONS: dict[str, dict[str, Any]] = {
-    "work.once": {"idempotent": False},
-    "work.again": {"idempotent": True},
-    "work.probed": {"idempotent": False, "probe": PROBE},
-    PROBE: {"idempotent": True},
-}
 STEPS = 4000
 """More ticks than any history needs: who needs them has no end."""
 SPINNING = 30
@@ -42,50 +35,6 @@ SPINNING = 30
 
 class Crash(BaseException):
     """The orchestrator's process ends here."""
-
-
-class FakeNulib(NamedTuple):
-    """Operations without Nushell."""
-
-    catalogue: Catalogue
-
-    def keep(self, spool: Spool) -> None:
-        files.make_dir(spool.nulib / self.catalogue.digest)
-
-    def command(self, spool: Spool, digest: str, operation: str) -> tuple[str, ...]:
-        return (operation,)
-
-
-def load_nulib() -> Nulib:
-    operations = {name: Operation(name, name, "", "", (), None, **facts) for name, facts in OPERATIONS.items()}
-    return cast(Nulib, FakeNulib(Catalogue("digest", operations)))
-
-
-def random_workflow(chance: random.Random) -> Workflow:
-    names = [f"t{i}" for i in range(chance.randint(1, 7))]
-    tasks = []
-    for i, name in enumerate(names):
-        operation = chance.choice(["work.once", "work.once", "work.again", "work.probed"])
-        waits = [other for other in names[:i] if chance.random() < 0.35]
-        after = {other for other in waits if chance.random() < 0.3}
-        tasks.append(
-            Task(
-                name,
-                operation,
-                depends_on=tuple(other for other in waits if other not in after),
-                after=tuple(after),
-                retry=Retry(max_attempts=chance.randint(1, 3), initial_delay_seconds=chance.choice([0.0, 1.0, 7.0])),
-                on_interrupt="probe" if operation == "work.probed" else None,
-            )
-        )
-    chance.shuffle(tasks)
-    return Workflow(
-        "random",
-        tuple(tasks),
-        priority=chance.choice([10, 50, 90]),
-        max_parallel=chance.choice([None, 1, 2]),
-        on_failure=chance.choice(["stop", "continue"]),
-    )
 
 
 class Incarnation:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from provisioning.core.scheduler import End, Now, Schedule, Scheduler, Start, due
+from provisioning.core.scheduler import Now, Schedule, Scheduler, due
 from provisioning.core.workflow import Backoff, Outcome, TaskState, WorkflowEvent
 from tests.simulation.values import at, checkpoint, finish, schedule, started, state
 
@@ -204,7 +204,15 @@ def test_a_held_task_starts_nothing_and_keeps_the_workflow_open() -> None:
     assert started(plan) == ["c"]
     finish(plan, "c")
     assert (started(plan, 10**9), plan.end(10**9)) == ([], None)
-    assert plan.waiting_for("a") == ["held"]
+    assert (plan.waiting_for("a"), plan.waits_for_person()) == (["held"], "a")
+    assert schedule(["a:"]).waits_for_person() is None
+
+
+def test_a_held_task_that_is_skipped_needs_nobody() -> None:
+    held = checkpoint("b", PENDING, Outcome.INTERRUPTED, held=True)
+    plan = schedule(["a:", "b: a"], checkpoint("a", FAILED, Outcome.FAILED), held)
+    assert (plan.waits_for_person(), state(plan, "b")) == (None, "skipped")
+    assert plan.end(0) == (WorkflowEvent.FAILED, "1 of 2 tasks failed")
 
 
 def test_a_held_task_stays_held_although_what_it_depends_on_is_loaded_as_done() -> None:
@@ -294,51 +302,3 @@ def test_retried_tasks_count_as_begun_only_from_the_retry() -> None:
     assert started(schedule(["a:", "b:"], *loaded)) == []
     loaded[1] = checkpoint("b", PENDING, Outcome.INTERRUPTED)
     assert started(schedule(["a:", "b:"], *loaded)) == ["b"]
-
-
-# Several workflows
-
-
-def test_priority_then_age() -> None:
-    scheduler = Scheduler()
-    for workflow_id, priority in [("2", 50), ("1", 50), ("3", 90)]:
-        scheduler.add(workflow_id, schedule(["a:", "b:"]), priority)
-    assert scheduler.best_ready(at(0)) == 90
-    assert scheduler.starts(at(0), 3) == [Start("3", "a"), Start("3", "b"), Start("1", "a")]
-    assert scheduler.starts(at(0), 2) == [Start("1", "b"), Start("2", "a")]
-    assert scheduler.best_ready(at(0)) == 50
-    assert scheduler.starts(at(0), 9) == [Start("2", "b")]
-    assert (scheduler.best_ready(at(0)), scheduler.starts(at(0), 9)) == (None, [])
-
-
-def test_no_slot_no_start() -> None:
-    scheduler = Scheduler()
-    scheduler.add("1", schedule(["a:"]), 50)
-    assert scheduler.starts(at(0), 0) == []
-    assert scheduler.starts(at(0), -1) == []
-    assert scheduler.starts(at(0), 1) == [Start("1", "a")]
-
-
-def test_add_replaces_and_remove_forgets() -> None:
-    scheduler = Scheduler()
-    scheduler.add("1", schedule(["a:"]), 50)
-    scheduler.add("1", schedule(["b:"]), 10)
-    scheduler.remove("none of ours")
-    assert scheduler.starts(at(0), 9) == [Start("1", "b")]
-    scheduler.remove("1")
-    assert (scheduler.ends(at(0)), scheduler.next_due(), scheduler.best_ready(at(0))) == ([], None, None)
-
-
-def test_ends_and_dues_of_all() -> None:
-    scheduler = Scheduler()
-    done = schedule(["a:"], checkpoint("a", SUCCEEDED, Outcome.SUCCEEDED))
-    late, later = schedule(["a:"]), schedule(["a:"])
-    for plan, seconds in ((late, 10.0), (later, 20.0)):
-        started(plan)
-        in_backoff(plan, "a", seconds)
-    for workflow_id, plan in [("1", later), ("2", done), ("3", late)]:
-        scheduler.add(workflow_id, plan, 50)
-    assert scheduler.ends(at(0)) == [End("2", WorkflowEvent.SUCCEEDED, "")]
-    assert scheduler.next_due() == 10
-    assert scheduler.starts(at(15), 9) == [Start("3", "a")]
-    assert scheduler.next_due() == 20

@@ -1,0 +1,179 @@
+"""Scratch folders that outlive nobody, and room on a disk that becomes full."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provisioning.errors import SpoolUnusable
+from provisioning.storage import files
+from tests.simulation.faults import failing, names
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Iterator[files.Scratch]:
+    (tmp_path / "tmp").mkdir()
+    made = files.Scratch(tmp_path / "tmp" / "mine")
+    yield made
+    made.close()
+
+
+# Room
+
+
+def test_room_is_published_whole_and_shorter_than_it_was(tmp_path: Path) -> None:
+    room = files.Room(tmp_path / "room", 1 << 16)
+    assert os.stat(tmp_path / "room").st_blocks * 512 >= 1 << 16
+    room.publish(tmp_path / "f", b"outcome")
+    assert ((tmp_path / "f").read_bytes(), names(tmp_path)) == (b"outcome", ["f"])
+
+
+def test_room_takes_more_than_was_made(tmp_path: Path) -> None:
+    files.Room(tmp_path / "room", 10).publish(tmp_path / "f", b"x" * 1000)
+    assert (tmp_path / "f").stat().st_size == 1000
+
+
+def test_room_replaces_nothing(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"old")
+    room = files.Room(tmp_path / "room", 10)
+    with pytest.raises(SpoolUnusable, match="File exists"):
+        room.publish(tmp_path / "f", b"new")
+    room.close()
+    assert ((tmp_path / "f").read_bytes(), names(tmp_path)) == (b"old", ["f"])
+
+
+def test_room_is_tried_again_after_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = files.Room(tmp_path / "room", 10)
+    for call in ("write", "ftruncate", "link"):
+        with monkeypatch.context() as patched:
+            failing(call, OSError(errno.ENOSPC, "full"), patched)
+            with pytest.raises(SpoolUnusable):
+                room.publish(tmp_path / "f", b"new")
+        assert not (tmp_path / "f").exists()
+    room.publish(tmp_path / "f", b"new")
+    assert (tmp_path / "f").read_bytes() == b"new"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(path)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr.decode().strip()}")
+    yield path
+    subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def fill(disk: Path) -> None:
+    def write_without_end() -> None:
+        for number in range(1000):
+            files.write_atomic(disk / f"fill-{number}", b"x" * 4096, durable=False)
+
+    with pytest.raises(SpoolUnusable, match="No space left"):
+        write_without_end()
+
+
+@pytest.mark.root
+def test_room_publishes_on_a_disk_that_has_become_full(small_disk: Path) -> None:
+    room = files.Room(small_disk / "room", 64 << 10)
+    fill(small_disk)
+    with pytest.raises(SpoolUnusable, match="cannot make room for"):
+        files.Room(small_disk / "late", 64 << 10)
+    assert not (small_disk / "late").exists()
+    room.publish(small_disk / "outcome", b"y" * (60 << 10))
+    assert (small_disk / "outcome").read_bytes() == b"y" * (60 << 10)
+
+
+@pytest.mark.root
+def test_a_full_disk_keeps_the_old_file_and_is_named(small_disk: Path) -> None:
+    files.write_atomic(small_disk / "f", b"old", durable=True)
+    fill(small_disk)
+    with pytest.raises(SpoolUnusable, match="No space left") as raised:
+        files.write_atomic(small_disk / "f", b"n" * 8192, durable=True)
+    assert "free some space" in raised.value.hint
+    assert (small_disk / "f").read_bytes() == b"old"
+    assert [name for name in names(small_disk) if name.startswith(".")] == []
+
+
+# Scratch folders
+
+
+def test_scratch_names_are_never_used_twice(scratch: files.Scratch) -> None:
+    assert len({scratch.name() for _ in range(100)}) == 100
+
+
+def test_a_closed_scratch_folder_is_gone(tmp_path: Path) -> None:
+    scratch = files.Scratch(tmp_path / "s")
+    files.write_new(scratch.name(), b"x", durable=False)
+    assert files.scratch_is_held(scratch.path)
+    scratch.close()
+    assert names(tmp_path) == []
+    assert not files.scratch_is_held(scratch.path)
+
+
+def test_the_sweep_takes_what_the_dead_left_and_nothing_of_the_living(tmp_path: Path) -> None:
+    alive = files.Scratch(tmp_path / "alive")
+    files.write_new(alive.name(), b"x", durable=False)
+    program = (
+        "import os, sys, pathlib; from provisioning.storage import files;"
+        "s = files.Scratch(pathlib.Path(sys.argv[1])); files.write_new(s.name(), b'x', durable=False); os._exit(9)"
+    )
+    child = subprocess.run([sys.executable, "-c", program, str(tmp_path / "dead")], check=False)
+    assert (child.returncode, names(tmp_path)) == (9, ["alive", "dead"])
+    assert [files.scratch_is_held(tmp_path / name) for name in ("alive", "dead")] == [True, False]
+    (tmp_path / "file").write_bytes(b"no folder")
+    files.sweep_scratch(tmp_path)
+    assert (names(tmp_path), names(alive.path)) == (["alive", "file"], ["1"])
+    alive.close()
+
+
+@pytest.mark.parametrize("call", ["open", "flock"])
+def test_a_folder_swept_while_it_is_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """The sweep comes between the making and the opening, or between the opening and the locking."""
+    module = os if call == "open" else fcntl
+    original = getattr(module, call)
+
+    def late(*args: Any, **rest: Any) -> Any:
+        monkeypatch.setattr(module, call, original)
+        files.sweep_scratch(tmp_path)
+        return original(*args, **rest)
+
+    monkeypatch.setattr(module, call, late)
+    scratch = files.Scratch(tmp_path / "mine")
+    assert getattr(module, call) is original, "the sweep has not come"
+    files.sweep_scratch(tmp_path)
+    assert names(tmp_path) == ["mine"]
+    files.write_new(scratch.name(), b"x", durable=False)
+    scratch.close()
+
+
+def test_a_slow_sweep_leaves_the_folder_that_was_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has opened a dead folder; before it locks it, another sweeps it and its name gets a living owner."""
+    os.mkdir(tmp_path / "mine")
+    original = fcntl.flock
+    living: list[files.Scratch] = []
+
+    def late(descriptor: int, operation: int) -> None:
+        monkeypatch.setattr(fcntl, "flock", original)
+        os.rmdir(tmp_path / "mine")
+        living.append(files.Scratch(tmp_path / "mine"))
+        original(descriptor, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    files.sweep_scratch(tmp_path)
+    assert (names(tmp_path), len(living)) == (["mine"], 1)
+    living[0].close()
