@@ -16,7 +16,8 @@ from provisioning.config import Config
 from provisioning.core.catalogue import Catalogue
 from provisioning.core.identifiers import Process
 from provisioning.core.locate import Limits
-from provisioning.core.workflow import ENDED_WORKFLOWS, OutcomeRecord, TaskCheckpoint, WorkflowCheckpoint, WorkflowState
+from provisioning.core.states import ENDED_WORKFLOWS, WorkflowState
+from provisioning.core.workflow import OutcomeRecord, TaskCheckpoint, WorkflowCheckpoint
 from provisioning.execution.ending import end_holders, signal_group
 from provisioning.execution.nulib import load_nulib
 from provisioning.orchestrator.requests import ask

@@ -55,7 +55,7 @@ def workflow() -> None:
 @pass_context
 def list_(context: Context, states: tuple[str, ...], limit: int | None) -> None:
     """List workflows, the newest first."""
-    from provisioning.core.workflow import WorkflowState
+    from provisioning.core.states import WorkflowState
     from provisioning.views.listing import list_text, workflow_rows
     from provisioning.views.status import ABANDONED
 

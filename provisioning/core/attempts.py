@@ -8,17 +8,16 @@ from typing import Any
 import msgspec
 
 from provisioning.core.scheduler import Now
+from provisioning.core.states import Outcome, TaskEvent
 from provisioning.core.workflow import (
     INTERRUPTIONS_ALLOWED,
     Attempt,
     Backoff,
-    Outcome,
     OutcomeRecord,
     Retry,
     Task,
     TaskCheckpoint,
     TaskError,
-    TaskEvent,
     apply_task,
 )
 

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from provisioning.core.catalogue import Operation, nearest_hint
-from provisioning.core.locate import Finding, Limits, Path, problems, settle, shown
+from provisioning.core.locate import Finding, Limits, problems, settle, shown
+from provisioning.core.tokens import Path
 from provisioning.errors import Problem
 
 _LIMITS = Limits()

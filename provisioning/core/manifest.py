@@ -14,9 +14,10 @@ import msgspec
 from provisioning.core.catalogue import Catalogue
 from provisioning.core.conformity import as_declared, compiled, param_findings, schema_findings, validate_params
 from provisioning.core.graph import critical_path, graph_findings, sparing, waves
-from provisioning.core.locate import Finding, Path, decode, problems, shown
+from provisioning.core.locate import Finding, decode, problems, shown
 from provisioning.core.locate import Limits as Limits  # part of what this module offers
 from provisioning.core.locate import Locator as Locator
+from provisioning.core.tokens import Path
 from provisioning.core.workflow import Retry, Task, Workflow
 from provisioning.errors import InvalidManifest, Problem
 

@@ -8,15 +8,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-from provisioning.core.workflow import (
-    ENDED_TASKS,
-    Backoff,
-    Task,
-    TaskCheckpoint,
-    TaskState,
-    Workflow,
-    WorkflowEvent,
-)
+from provisioning.core.states import ENDED_TASKS, TaskState, WorkflowEvent
+from provisioning.core.workflow import Backoff, Task, TaskCheckpoint, Workflow
 
 
 class Now(NamedTuple):

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 import msgspec
 
 from provisioning.clock import boottime, now
-from provisioning.core.workflow import FORMAT, Outcome, OutcomeRecord, TaskError, TaskState
+from provisioning.core.states import Outcome, TaskState
+from provisioning.core.workflow import FORMAT, OutcomeRecord, TaskError
 from provisioning.errors import SpoolUnusable
 from provisioning.execution.ending import end_group, end_holders, group_exists, signal_group
 from provisioning.execution.executor import AttemptRequest

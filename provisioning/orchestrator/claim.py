@@ -9,14 +9,8 @@ import msgspec
 from provisioning.clock import boot_id, boottime, now
 from provisioning.core import manifest
 from provisioning.core.scheduler import Now
-from provisioning.core.workflow import (
-    FORMAT,
-    Plan,
-    WorkflowCheckpoint,
-    WorkflowEvent,
-    WorkflowState,
-    apply_workflow,
-)
+from provisioning.core.states import WorkflowEvent, WorkflowState
+from provisioning.core.workflow import FORMAT, Plan, WorkflowCheckpoint, apply_workflow
 from provisioning.errors import Invalid, Refused, SpoolUnusable
 from provisioning.execution.nulib import Nulib
 from provisioning.orchestrator.held import Held

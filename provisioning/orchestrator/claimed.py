@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from provisioning.clock import now
-from provisioning.core.workflow import ENDED_WORKFLOWS, TaskState, WorkflowState
+from provisioning.core.states import ENDED_WORKFLOWS, TaskState, WorkflowState
 from provisioning.storage.spool import Spool
 
 Mark = tuple[int, int]

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from provisioning.clock import new_ulid, now
 from provisioning.config import Config
-from provisioning.core.workflow import ENDED_WORKFLOWS, FORMAT, Request, WorkflowState
+from provisioning.core.states import ENDED_WORKFLOWS, WorkflowState
+from provisioning.core.workflow import FORMAT, Request
 from provisioning.errors import Interrupted, ProvisioningError, Refused
 from provisioning.execution.nulib import Nulib
 from provisioning.execution.pool import Pool

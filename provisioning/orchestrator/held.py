@@ -10,18 +10,8 @@ import msgspec
 from provisioning.config import Config
 from provisioning.core.catalogue import Operation
 from provisioning.core.scheduler import Now, Schedule
-from provisioning.core.workflow import (
-    ENDED_TASKS,
-    FORMAT,
-    Plan,
-    Task,
-    TaskCheckpoint,
-    TaskState,
-    WorkflowCheckpoint,
-    WorkflowEvent,
-    WorkflowState,
-    apply_workflow,
-)
+from provisioning.core.states import ENDED_TASKS, TaskState, WorkflowEvent, WorkflowState
+from provisioning.core.workflow import FORMAT, Plan, Task, TaskCheckpoint, WorkflowCheckpoint, apply_workflow
 from provisioning.execution.executor import AttemptRequest, Key
 from provisioning.execution.nulib import UNPRIVILEGED_PATH, Nulib
 from provisioning.storage.checkpoint import Damaged, WorkflowFolder

@@ -11,7 +11,8 @@ import msgspec
 from provisioning.config import Config
 from provisioning.core import attempts
 from provisioning.core.scheduler import Scheduler
-from provisioning.core.workflow import ENDED_WORKFLOWS, TaskCheckpoint, TaskState, WorkflowEvent, WorkflowState
+from provisioning.core.states import ENDED_WORKFLOWS, TaskState, WorkflowEvent, WorkflowState
+from provisioning.core.workflow import TaskCheckpoint
 from provisioning.errors import ProvisioningError, SpoolUnusable
 from provisioning.execution.executor import Executor, Key, News, Seen, wait_for_news
 from provisioning.execution.nulib import Nulib

@@ -9,15 +9,8 @@ import msgspec
 from provisioning.clock import new_ulid, now
 from provisioning.config import Config
 from provisioning.core import attempts
-from provisioning.core.workflow import (
-    ENDED_WORKFLOWS,
-    FORMAT,
-    AppliedRequest,
-    Request,
-    TaskState,
-    WorkflowEvent,
-    WorkflowState,
-)
+from provisioning.core.states import ENDED_WORKFLOWS, TaskState, WorkflowEvent, WorkflowState
+from provisioning.core.workflow import FORMAT, AppliedRequest, Request
 from provisioning.errors import NotFound, Refused
 from provisioning.execution.nulib import Nulib
 from provisioning.orchestrator.claim import instant, take

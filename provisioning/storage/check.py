@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from provisioning.core.identifiers import TASK_ID, WORKFLOW_ID
-from provisioning.core.workflow import ENDED_WORKFLOWS, Plan, TaskState
+from provisioning.core.states import ENDED_WORKFLOWS, TaskState
+from provisioning.core.workflow import Plan
 from provisioning.errors import Problem, ProvisioningError
 from provisioning.storage import files
 from provisioning.storage.checkpoint import WorkflowFolder, load, load_request

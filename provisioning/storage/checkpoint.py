@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from provisioning.core.states import TaskState
 from provisioning.core.workflow import (
     FORMAT,
     OutcomeRecord,
@@ -15,7 +16,6 @@ from provisioning.core.workflow import (
     Request,
     Submission,
     TaskCheckpoint,
-    TaskState,
     WorkflowCheckpoint,
 )
 from provisioning.errors import NotFound, SpoolUnusable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from provisioning.clock import now
-from provisioning.core.workflow import WorkflowState
+from provisioning.core.states import WorkflowState
 from provisioning.errors import NotFound, SpoolUnusable
 from provisioning.storage.spool import Spool
 from provisioning.views.status import shown_state

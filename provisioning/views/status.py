@@ -10,17 +10,8 @@ import msgspec
 
 from provisioning.clock import boot_id, boottime, now
 from provisioning.core.scheduler import Now, Schedule
-from provisioning.core.workflow import (
-    ENDED_WORKFLOWS,
-    AppliedRequest,
-    Attempt,
-    Plan,
-    Task,
-    TaskCheckpoint,
-    TaskState,
-    WorkflowCheckpoint,
-    WorkflowState,
-)
+from provisioning.core.states import ENDED_WORKFLOWS, TaskState, WorkflowState
+from provisioning.core.workflow import AppliedRequest, Attempt, Plan, Task, TaskCheckpoint, WorkflowCheckpoint
 from provisioning.errors import NotFound, Problem
 from provisioning.processes import is_alive
 from provisioning.storage import files

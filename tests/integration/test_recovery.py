@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from provisioning.core.workflow import WorkflowState
+from provisioning.core.states import WorkflowState
 from provisioning.execution.ending import holders, signal_group
 from provisioning.processes import is_alive, send_signal
 from provisioning.storage import files

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from provisioning.core.workflow import TaskCheckpoint, TaskState, Workflow
+from provisioning.core.states import TaskState
+from provisioning.core.workflow import TaskCheckpoint, Workflow
 
 ENDED = {"succeeded", "failed", "skipped", "cancelled"}
 

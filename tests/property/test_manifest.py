@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from provisioning.core import manifest
-from provisioning.core.locate import Path, entries
+from provisioning.core.tokens import Path, entries
 from provisioning.core.workflow import Retry, Task, Workflow
 from tests.data.manifests.sample import SCHEMA, accepted, refused, render
 

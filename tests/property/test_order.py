@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provisioning.core.scheduler import Schedule
-from provisioning.core.workflow import Backoff, Outcome, Task, TaskCheckpoint, TaskState, Workflow
+from provisioning.core.states import Outcome, TaskState
+from provisioning.core.workflow import Backoff, Task, TaskCheckpoint, Workflow
 from tests.property.reference import Reference
 from tests.simulation.values import at, checkpoint
 

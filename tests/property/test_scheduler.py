@@ -11,17 +11,8 @@ from hypothesis import strategies as st
 
 from provisioning.core import attempts
 from provisioning.core.scheduler import Now, Schedule, Scheduler
-from provisioning.core.workflow import (
-    ENDED_TASKS,
-    FORMAT,
-    Outcome,
-    Retry,
-    Task,
-    TaskCheckpoint,
-    TaskState,
-    Workflow,
-    WorkflowEvent,
-)
+from provisioning.core.states import ENDED_TASKS, Outcome, TaskState, WorkflowEvent
+from provisioning.core.workflow import FORMAT, Retry, Task, TaskCheckpoint, Workflow
 from tests.property.reference import Reference
 from tests.simulation.values import at, record
 

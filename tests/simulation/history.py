@@ -16,7 +16,8 @@ import pytest
 from provisioning.config import Bounds, Config, Environment, Paths
 from provisioning.config import Orchestrator as OrchestratorSettings
 from provisioning.core import manifest
-from provisioning.core.workflow import ENDED_WORKFLOWS, Outcome, TaskState, Workflow, WorkflowState
+from provisioning.core.states import ENDED_WORKFLOWS, Outcome, TaskState, WorkflowState
+from provisioning.core.workflow import Workflow
 from provisioning.errors import NotFound, Refused, SpoolUnusable
 from provisioning.execution.executor import Key
 from provisioning.orchestrator import claim, loop, recovery, requests

@@ -9,16 +9,15 @@ from typing import Any
 import msgspec
 
 from provisioning.core.scheduler import Now, Schedule
+from provisioning.core.states import Outcome, TaskState
 from provisioning.core.workflow import (
     FORMAT,
     Attempt,
-    Outcome,
     OutcomeRecord,
     Submission,
     Task,
     TaskCheckpoint,
     TaskError,
-    TaskState,
     Workflow,
 )
 

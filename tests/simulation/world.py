@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 from provisioning.core.identifiers import Process
 from provisioning.core.scheduler import Now
-from provisioning.core.workflow import FORMAT, Outcome, OutcomeRecord, TaskError
+from provisioning.core.states import Outcome
+from provisioning.core.workflow import FORMAT, OutcomeRecord, TaskError
 from provisioning.execution.attempt import _is_wanted
 from provisioning.execution.executor import AttemptRequest, Key, News, Seen
 from provisioning.storage import files

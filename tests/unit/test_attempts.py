@@ -9,16 +9,8 @@ import msgspec
 import pytest
 
 from provisioning.core import attempts
-from provisioning.core.workflow import (
-    FORMAT,
-    INTERRUPTIONS_ALLOWED,
-    InvalidTransition,
-    Outcome,
-    Retry,
-    Task,
-    TaskCheckpoint,
-    TaskState,
-)
+from provisioning.core.states import Outcome, TaskState
+from provisioning.core.workflow import FORMAT, INTERRUPTIONS_ALLOWED, InvalidTransition, Retry, Task, TaskCheckpoint
 from tests.simulation.values import EPOCH, at, checkpoint, record
 
 NOW = at(100)

@@ -10,17 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from provisioning.core.workflow import (
-    FORMAT,
-    AppliedRequest,
-    Backoff,
-    Outcome,
-    Plan,
-    TaskCheckpoint,
-    TaskState,
-    WorkflowCheckpoint,
-    WorkflowState,
-)
+from provisioning.core.states import Outcome, TaskState, WorkflowState
+from provisioning.core.workflow import FORMAT, AppliedRequest, Backoff, Plan, TaskCheckpoint, WorkflowCheckpoint
 from provisioning.processes import own_identity
 from provisioning.storage import files
 from provisioning.storage.checkpoint import Damaged, WorkflowFolder, encode

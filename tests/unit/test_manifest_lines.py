@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from provisioning.core.locate import Locator, Path
+from provisioning.core.locate import Locator
+from provisioning.core.tokens import Path
 
 TOML = '''# a comment with "quotes" and [brackets]
 name = "x"

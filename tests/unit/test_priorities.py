@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from provisioning.core.scheduler import End, Schedule, Scheduler, Start
-from provisioning.core.workflow import Backoff, Outcome, TaskState, WorkflowEvent
+from provisioning.core.states import Outcome, TaskState, WorkflowEvent
+from provisioning.core.workflow import Backoff
 from tests.simulation.values import at, checkpoint, schedule, started
 
 PENDING, SUCCEEDED = TaskState.PENDING, TaskState.SUCCEEDED

@@ -7,7 +7,8 @@ import random
 import pytest
 
 from provisioning.core.scheduler import Now, Schedule, Scheduler, due
-from provisioning.core.workflow import Backoff, Outcome, TaskState, WorkflowEvent
+from provisioning.core.states import Outcome, TaskState, WorkflowEvent
+from provisioning.core.workflow import Backoff
 from tests.simulation.values import at, checkpoint, finish, schedule, started, state
 
 PENDING, RUNNING, SUCCEEDED, FAILED = TaskState.PENDING, TaskState.RUNNING, TaskState.SUCCEEDED, TaskState.FAILED

@@ -11,22 +11,20 @@ from typing import Any
 import msgspec
 import pytest
 
+from provisioning.core.states import Outcome, TaskState, WorkflowState
 from provisioning.core.workflow import (
     FORMAT,
     AppliedRequest,
     Attempt,
     Backoff,
-    Outcome,
     OutcomeRecord,
     Plan,
     Submission,
     Task,
     TaskCheckpoint,
     TaskError,
-    TaskState,
     Workflow,
     WorkflowCheckpoint,
-    WorkflowState,
 )
 from provisioning.errors import NotFound
 from provisioning.processes import own_identity

@@ -7,21 +7,23 @@ from typing import Any
 
 import pytest
 
-from provisioning.core.workflow import (
+from provisioning.core.states import (
     ENDED_TASKS,
     ENDED_WORKFLOWS,
-    FORMAT,
     TASK_TRANSITIONS,
     WORKFLOW_TRANSITIONS,
-    InvalidTransition,
     Outcome,
-    Retry,
-    TaskCheckpoint,
     TaskEvent,
     TaskState,
-    WorkflowCheckpoint,
     WorkflowEvent,
     WorkflowState,
+)
+from provisioning.core.workflow import (
+    FORMAT,
+    InvalidTransition,
+    Retry,
+    TaskCheckpoint,
+    WorkflowCheckpoint,
     apply_task,
     apply_workflow,
 )
