@@ -29,7 +29,6 @@ class Paths(msgspec.Struct, frozen=True):
 
     spool: Path
     cache: Path
-    infra: Path
     nulib: tuple[Path, ...] = ()
     """Folders of operations laid over the built-in ones; the first that has a file wins."""
     nu: str | None = None
@@ -145,7 +144,6 @@ class _Places:
         return {
             "spool": state if self._root else state / "spool",
             "cache": self._own("/var/cache", "XDG_CACHE_HOME", ".cache"),
-            "infra": self.config_dir() / "infra",
             "nulib": (LOCAL_NULIB,) if LOCAL_NULIB.is_dir() else (),
         }
 
@@ -217,7 +215,7 @@ def _seconds(value: Any, places: _Places) -> float:
 Converter = Callable[[Any, _Places], Any]
 
 SECTIONS: dict[str, dict[str, Converter]] = {
-    "paths": {"spool": _path, "nu": _program, "nulib": _paths, "cache": _path, "infra": _path},
+    "paths": {"spool": _path, "nu": _program, "nulib": _paths, "cache": _path},
     "orchestrator": {
         "slots": _count,
         "active_workflows": _count,

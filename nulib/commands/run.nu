@@ -31,9 +31,19 @@ export def run-command [
       }
     }
   }
-  let ended = with-env $environment {
+  if ($environment | is-not-empty) and ($argv.0? | default "" | str contains "=") {
+    error make {
+      msg: $"env takes this program for a variable: ($argv.0 | to json)"
+      code: "provisioning::commands::invalid-argv"
+      help: "give it another name, for example by a link, or leave environment out"
+    }
+  }
+  # By env, so that the variables reach the program and nothing on the way to it.
+  let set = ($environment | transpose name value | each {|variable| $"($variable.name)=($variable.value)" })
+  let program = if ($set | is-empty) { $argv } else { ["env" "--" ...$set ...$argv] }
+  let ended = do {
     cd $cwd
-    capture $argv
+    capture $program
   }
   if $ended.exit_code != 0 and not $allow_failure {
     error make {

@@ -30,7 +30,7 @@ keep() {
 exec {log}>&2
 run() {
   exec {errors}>&1
-  "$@" 2>&"$errors" {errors}>&- {log}>&- {out_to}>&- {out_from}<&- {err_to}>&- {err_from}<&- \
+  (exec -- "$@") 2>&"$errors" {errors}>&- {log}>&- {out_to}>&- {out_from}<&- {err_to}>&- {err_from}<&- \
     | keep 2>&"$log" >&"$out_to"
   exit "${PIPESTATUS[0]}"
 }

@@ -9,7 +9,7 @@ export def parse-plan [
     error make {
       msg: $"($plan | to json) is not a plan"
       code: "provisioning::servers::invalid-plan"
-      help: 'write CPUs and memory like "1xCPU-1GB" or "2xCPU-4GB"'
+      help: 'write CPUs and memory, for instance --plan 1xCPU-1GB or --plan 2xCPU-4GB'
     }
   }
   $found | first | into int cpus memory_gb

@@ -18,8 +18,8 @@ export def capture [
   if ($argv | is-empty) or ($argv.0 | is-empty) {
     error make {
       msg: "there is no program to run: argv is empty"
-      code: "provisioning::commands::empty-argv"
-      help: 'give the program and its arguments as a list, like ["ls" "-l"]'
+      code: "provisioning::commands::invalid-argv"
+      help: 'write it behind --, as in: provisioning command run -- ls -l; in a manifest argv: ["ls", "-l"]'
     }
   }
   if ($argv | any {|word| $word =~ '\x00' }) {

@@ -23,8 +23,8 @@ export def load-provider [
     _ => {
       error make {
         msg: $"there is no provider ($name | to json)"
-        code: "provisioning::servers::unknown-provider"
-        help: $"providers: (provider-names | str join ', ')"
+        code: "provisioning::servers::invalid-provider"
+        help: $"write --provider (provider-names | str join ' or --provider ')"
       }
     }
   }
@@ -64,7 +64,8 @@ export def find-server [
     error make {
       msg: $"there is no server ($name) in infra ($infra)"
       code: "provisioning::servers::not-found"
-      help: "servers.list names those that are there; servers.create makes one"
+      help: ($"see those that are there: provisioning server list --infra ($infra); "
+        + $"make it: provisioning server create ($name) --infra ($infra)")
     }
   }
   $server

@@ -51,7 +51,7 @@ def check-absolute [
   if not ($path | str starts-with "/") {
     error make {
       msg: $"($variable) is not an absolute path: ($path | to json)"
-      code: "provisioning::local::no-state-folder"
+      code: "provisioning::local::invalid-state-folder"
       help: $"set ($variable) to an absolute path"
     }
   }
@@ -99,7 +99,7 @@ def find-local [
     error make {
       msg: $"the record of server ($name) cannot be read: ($dir | path join server.json)"
       code: "provisioning::local::damaged-record"
-      help: "look at the file, or remove the server with servers.delete"
+      help: $"look at the file, or remove the server: provisioning server delete ($name) --infra ($infra)"
     }
   }
   let state = if (init-pid $dir) == null { "stopped" } else { "running" }
@@ -167,18 +167,22 @@ def change [
   )
   match $ended.exit_code {
     0 => (($ended.stdout | str trim) == "yes")
-    $code => { explain $code $name ($ended.stderr | str trim) }
+    $code => { explain $code $infra $name ($ended.stderr | str trim) }
   }
 }
 
 # Turn an exit code of server.bash into an error.
 def explain [
   code: int # The exit code
+  infra: string # Namespace of the name
   name: string # Server name
   said: string # What it printed on stderr
 ]: nothing -> any {
   let case = match $code {
-    64 => { code: "provisioning::servers::not-found" help: "servers.create makes it" }
+    64 => {
+      code: "provisioning::servers::not-found"
+      help: $"see: provisioning server list --infra ($infra)"
+    }
     69 => {
       code: "provisioning::local::user-namespaces-forbidden"
       help: ("let users make namespaces: sysctl kernel.unprivileged_userns_clone=1 (Debian), "
@@ -231,7 +235,7 @@ def enter-local [
     error make {
       msg: $"server ($name) is stopped"
       code: "provisioning::servers::not-running"
-      help: "servers.start starts it"
+      help: $"start it: provisioning server start ($name) --infra ($infra)"
     }
   }
   [bash ($script | path dirname | path join enter.bash) $dir $pid ...$argv]

@@ -13,5 +13,5 @@ export def "test a relative folder is refused" [] {
   let code = try {
     with-env { PROVISIONING_SERVERS: servers } { servers-dir }
   } catch {|error| $error.details.code }
-  assert equal $code "provisioning::local::no-state-folder"
+  assert equal $code "provisioning::local::invalid-state-folder"
 }

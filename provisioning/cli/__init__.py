@@ -9,11 +9,11 @@ def run(argv: list[str]) -> int:
     from provisioning.cli.ending import exit_code_of, prepare_streams
     from provisioning.cli.root import root
 
-    prepare_streams()
     context = Context()
     try:
+        prepare_streams()
         answer = root.main(argv, "provisioning", standalone_mode=False, obj=context)
         context.close()
         return answer if isinstance(answer, int) else 0
     except BaseException as error:  # noqa: BLE001 - the one place where errors become messages and exit codes
-        return exit_code_of(error, context)
+        return exit_code_of(error, context, argv)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
@@ -23,6 +24,13 @@ format_option = click.option(
     type=click.Choice(["toml", "json"]),
     help="What FILE is, where its name does not end in .toml or .json.",
 )
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def takes_manifest(callback: F) -> F:
+    """What all verbs about a manifest take: FILE, --format and --json."""
+    return file_argument(format_option(json_option(pass_context(callback))))  # type: ignore[return-value]
 
 
 class Text(NamedTuple):
@@ -42,7 +50,7 @@ def batch() -> None:
 @file_argument
 @format_option
 @click.option("--wait", is_flag=True, help="Wait until it has ended; progress on stderr.")
-@click.option("--max-wait", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait so long at most.")
+@click.option("--max-wait", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait, so long at most.")
 @json_option
 @pass_context
 def submit(context: Context, file: str, form: str | None, wait: bool, max_wait: float | None) -> None:  # noqa: FBT001
@@ -96,10 +104,7 @@ def _accepted(context: Context, workflow_id: str) -> None:
 
 
 @batch.command(exits=(0, 2, 3, 4, 5, 6))
-@file_argument
-@format_option
-@json_option
-@pass_context
+@takes_manifest
 def validate(context: Context, file: str, form: str | None) -> None:
     """Say whether a manifest would be accepted, and everything that is wrong with it.
 
@@ -126,10 +131,7 @@ def validate(context: Context, file: str, form: str | None) -> None:
 
 
 @batch.command(exits=(0, 2, 3, 4, 5, 6))
-@file_argument
-@format_option
-@json_option
-@pass_context
+@takes_manifest
 def plan(context: Context, file: str, form: str | None) -> None:
     """Show the waves and the critical path of a manifest, and submit nothing.
 
@@ -183,5 +185,7 @@ def read_manifest(context: Context, file: str, form: str | None) -> Text:
         raise UsageError(f"{file} is a directory", hint="give the path of one manifest") from None
     except PermissionError:
         raise Refused(f"cannot read {file}: permission denied", hint="check its owner and mode") from None
+    except OSError as error:
+        raise Refused(f"cannot read {file}: {error.strerror}", hint="give the path of a manifest") from None
     ending = os.path.splitext(file)[1].lower()
     return Text(data, form or {".json": "json"}.get(ending, "toml"), file)

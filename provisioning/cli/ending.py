@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import click
@@ -34,17 +35,21 @@ BROKEN_PIPE = 141
 """What a shell reports of a program that SIGPIPE ended: who reads our answer has gone."""
 
 
-def exit_code_of(error: BaseException, context: Context) -> int:
+def exit_code_of(error: BaseException, context: Context, argv: Sequence[str] = ()) -> int:
     """Say what went wrong; the exit code that stands for it."""
     if isinstance(error, click.exceptions.Exit):
         return _closed(context, error.exit_code)
     if isinstance(error, SystemExit):  # click leaves so after shell completion
         return _closed(context, error.code if isinstance(error.code, int) else 1)
+    if isinstance(error, click.UsageError) and "--json" in itertools.takewhile("--".__ne__, argv):
+        context.json = True  # the words were wrong before click came to this one
     if context.debug and not isinstance(error, click.ClickException):
         import traceback
 
         traceback.print_exception(error)
     known = _known(error)
+    if isinstance(error, OSError) and known.code == "stdout":
+        drop_stdout()
     with contextlib.suppress(BrokenPipeError):
         _tell(known, context)
         if context.json and not context.answered:
@@ -62,7 +67,8 @@ def _closed(context: Context, code: int) -> int:
     except (OSError, ProvisioningError) as error:
         drop_stdout()
         if not code:
-            _say(f"error: cannot write the answer: {error}")
+            what = "cannot write to stdout: " if isinstance(error, OSError) else ""
+            _say(f"error: {what}{getattr(error, 'strerror', None) or error}")
         return code or SpoolUnusable.exit_code
     return code
 
@@ -76,6 +82,10 @@ def _known(error: BaseException) -> ProvisioningError:
     if isinstance(error, KeyboardInterrupt | click.exceptions.Abort):
         return Interrupted("interrupted")
     if isinstance(error, OSError):
+        if not error.filename and not _stdout_works():
+            unwritable = ProvisioningError(f"cannot write to stdout: {error.strerror or error}")
+            unwritable.code, unwritable.exit_code = "stdout", SpoolUnusable.exit_code
+            return unwritable
         where = f"{error.filename}: " if error.filename else ""
         named = SpoolUnusable(f"{where}{error.strerror or error}", hint="see: provisioning spool check")
         named.code = "system"
@@ -86,6 +96,15 @@ def _known(error: BaseException) -> ProvisioningError:
     return ProvisioningError(
         f"internal error: {type(error).__name__}: {text}", hint="--debug shows more; please report it"
     )
+
+
+def _stdout_works() -> bool:
+    """Whether what is still to be written goes out: an error of a write names no file."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return False
+    return True
 
 
 def _usage(error: click.ClickException) -> ProvisioningError:
@@ -111,6 +130,8 @@ def _tell(error: ProvisioningError, context: Context) -> None:
         text = "\n\n".join(blocks)
         if len(blocks) > 1:
             text += f"\n\n{len(blocks)} problems; nothing was done"
+        if error.code == "rejected":
+            text = f"{error.message}\n\n{text}"
     else:
         text = "\n".join(_block(error.message, error.hint))
     _say(safe_block(text))
@@ -152,6 +173,16 @@ def problem_json(problem: Problem) -> dict[str, Any]:
     }
 
 
+def answer_problems(context: Context, sound: str, problems: Sequence[Problem]) -> None:
+    """Answer what is wrong, or the one word that nothing is."""
+    from provisioning.views.text import safe_block
+
+    if context.json:
+        context.answer_json({sound: not problems, "problems": [problem_json(problem) for problem in problems]})
+    else:
+        context.answer(safe_block("\n\n".join(map(str, problems))) or sound)
+
+
 def _say(text: str) -> None:
     with contextlib.suppress(BrokenPipeError):
         sys.stderr.write(text + "\n")
@@ -159,7 +190,13 @@ def _say(text: str) -> None:
 
 
 def prepare_streams() -> None:
-    """Let no character that the locale lacks end a command."""
+    """Let no character that the locale lacks end a command, nor a stream that its caller has closed."""
+    closed = sys.stdout is None
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # no file of ours may become fd 0, 1 or 2
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, encoding="utf-8"))
+    if closed:
+        raise SpoolUnusable("stdout is closed", hint="redirect it to a file, or to /dev/null")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

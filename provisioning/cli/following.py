@@ -10,11 +10,12 @@ from types import FrameType
 from typing import Any
 
 from provisioning.cli.context import Context
-from provisioning.errors import GaveUp, Interrupted, InvalidManifest, NotFound, WorkflowFailed
+from provisioning.errors import GaveUp, Interrupted, NotFound, WorkflowFailed
+from provisioning.storage.lock import Lock
 from provisioning.storage.spool import Spool
 from provisioning.views.page_text import error_text
 from provisioning.views.progress import Progress
-from provisioning.views.status import ENDED, Page, WorkflowView, rejection
+from provisioning.views.status import ENDED, Page, WorkflowView, find
 from provisioning.views.text import safe, safe_block
 
 POLL_SECONDS = 0.2
@@ -41,9 +42,9 @@ class Follower:
         self._view: WorkflowView | None = None
 
     def look(self) -> Page:
-        """The page as it is now, shown as progress. Invalid with the reasons where it was rejected."""
+        """The page as it is now, shown as progress; Rejected where it was rejected."""
         for _ in range(3):
-            folder = self._found()
+            folder = find(self._spool, self.workflow_id)
             if self._view is None or self._view.folder.path != folder.path:
                 self._view = WorkflowView(folder)
             try:
@@ -54,12 +55,6 @@ class Follower:
                 self._progress.update(page)
             return page
         raise NotFound(f"workflow {self.workflow_id} went away", hint="see: provisioning workflow list")
-
-    def _found(self) -> Any:
-        try:
-            return self._spool.find(self.workflow_id)
-        except NotFound:
-            raise InvalidManifest(rejection(self._spool, self.workflow_id).problems) from None
 
     def page(self) -> Page:
         """Everything about it, results included."""
@@ -108,7 +103,7 @@ def interruptions() -> Iterator[Callable[[], int]]:
         signal.signal(signal.SIGINT, before)
 
 
-def work(context: Context, follower: Follower, *, max_wait: float | None) -> Page:
+def work(context: Context, follower: Follower, *, max_wait: float | None, lock: Lock) -> Page:
     """Work the workflow in this process, or follow whoever does; its page at the end."""
     from provisioning.execution.nulib import load_nulib
     from provisioning.orchestrator.foreground import work_workflow
@@ -128,6 +123,7 @@ def work(context: Context, follower: Follower, *, max_wait: float | None) -> Pag
             on_change=on_change,
             interruptions=count,
             operator=context.operator,
+            lock=lock,
         )
         page = follower.look()
         if count() and page["state"] == "cancelled":

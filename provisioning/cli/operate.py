@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from provisioning.cli.context import Context
 from provisioning.core.catalogue import Operation
 from provisioning.errors import InvalidParams
+
+if TYPE_CHECKING:
+    from provisioning.storage.lock import Lock
 
 
 class Asked(NamedTuple):
@@ -32,33 +35,31 @@ def operate(context: Context, operation: Operation, params: dict[str, Any], aske
     if asked.check and not operation.check:
         _answer(context, _intention(operation, params))
         return
-    from provisioning.storage.submission import single, submit
+    from provisioning.storage.submission import checked, single
 
     infra = params.get("infra")
     manifest = single(
         operation, params, infra=infra if isinstance(infra, str) and infra else "default", priority=asked.priority
     )
-    workflow_id = submit(
-        manifest,
-        form="json",
-        file="command",
-        spool=context.spool,
-        catalogue=context.catalogue,
-        operator=context.operator,
-        door="cli",
-        limits=context.limits,
+    submission = checked(
+        manifest, "json", "command", context.catalogue, operator=context.operator, door="cli", limits=context.limits
     )
-    if asked.orchestrated and not asked.wait:
+    workflow_id, lock = submission.workflow_id, None
+    if asked.orchestrated:
+        context.spool.submit(manifest, "json", submission)
+    else:
+        lock = context.spool.submit_held(manifest, "json", submission)
+    if asked.orchestrated and not asked.wait and asked.max_wait is None:
         context.note_if_unworked()
         if context.json:
             context.answer_json({"workflow_id": workflow_id})
         else:
             context.answer(workflow_id)
         return
-    _see_through(context, workflow_id, asked)
+    _see_through(context, workflow_id, asked, lock)
 
 
-def _see_through(context: Context, workflow_id: str, asked: Asked) -> None:
+def _see_through(context: Context, workflow_id: str, asked: Asked, lock: Lock | None) -> None:
     """Work it here, or wait for the orchestrator; the result on stdout, all else on stderr."""
     from provisioning.cli.following import Follower, raise_unless_succeeded, wait, work
     from provisioning.views.progress import Lines
@@ -66,11 +67,11 @@ def _see_through(context: Context, workflow_id: str, asked: Asked) -> None:
     progress = Lines(sys.stderr)
     follower = Follower(context.spool, workflow_id, progress)
     try:
-        if asked.orchestrated:
+        if lock is None:
             context.note_if_unworked()
             page = wait(follower, max_wait=asked.max_wait)
         else:
-            page = work(context, follower, max_wait=asked.max_wait)
+            page = work(context, follower, max_wait=asked.max_wait, lock=lock)
     finally:
         progress.close()
     raise_unless_succeeded(context, page)

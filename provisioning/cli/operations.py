@@ -59,7 +59,7 @@ def _options_of_all() -> list[click.Option]:
         ),
         click.Option(["--wait"], is_flag=True, default=False, help="With --orchestrated: wait, and give the result."),
         click.Option(
-            ["--max-wait"], type=click.FloatRange(min=0), default=None, metavar="SECONDS", help="Wait so long at most."
+            ["--max-wait"], type=click.FloatRange(min=0), default=None, metavar="SECONDS", help="Wait, so long at most."
         ),
         click.Option(["--check"], is_flag=True, default=False, help="Say what would be done, and do nothing."),
         click.Option(

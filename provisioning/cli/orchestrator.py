@@ -170,15 +170,15 @@ def _page(context: Context) -> dict[str, Any]:
 @json_option
 @pass_context
 def health(context: Context) -> int:
-    """Exit code 0 if an orchestrator works a sound spool, 6 if not.
+    """Exit code 0 if an orchestrator works the spool, 6 if not.
 
-    Checks that the orchestrator lives, that the spool is sound, and that Nushell and the operations can be used.
+    Checks that the spool can be opened, that the orchestrator lives, and that Nushell and the operations can be
+    used. What is in the spool is for: provisioning spool check.
     """
-    from provisioning.cli.ending import problem_json
+    from provisioning.cli.ending import answer_problems
     from provisioning.errors import Problem, ProvisioningError
-    from provisioning.storage.check import check
 
-    problems = list(check(context.config.paths.spool))
+    problems: list[Problem] = []
     try:
         if context.spool.running_orchestrator() is None:
             text = f"no orchestrator works {context.spool.root}"
@@ -186,14 +186,7 @@ def health(context: Context) -> int:
         problems += context.nulib.catalogue.broken
     except ProvisioningError as error:
         problems.append(Problem(error.code, error.message, error.hint))
-    if context.json:
-        context.answer_json({"healthy": not problems, "problems": [problem_json(problem) for problem in problems]})
-    elif problems:
-        from provisioning.views.text import safe_block
-
-        context.answer(safe_block("\n".join(map(str, problems))))
-    else:
-        context.answer("healthy")
+    answer_problems(context, "healthy", problems)
     return OrchestratorUnusable.exit_code if problems else 0
 
 

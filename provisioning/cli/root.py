@@ -115,7 +115,9 @@ class Root(Noun):
         else:
             import difflib  # only for those who mistype
 
-            near = difflib.get_close_matches(name, [*self.list_commands(ctx), *ALIASES], n=3)
+            known = self.list_commands(ctx)
+            aliases = [alias for alias, noun in ALIASES.items() if noun in known]
+            near = difflib.get_close_matches(name, [*known, *aliases], n=3)
             told = f"did you mean {' or '.join(near)}?" if near else "see: provisioning --help"
         return click.UsageError(f"there is no noun {name!r}: {told}", ctx)
 
@@ -159,7 +161,6 @@ def _made() -> Root:
             ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version."
         ),
     ]
-    settings: dict[str, Any] = {**SETTINGS, "auto_envvar_prefix": None}
     return Root(
         "provisioning",
         params=options,
@@ -168,7 +169,7 @@ def _made() -> Root:
         "something to show.",
         no_args_is_help=True,
         subcommand_metavar="NOUN VERB [ARGS]…",
-        context_settings=settings,
+        context_settings=SETTINGS,
     )
 
 

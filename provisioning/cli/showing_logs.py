@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from provisioning.cli.context import Context
-from provisioning.cli.following import POLL_SECONDS
-from provisioning.cli.workflow import page_of
+from provisioning.cli.following import POLL_SECONDS, Follower
+from provisioning.core.catalogue import nearest_hint
+from provisioning.core.states import ENDED_TASKS
 from provisioning.errors import NotFound
 from provisioning.storage import logs
 from provisioning.storage.checkpoint import WorkflowFolder
-from provisioning.views.status import ENDED
+from provisioning.views.status import ENDED, find
 from provisioning.views.text import line_json, safe_block
 
 CHUNK = 1 << 16
@@ -29,13 +30,15 @@ class Piece(NamedTuple):
 
 def show_logs(context: Context, workflow_id: str, task: str | None, *, attempt: int | None, follow: bool) -> None:
     """Print the logs; with `follow` until what they belong to has ended."""
-    found = context.spool.find(workflow_id).workflow_id
-    page = page_of(context, found)
-    if task is not None and page["tasks"] and task not in {each["task_id"] for each in page["tasks"]}:
-        raise NotFound(f"workflow {found} has no task {task!r}", hint=f"see: provisioning workflow status {found}")
+    found = find(context.spool, workflow_id).workflow_id
+    follower = Follower(context.spool, found)
+    known = [each["task_id"] for each in follower.look()["tasks"]]
+    if task is not None and known and task not in known:
+        hint = nearest_hint(task, known) or f"see: provisioning workflow status {found}"
+        raise NotFound(f"workflow {found} has no task {task!r}", hint=hint)
     printer = _Printer(context, one=task is not None)
     while True:
-        page = page_of(context, found)  # before the logs: what had ended then has written all it will
+        page = follower.look()  # before the logs: what had ended then has written all it will
         for piece in _pieces(context.spool.find(found), task, attempt):
             printer.print_new(piece)
         over = page["state"] in ENDED or (task is not None and _ended(page["tasks"], task))
@@ -48,8 +51,7 @@ def show_logs(context: Context, workflow_id: str, task: str | None, *, attempt: 
 
 
 def _ended(tasks: list[dict[str, object]], task: str) -> bool:
-    ended = ("succeeded", "failed", "cancelled", "skipped")
-    return any(each["task_id"] == task and each["state"] in ended for each in tasks)
+    return any(each["task_id"] == task and each["state"] in ENDED_TASKS for each in tasks)
 
 
 def _pieces(folder: WorkflowFolder, task: str | None, attempt: int | None) -> list[Piece]:

@@ -45,16 +45,9 @@ def init(context: Context, folder: Path | None) -> None:
 @pass_context
 def check(context: Context, folder: Path | None) -> int:
     """Read everything in the spool, and name what is wrong; changes nothing."""
-    from provisioning.cli.ending import problem_json
+    from provisioning.cli.ending import answer_problems
     from provisioning.storage.check import check as look
 
     problems = look(_root(context, folder))
-    if context.json:
-        context.answer_json({"ok": not problems, "problems": [problem_json(problem) for problem in problems]})
-    elif problems:
-        from provisioning.views.text import safe_block
-
-        context.answer(safe_block("\n\n".join(map(str, problems))))
-    else:
-        context.answer("ok")
+    answer_problems(context, "ok", problems)
     return SpoolUnusable.exit_code if problems else 0

@@ -17,8 +17,8 @@ from provisioning.errors import NotFound, UsageError
 if TYPE_CHECKING:
     from provisioning.views.status import Page
 
-SEEN = (0, 2, 4, 6)
-ASKED = (0, 2, 4, 5, 6)
+SEEN = (0, 2, 3, 4, 6)
+ASKED = (0, 2, 3, 4, 5, 6)
 _APPLY_SECONDS = 5.0
 """So long a command waits for whoever holds the workflow to apply its request."""
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -54,12 +54,12 @@ def workflow() -> None:
 @json_option
 @pass_context
 def list_(context: Context, states: tuple[str, ...], limit: int | None) -> None:
-    """List workflows, the newest first."""
+    """List workflows, the newest first; what was rejected too."""
     from provisioning.core.states import WorkflowState
-    from provisioning.views.listing import list_text, workflow_rows
-    from provisioning.views.status import ABANDONED
+    from provisioning.views.listing import DAMAGED, list_text, workflow_rows
+    from provisioning.views.status import ABANDONED, REJECTED
 
-    known = [*map(str, WorkflowState), ABANDONED]
+    known = [*map(str, WorkflowState), ABANDONED, REJECTED, DAMAGED]
     if unknown := [state for state in states if state not in known]:
         raise UsageError(f"there is no state {unknown[0]!r}", hint=f"known are {', '.join(known)}")
     rows = workflow_rows(context.spool, states=frozenset(states), limit=limit)
@@ -93,25 +93,18 @@ def status(context: Context, workflow_id: str) -> None:
 
 
 def page_of(context: Context, workflow_id: str) -> Page:
-    """The page of a workflow; the problems of one that was rejected."""
-    from provisioning.errors import InvalidManifest
-    from provisioning.views.status import rejection, workflow_status
+    """The page of a workflow; Rejected with the problems of one that was."""
+    from provisioning.views.status import find, workflow_status
 
     for _ in range(3):
         try:
-            return workflow_status(context.spool.find(workflow_id))
+            return workflow_status(find(context.spool, workflow_id))
         except FileNotFoundError:  # claimed while we read
             continue
-        except NotFound as error:
-            try:
-                found = rejection(context.spool, workflow_id)
-            except NotFound:
-                raise error from None
-            raise InvalidManifest(found.problems) from None
     raise NotFound(f"workflow {workflow_id} went away", hint="see: provisioning workflow list")
 
 
-@workflow.command(exits=(0, 1, 2, 4, 6, 7, 130))
+@workflow.command(exits=(0, 1, 2, 3, 4, 6, 7, 130))
 @click.argument("workflow_id", metavar="[ID]", required=False, type=WorkflowId())
 @click.option("--max-wait", type=click.FloatRange(min=0), metavar="SECONDS", help="Watch so long at most.")
 @json_option
@@ -124,8 +117,9 @@ def watch(context: Context, workflow_id: str | None, max_wait: float | None) -> 
     """
     from provisioning.cli.following import Follower, failure, wait
     from provisioning.views.progress import Lines, progress_on
+    from provisioning.views.status import find
 
-    found = context.spool.find(workflow_id).workflow_id if workflow_id else _newest(context)
+    found = find(context.spool, workflow_id).workflow_id if workflow_id else _newest(context)
     context.answered = True  # the lines are the answer
     progress = Lines(sys.stdout, as_json=True) if context.json else progress_on(sys.stdout)
     try:
@@ -138,10 +132,10 @@ def watch(context: Context, workflow_id: str | None, max_wait: float | None) -> 
 
 
 def _newest(context: Context) -> str:
-    from provisioning.views.listing import workflow_rows
+    from provisioning.views.listing import DAMAGED, workflow_rows
     from provisioning.views.status import ENDED
 
-    rows = [row for row in workflow_rows(context.spool) if row["state"] not in {*ENDED, "damaged"}]
+    rows = [row for row in workflow_rows(context.spool) if row["state"] not in {*ENDED, DAMAGED}]
     if not rows:
         raise NotFound("there is no workflow that has not ended", hint="see: provisioning workflow list")
     return str(rows[0]["workflow_id"])
@@ -150,11 +144,19 @@ def _newest(context: Context) -> str:
 @workflow.command(exits=SEEN)
 @id_argument
 @click.argument("task", required=False)
+@click.option("--task", "option", metavar="TASK", help="The same as the argument TASK.")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the workflow, or that task, has ended.")
 @click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="Of this attempt; the latest otherwise.")
 @json_option
 @pass_context
-def logs(context: Context, workflow_id: str, task: str | None, follow: bool, attempt: int | None) -> None:  # noqa: FBT001
+def logs(
+    context: Context,
+    workflow_id: str,
+    task: str | None,
+    option: str | None,
+    follow: bool,  # noqa: FBT001
+    attempt: int | None,
+) -> None:
     """Show what tasks printed.
 
     \b
@@ -163,19 +165,23 @@ def logs(context: Context, workflow_id: str, task: str | None, follow: bool, att
     """
     from provisioning.cli.showing_logs import show_logs
 
-    show_logs(context, workflow_id, task, attempt=attempt, follow=follow)
+    if task and option and task != option:
+        raise UsageError(f"two tasks are named, {task} and {option}", hint="name one, or none for all")
+    show_logs(context, workflow_id, task or option, attempt=attempt, follow=follow)
 
 
 @workflow.command(exits=SEEN)
 @id_argument
 @click.argument("tasks", metavar="[TASK]…", nargs=-1)
+@click.option("--task", "options", multiple=True, metavar="TASK", help="The same as an argument TASK.")
 @json_option
 @pass_context
-def explain(context: Context, workflow_id: str, tasks: tuple[str, ...]) -> None:
+def explain(context: Context, workflow_id: str, tasks: tuple[str, ...], options: tuple[str, ...]) -> None:
     """Say why tasks are where they are, and what to do about it."""
     from provisioning.views.page_text import explain_text, note
 
     page = page_of(context, workflow_id)
+    tasks = (*tasks, *options)
     _check_tasks(page, tasks)
     if not context.json:
         worked = context.spool.running_orchestrator() is not None
@@ -194,15 +200,16 @@ def _check_tasks(page: Page, tasks: Iterable[str]) -> None:
     known = [task["task_id"] for task in page["tasks"]]
     for task in tasks:
         if task not in known:
-            hint = nearest_hint(task, known) or "see: provisioning workflow status"
+            hint = nearest_hint(task, known) or f"see: provisioning workflow status {page['workflow_id']}"
             raise NotFound(f"workflow {page['workflow_id']} has no task {task!r}", hint=hint)
 
 
 def _ask(context: Context, verb: str, workflow_id: str, tasks: tuple[str, ...] = ()) -> None:
     """Ask it of the workflow, and say what became of it."""
     from provisioning.orchestrator.requests import ask
+    from provisioning.views.status import find
 
-    found = context.spool.find(workflow_id).workflow_id
+    found = find(context.spool, workflow_id).workflow_id
     load = lambda: context.nulib  # noqa: E731 - read only where it is needed
     ask(context.spool, context.config, load, verb, found, operator=context.operator, tasks=tasks)
     deadline = time.monotonic() + _APPLY_SECONDS

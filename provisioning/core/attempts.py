@@ -33,7 +33,8 @@ def started(checkpoint: TaskCheckpoint, now: Now, worker: str) -> TaskCheckpoint
     attempt = Attempt(number=number, started_at=now.wall, boot_id=now.boot_id, worker=worker)
     if checkpoint.probing:
         attempt = msgspec.structs.replace(attempt, probe=True)
-    return apply_task(checkpoint, TaskEvent.STARTED, attempts=(*checkpoint.attempts, attempt), backoff=None, reason="")
+    known = (past for past in checkpoint.attempts if past.outcome is not Outcome.NOT_STARTED)  # those say nothing
+    return apply_task(checkpoint, TaskEvent.STARTED, attempts=(*known, attempt), backoff=None, reason="")
 
 
 def ended(

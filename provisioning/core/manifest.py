@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from provisioning.core.catalogue import Catalogue
+from provisioning.core.catalogue import Catalogue, Operation
 from provisioning.core.conformity import as_declared, compiled, param_findings, schema_findings, validate_params
 from provisioning.core.graph import critical_path, graph_findings, sparing, waves
 from provisioning.core.locate import Finding, decode, problems, shown
@@ -279,13 +279,25 @@ def planned(workflow: Workflow, catalogue: Catalogue) -> Workflow:
         tasks.append(
             msgspec.structs.replace(
                 task,
-                params=operation.filled(as_declared(task.params, operation.params_schema())),
+                params=operation.filled(as_declared(_with_infra(task, operation, workflow), operation.params_schema())),
                 timeout_seconds=task.timeout_seconds or operation.timeout_seconds or DEFAULT_TIMEOUT_SECONDS,
                 retry=task.retry or Retry(max_attempts=operation.retries + 1),
-                on_interrupt=task.on_interrupt or ("rerun" if operation.idempotent else "fail"),
+                on_interrupt=task.on_interrupt or _on_interrupt(operation, catalogue),
             )
         )
     return msgspec.structs.replace(workflow, tasks=tuple(tasks))
+
+
+def _with_infra(task: Task, operation: Operation, workflow: Workflow) -> dict[str, Any]:
+    """The task's params; one called `infra` is the workflow's where the task does not say it."""
+    takes = any(param.name == "infra" for param in operation.params)
+    return {"infra": workflow.infra, **task.params} if takes else task.params
+
+
+def _on_interrupt(operation: Operation, catalogue: Catalogue) -> str:
+    if operation.idempotent:
+        return "rerun"
+    return "probe" if operation.probe in catalogue.operations else "fail"
 
 
 def write(workflow: Workflow, *, form: str) -> bytes:

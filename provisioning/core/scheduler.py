@@ -58,6 +58,12 @@ class Schedule:
         self.paused = False
         self.cancelling = False
         self.running = 0
+        self._opens: float | None = None
+        self._closes: float | None = None
+        if workflow.not_before is not None:
+            self._opens = now.boottime + (workflow.not_before - now.wall).total_seconds()
+        if workflow.expires_at is not None:
+            self._closes = now.boottime + (workflow.expires_at - now.wall).total_seconds()
         self._counts = Counter({TaskState.PENDING: len(self.tasks)})
         self._begun: set[int] = set()
         self._held: set[int] = set()
@@ -78,7 +84,10 @@ class Schedule:
         for i, waits in enumerate(self._waits):
             if not waits:
                 self._make_ready(i)
-        self._load({self.index[checkpoint.task_id]: checkpoint for checkpoint in checkpoints}, now)
+        loaded = {self.index[checkpoint.task_id]: checkpoint for checkpoint in checkpoints}
+        self._touched = bool(loaded)
+        """Whether a task was ever started."""
+        self._load(loaded, now)
 
     def _load(self, loaded: dict[int, TaskCheckpoint], now: Now) -> None:
         """Take over what is known of the tasks, first all of it and only then what follows from what has ended."""
@@ -210,12 +219,19 @@ class Schedule:
         """Whether a task would start if there were a slot."""
         if self.paused or self.cancelling or self.running >= self.max_parallel:
             return False
+        if (self._opens is not None and boottime < self._opens) or self._expired(boottime):
+            return False
         self._wake(boottime)
         return bool(self._ready)
+
+    def _expired(self, boottime: float) -> bool:
+        """Whether the workflow's time is over and nothing of it was ever started."""
+        return self._closes is not None and boottime >= self._closes and not self._touched
 
     def start_next(self) -> Task:
         """Take the ready task with the longest path before it; `can_start` said that there is one."""
         i = heapq.heappop(self._ready)[1]
+        self._touched = True
         self._set(i, TaskState.RUNNING)
         return self.tasks[i]
 
@@ -232,6 +248,8 @@ class Schedule:
             return None
         if self.cancelling:
             return WorkflowEvent.CANCELLED, "cancelled"
+        if self._expired(boottime):
+            return WorkflowEvent.CANCELLED, "expired"
         delayed = any(self._may_start(i) for i in self._waking)
         if self.paused or self._ready or delayed or self._held:
             return None
@@ -240,8 +258,9 @@ class Schedule:
         return WorkflowEvent.SUCCEEDED, ""
 
     def next_due(self) -> float | None:
-        """The boottime at which the next backoff ends."""
-        return self._delayed[0][0] if self._delayed else None
+        """The boottime at which the next backoff ends, or the workflow may begin."""
+        dues = [self._opens] if self._opens is not None and not self._touched else []
+        return min([*dues, *(at for at, _ in self._delayed[:1])], default=None)
 
     # Looking
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -21,8 +21,16 @@ from provisioning.core.states import (
     WorkflowState,
 )
 
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+"""An instant with its zone: one without cannot be compared with any other."""
+Ulid = Annotated[str, msgspec.Meta(pattern=r"^[0-7][0-9abcdefghjkmnpqrstvwxyz]{25}\Z")]
+"""A name that becomes part of a path."""
+
 FORMAT = 1
 """Version of every file that holds one of these values."""
+
+FUTILE = ("invalid-", "not-found")
+"""How the last part of an error's code begins where trying again cannot help."""
 
 INTERRUPTIONS_ALLOWED = 3
 """So many attempts of one task may be interrupted before it counts as failed."""
@@ -38,7 +46,7 @@ class Retry(msgspec.Struct, frozen=True, omit_defaults=True):
     max_delay_seconds: float = 300.0
     on: tuple[str, ...] = ()
     """Patterns of error codes (`provisioning::upcloud::*`), `exit:75` or `timeout`; none means every failure
-    but those whose code ends in `::invalid-…`: the same input will be wrong again."""
+    but those whose code ends in `::invalid-…` or `::not-found`: the same input will be as wrong again."""
 
     def delay_seconds(self, failures: int) -> float:
         """The backoff after that many failed attempts."""
@@ -50,7 +58,8 @@ class Retry(msgspec.Struct, frozen=True, omit_defaults=True):
         if failures >= self.max_attempts:
             return False
         if not self.on:
-            return not (record.error and record.error.code.rpartition("::")[2].startswith("invalid-"))
+            case = record.error.code.rpartition("::")[2] if record.error else ""
+            return not case.startswith(FUTILE)
         facts = [record.error.code if record.error else ""]
         if record.exit_code is not None:
             facts.append(f"exit:{record.exit_code}")
@@ -84,8 +93,8 @@ class Workflow(msgspec.Struct, frozen=True, omit_defaults=True):
     priority: int = 50
     max_parallel: int | None = None
     on_failure: str = "stop"
-    not_before: datetime | None = None
-    expires_at: datetime | None = None
+    not_before: Instant | None = None
+    expires_at: Instant | None = None
     id: str | None = None
     """The submitter's own name for it: the same id is the same workflow, however often it is submitted."""
 
@@ -102,11 +111,11 @@ class Submission(msgspec.Struct, frozen=True, omit_defaults=True):
     """How it came in: `cli` or `drop`."""
     digest: str
     """SHA-256 of the manifest, in hexadecimal."""
-    submitted_at: datetime
+    submitted_at: Instant
     tasks: int
     priority: int = 50
-    not_before: datetime | None = None
-    expires_at: datetime | None = None
+    not_before: Instant | None = None
+    expires_at: Instant | None = None
     id: str | None = None
 
 
@@ -138,8 +147,8 @@ class OutcomeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     task_id: str
     attempt: int
     outcome: Outcome
-    started_at: datetime
-    ended_at: datetime
+    started_at: Instant
+    ended_at: Instant
     exit_code: int | None = None
     signal: int | None = None
     error: TaskError | None = None
@@ -154,11 +163,11 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     """One numbered try of a task, as its checkpoint remembers it."""
 
     number: int
-    started_at: datetime
+    started_at: Instant
     boot_id: str
-    worker: str
+    worker: Ulid
     """Name of the worker's folder under the spool's `tmp/`, whose lock it holds while it lives."""
-    ended_at: datetime | None = None
+    ended_at: Instant | None = None
     outcome: Outcome | None = None
     exit_code: int | None = None
     error: TaskError | None = None
@@ -172,7 +181,7 @@ class Backoff(msgspec.Struct, frozen=True):
     boot_id: str
     boottime: float
     """CLOCK_BOOTTIME in seconds."""
-    at: datetime
+    at: Instant
 
 
 class TaskCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -214,7 +223,7 @@ class AppliedRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     request_id: str
     verb: str
     operator: str
-    at: datetime
+    at: Instant
     tasks: tuple[str, ...] = ()
 
 
@@ -225,13 +234,15 @@ class WorkflowCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     workflow_id: str
     state: WorkflowState
     operator: str
-    submitted_at: datetime
+    submitted_at: Instant
     boot_id: str
     holder: Process | None = None
     """Who held the workflow's lock when this was written: for views only."""
-    started_at: datetime | None = None
-    ended_at: datetime | None = None
+    started_at: Instant | None = None
+    ended_at: Instant | None = None
     reason: str = ""
+    host_crashed: bool = False
+    """The host went down under it once: from then on every start is made durable, so that one that causes it counts."""
     cancelling: bool = False
     """A cancel was asked for, and running attempts are being ended."""
     applied: tuple[AppliedRequest, ...] = ()
@@ -243,12 +254,12 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a person asks of a workflow that exists."""
 
     format: int
-    request_id: str
-    workflow_id: str
+    request_id: Ulid
+    workflow_id: Ulid
     verb: str
     """`cancel`, `pause`, `resume` or `retry`."""
     operator: str
-    at: datetime
+    at: Instant
     tasks: tuple[str, ...] = ()
 
 

@@ -57,7 +57,10 @@ def run_attempt(
     `slot_free` is called as soon as the process has ended, before the outcome is on the disk.
     """
     _, task_id, number = request.key
-    log = open_attempt_log(folder.log_path(task_id, number))
+    try:
+        log = open_attempt_log(folder.log_path(task_id, number))
+    except (SpoolUnusable, OSError) as error:
+        raise NotStarted(str(error)) from error
     if log is None:
         return None
     try:
@@ -71,7 +74,7 @@ def run_attempt(
         running.run(signals)
         slot_free()
         record = running.record()
-        _publish(room, folder, record)
+        _publish(room, folder, record, scratch)
     finally:
         os.close(log)
     path = folder.log_path(task_id, number)
@@ -96,8 +99,11 @@ def _is_wanted(folder: WorkflowFolder, request: AttemptRequest, scratch: files.S
     )
 
 
-def _publish(room: files.Room, folder: WorkflowFolder, record: OutcomeRecord) -> None:
-    """Make the outcome durable, however long the disk takes to have room: work done is never called failed."""
+def _publish(room: files.Room, folder: WorkflowFolder, record: OutcomeRecord, scratch: files.Scratch) -> None:
+    """Make the outcome durable, however long the disk takes to have room: work done is never called failed.
+
+    What a failed write or sync has touched is given up: each try is in a new file.
+    """
     path = folder.outcome_path(record.task_id, record.attempt)
     data = encode(record)
     while True:
@@ -105,10 +111,20 @@ def _publish(room: files.Room, folder: WorkflowFolder, record: OutcomeRecord) ->
             room.publish(path, data)
             return
         except SpoolUnusable as error:
-            cause = error.__cause__
-            if not isinstance(cause, OSError) or cause.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            select.select([], [], [], RETRY_SECONDS)
+            _wait_for_room(error)
+        while True:
+            try:
+                room = files.Room(scratch.name(), max(len(data), ROOM_BYTES))
+                break
+            except SpoolUnusable as error:
+                _wait_for_room(error)
+
+
+def _wait_for_room(error: SpoolUnusable) -> None:
+    cause = error.__cause__
+    if not isinstance(cause, OSError) or cause.errno not in (errno.ENOSPC, errno.EDQUOT):
+        raise error
+    select.select([], [], [], RETRY_SECONDS)
 
 
 class _Attempt:
@@ -263,7 +279,7 @@ class _Attempt:
         if self._reply.error is not None:
             return Outcome.FAILED, self._reply.error, None
         if self._signal is not None:
-            text = f"it was ended by signal {signal.Signals(self._signal).name}"
+            text = f"it was ended by signal {self._signal} ({signal.strsignal(self._signal) or 'no name'})"
             return Outcome.FAILED, TaskError("provisioning::attempt::killed", text), None
         text = f"it exited with {self._exit_code} and gave no result"
         return Outcome.FAILED, TaskError("provisioning::attempt::no-result", text, "see its log"), None

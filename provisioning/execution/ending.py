@@ -35,7 +35,8 @@ def end_group(group: int, grace_seconds: float) -> tuple[int, ...]:
     """End the processes of the group, whose leader is gone; their pids."""
     members = _group_members(group)
     for number in (signal.SIGTERM, signal.SIGKILL):
-        if not group_exists(group):
+        # While the group has members no new process gets its number: a leader that lives is a stranger's.
+        if not group_exists(group) or identity(group) is not None:
             break
         signal_group(group, number)
         _wait_for(members, grace_seconds)

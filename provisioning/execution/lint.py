@@ -10,7 +10,9 @@
 | command-name        | the command's name does not contain the verb                               | kept             |
 | external-unchecked  | an external command is piped into one that does not see that it failed      | kept             |
 | external-unmarked   | a command that nu does not know, written without `^`: misspelt, mostly     | kept             |
-| param-reserved      | a param has the name of an option that every operation command has         | kept             |
+| no-operation        | `<domain>/<verb>.nu` exports a command, but none with `@operation`         | there is none    |
+| param-reserved      | a flag has the name of an option that every operation command has          | kept             |
+| reserved-domain     | the command line has another noun of the domain's name                     | kept             |
 | result-type         | no type is declared for the result, or a duration, which JSON turns into a number | kept      |
 | undocumented        | a command or a param without a comment                                     | kept             |
 | unknown-operation   | `undo` or `probe` names no operation of the tree                           | kept             |
@@ -19,7 +21,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,13 +34,31 @@ from provisioning.execution.reader import (
     ide_facts,
     line_at,
     line_of_declaration,
+    operation_name,
     read_operations,
     working_copy,
 )
-from provisioning.execution.signature import Exported
+from provisioning.execution.signature import NOT_DOMAINS, OPERATION_FILE, Exported
 
-RESERVED_PARAMS = frozenset({"help", "json", "orchestrated", "wait"})
-"""Options of every operation command of the command line."""
+RESERVED_PARAMS = frozenset(
+    {"check", "config", "debug", "help", "json", "max-wait", "orchestrated", "priority", "spool", "wait"}
+)
+"""Options of every operation command; `check` may be the switch that the operation declares as its own."""
+RESERVED_DOMAINS = {
+    **dict.fromkeys(("batch", "completion", "help", "operation", "orchestrator", "spool", "workflow")),
+    "bat": "batch",
+    "op": "operation",
+    "orch": "orchestrator",
+    "wf": "workflow",
+    "cl": "cluster",
+    "i": "infra",
+    "s": "server",
+    "t": "taskserv",
+}
+"""Nouns that never lead to a domain of this name, each with what it is short for."""
+_EXPORTS = re.compile(rb"^[ \t]*export[ \t]+(?:def|extern)\b", re.MULTILINE)
+_DERIVED = ("Unknown command: operation", "Module not found")
+"""What nu also says of a file that has another error."""
 _UNCHECKED = re.compile(
     rb"""(?: [^;{}()\n|'"] | "[^"\n]*" | '[^'\n]*' | \([^()\n]*\) )*  # the command and its arguments
     \n?[ \t]*\|\s*
@@ -59,8 +79,10 @@ def lint(nu: Nushell, roots: Sequence[Path]) -> list[Problem]:
         for name, source in contents.items():
             if name.endswith(".nu"):
                 found += _file_problems(nu.path, copy, name, source)
+    found += _domain_problems(one.operation for one in declared.values() if one.operation)
     operations = {one.operation.name: one.operation for one in declared.values() if one.operation}
     unloaded = {problem.file for problem in found if problem.code == "nulib-syntax"}
+    found += _missing_operations(contents, {*declared, *unloaded})
     for name, one in declared.items():
         line = line_of_declaration(contents[name])
         found += (replace(problem, file=name, line=line) for problem in _declaration_problems(one, operations))
@@ -71,7 +93,9 @@ def lint(nu: Nushell, roots: Sequence[Path]) -> list[Problem]:
 
 def _file_problems(nu: Path, copy: Path, name: str, source: bytes) -> list[Problem]:
     """What holds for every file: it loads, external commands are marked, and their failures seen."""
-    problems = check_file(nu, copy, name, source)
+    problems = _real_problems(check_file(nu, copy, name, source))
+    if problems:
+        return problems  # what the file imports is not known then, so every command may look unknown
     for fact in ide_facts(nu, copy, ["--ide-ast"], name):
         start = fact["span"]["start"]
         if fact["shape"] != "shape_external":
@@ -83,6 +107,47 @@ def _file_problems(nu: Path, copy: Path, name: str, source: bytes) -> list[Probl
         text = f"nu knows no command {fact['content']!r}"
         problems.append(Problem("external-unmarked", text, hint, name, line_at(source, start)))
     return problems
+
+
+def _real_problems(said: list[Problem]) -> list[Problem]:
+    """What nu says against a file, without what follows from something else that it says."""
+    for problem in said:
+        if problem.message.startswith(("Unclosed delimiter", "Unbalanced delimiter")):
+            hint = "close the bracket or the quote that is open on this line or above"
+            return [replace(problem, hint=hint)]
+    for derived in _DERIVED:
+        said = [problem for problem in said if not problem.message.startswith(derived)] or said
+    return said
+
+
+def _missing_operations(contents: Mapping[str, bytes], known: Collection[str]) -> Iterator[Problem]:
+    """Files that look like an operation's and hold none."""
+    for name, source in contents.items():
+        place = OPERATION_FILE.match(name)
+        if place is None or place[1] in NOT_DOMAINS or name in known:
+            continue
+        exported = _EXPORTS.search(source)
+        if exported:
+            text = "this file exports a command, but no operation"
+            hint = "write @operation {} above its export def, or move what operations share to lib/"
+            yield Problem("no-operation", text, hint, name, line_at(source, exported.start()), operation_name(name))
+
+
+def _domain_problems(operations: Iterable[Operation]) -> Iterator[Problem]:
+    """Domains that the command line does not reach by their noun; each is told once, at its first file."""
+    first = {operation.domain: operation for operation in sorted(operations, key=lambda each: each.name, reverse=True)}
+    for domain, operation in first.items():
+        noun = domain[:-1] if domain.endswith("s") and not domain.endswith("ss") else domain
+        taken = next((word for word in (domain, noun) if word in RESERVED_DOMAINS), None)
+        if taken is not None:
+            other = RESERVED_DOMAINS[taken]
+            text = f"provisioning {taken} is " + (f"short for {other}" if other else "a command of the program itself")
+        elif noun == domain and f"{domain}s" in first and not domain.endswith("s"):
+            text = f"provisioning {domain} is the noun of the domain {domain}s"
+        else:
+            continue
+        file = f"{domain}/{operation.verb}.nu"
+        yield Problem("reserved-domain", text, "give the folder another name", file, field=domain)
 
 
 def _pipe_problems(name: str, source: bytes, start: int) -> list[Problem]:
@@ -110,8 +175,9 @@ def _declaration_problems(declared: Declared, operations: Mapping[str, Operation
         if not param.description:
             text = f"no comment says what {param.name} is"
             yield Problem("undocumented", text, "write one behind the param, after a #", field=field)
-        if param.name in RESERVED_PARAMS:
-            text = f"--{param.name} is an option of every operation command"
+        option = param.name.replace("_", "-")
+        if option in RESERVED_PARAMS and not param.positional and param.name != operation.check:
+            text = f"--{option} is an option of every operation command"
             yield Problem("param-reserved", text, "give the param another name", field=field)
     yield from _result_problems(exported, field)
     for key, target in (("undo", operation.undo), ("probe", operation.probe)):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import NamedTuple
 
-from provisioning.config import Config
+from provisioning.config import Config, refuse_unless_ours
 from provisioning.core.catalogue import Catalogue
 from provisioning.execution.nushell import Nushell, Tree, find_nu, load_catalogue, snapshot
 from provisioning.resources import data_dir
@@ -23,16 +25,20 @@ class Nulib(NamedTuple):
 
     def keep(self, spool: Spool) -> None:
         """Put the tree and its entries into the spool: what is planned with them does not change when they do."""
-        snapshot(self.nu, self.catalogue, self.tree, spool.nulib / self.catalogue.digest)
+        snapshot(self.nu, self.catalogue, self.tree, spool.nulib / self.catalogue.digest, spool.scratch)
 
-    def command(self, spool: Spool, digest: str, operation: str) -> tuple[str, ...]:
-        """The argv that runs an operation's entry from a tree that was kept."""
-        entry = spool.nulib / digest / "entries" / f"{operation}.nu"
-        return (str(self.nu.path), "--no-config-file", "--no-std-lib", str(entry))
+
+def entry_command(nu: Nushell, spool: Spool, digest: str, operation: str) -> tuple[str, ...]:
+    """The argv that runs an operation's entry from a tree that was kept."""
+    entry = spool.nulib / digest / "entries" / f"{operation}.nu"
+    return (str(nu.path), "--no-config-file", "--no-std-lib", str(entry))
 
 
 def load_nulib(config: Config) -> Nulib:
     """Find Nushell and read the catalogue, from the cache while nothing has changed."""
+    for path, what in ((config.paths.nu, "Nushell"), *((root, "folder of operations") for root in config.paths.nulib)):
+        if path is not None and os.path.isabs(path) and os.path.lexists(path):
+            refuse_unless_ours(Path(path), what, os.geteuid())
     roots = [*config.paths.nulib, data_dir("nulib")]
     nu = find_nu(config.paths.nu, search=config.search, cache_dir=config.paths.cache)
     catalogue, tree = load_catalogue(nu, roots, config.paths.cache)

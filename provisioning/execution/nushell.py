@@ -145,6 +145,10 @@ def _walk(folder: str, prefix: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
                     yield name, entry
     except FileNotFoundError:
         return  # a root of the path list need not be there
+    except NotADirectoryError as error:
+        text = f"{folder} is a file, and a folder of operations is wanted"
+        hint = "name folders that have <domain>/<verb>.nu in PROVISIONING_NULIB (paths.nulib in the config)"
+        raise Refused(text, hint=hint) from error
     except OSError as error:
         raise Refused(f"cannot read {folder}: {error.strerror}", hint="give this user the right to") from error
 
@@ -244,7 +248,7 @@ def _own_identity() -> list[str]:
     return [_identity(path) for path in own if path.exists()]
 
 
-def snapshot(nu: Nushell, catalogue: Catalogue, tree: Tree, target: Path) -> None:
+def snapshot(nu: Nushell, catalogue: Catalogue, tree: Tree, target: Path, scratch: files.Scratch) -> None:
     """Keep the merged tree, an entry for each operation and the catalogue in the folder `target`, named by the digest.
 
     What runs from there is not changed by a newer nulib. Refused if the tree has changed since it was read.
@@ -260,7 +264,7 @@ def snapshot(nu: Nushell, catalogue: Catalogue, tree: Tree, target: Path) -> Non
     kept |= {f"entries/{name}.nu": entry_source(found).encode() for name, found in catalogue.operations.items()}
     kept["catalogue.json"] = msgspec.json.encode(catalogue)
     files.make_dir(target.parent)
-    files.publish_tree(kept, target)
+    files.publish_tree(kept, target, scratch)
 
 
 def _catalogue_digest(nu: Nushell, contents: Mapping[str, bytes], operations: Mapping[str, Operation]) -> str:

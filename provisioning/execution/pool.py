@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Iterator, Sequence
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -51,6 +52,8 @@ class Pool:
         self._idle_seconds = idle_seconds
         self._workers: dict[str, _Worker] = {}
         self._by_key: dict[Key, _Worker] = {}
+        # The forkserver is a `python -c`, which would import from the present folder before anything else.
+        os.chdir("/")
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["provisioning.execution.worker"])
         forkserver.ensure_running()  # now, so that it has imported all by the time a worker is wanted
@@ -78,7 +81,8 @@ class Pool:
 
     def withdraw(self, key: Key) -> None:
         """Make the worker idle again: nothing was sent to it."""
-        self._release(self._by_key[key])
+        if worker := self._by_key.get(key):
+            self._release(worker)
 
     def _release(self, worker: _Worker) -> None:
         if worker.key is not None:

@@ -9,6 +9,9 @@ import msgspec
 
 from provisioning.core.workflow import TaskError
 
+ERROR_TEXT = 4096
+"""Characters of an error's code, message and help that are kept."""
+
 
 class Reply(msgspec.Struct, frozen=True):
     """The answer of an entry: a result or an error, or nothing where the process died before it answered."""
@@ -36,10 +39,16 @@ def read_reply(descriptor: int, limit: int, schema: dict[str, Any] | None) -> Re
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return _refused("result-unreadable", f"the answer is not what an entry writes: {error}", "see its log")
     if answer.error is not None:
-        return Reply(error=answer.error, complete=True)
+        code, msg, help_ = (_cut(text) for text in (answer.error.code, answer.error.msg, answer.error.help))
+        return Reply(error=TaskError(code, msg, help_), complete=True)
     if schema is not None and (problem := _mismatch(answer.result, schema)):
         return _refused("result-mismatch", f"the result is not what the operation declares: {problem}", "")
     return Reply(result=answer.result, complete=True)
+
+
+def _cut(text: str) -> str:
+    """A text short enough that every attempt's error fits into the task's checkpoint."""
+    return text if len(text) <= ERROR_TEXT else f"{text[:ERROR_TEXT]}…"
 
 
 def _refused(case: str, text: str, hint: str) -> Reply:

@@ -8,6 +8,7 @@ import msgspec
 
 from provisioning.clock import boot_id, boottime, now
 from provisioning.core import manifest
+from provisioning.core.locate import Limits
 from provisioning.core.scheduler import Now
 from provisioning.core.states import WorkflowEvent, WorkflowState
 from provisioning.core.workflow import FORMAT, Plan, WorkflowCheckpoint, apply_workflow
@@ -16,7 +17,8 @@ from provisioning.execution.nulib import Nulib
 from provisioning.orchestrator.held import Held
 from provisioning.processes import own_identity
 from provisioning.resources import schema
-from provisioning.storage.checkpoint import Damaged, WorkflowFolder
+from provisioning.storage.checkpoint import MAX_PLAN_BYTES, Damaged, WorkflowFolder
+from provisioning.storage.lock import Lock
 from provisioning.storage.spool import Spool
 
 
@@ -29,9 +31,12 @@ class Rejected(Refused):
     """An incoming workflow that can no longer be accepted; it was put aside with the reasons."""
 
 
-def take(spool: Spool, workflow_id: str, load_nulib: Callable[[], Nulib]) -> Held | None:
-    """Take a workflow that nobody holds, and make what is on the disk consistent; None where somebody holds it."""
-    lock = spool.lock(workflow_id)
+def take(spool: Spool, workflow_id: str, load_nulib: Callable[[], Nulib], lock: Lock | None = None) -> Held | None:
+    """Take a workflow that nobody holds, and make what is on the disk consistent; None where somebody holds it.
+
+    `lock` is the workflow's own, where the caller has it already.
+    """
+    lock = lock or spool.lock(workflow_id)
     if lock is None:
         return None
     try:
@@ -54,11 +59,14 @@ def _open(
     this = instant()
     folder = WorkflowFolder(path, spool.scratch)
     plan = folder.plan()
+    if plan is not None and plan.workflow_id != workflow_id:
+        raise Damaged(folder.path / "plan.json", f"it is the plan of {plan.workflow_id}")
     if plan is None:
         nulib = load_nulib()
         try:
             plan = _plan(folder, nulib)
         except Invalid as error:
+            _refuse_while_broken(error, nulib)
             target = spool.reject(folder, error)
             raise Rejected(f"{workflow_id} was put into {target}: {error}") from error
         nulib.keep(spool)
@@ -69,7 +77,7 @@ def _open(
         folder = spool.claim(workflow_id)
     folder.prepare()
     checkpoint = folder.workflow()
-    if checkpoint is None:
+    if checkpoint is None or checkpoint.state is WorkflowState.QUEUED:
         try:
             submission = folder.submission()
         except FileNotFoundError:
@@ -87,11 +95,25 @@ def _open(
     return folder, plan, checkpoint, this
 
 
+def _refuse_while_broken(error: Invalid, nulib: Nulib) -> None:
+    """Where an operation is missing because its file has errors now, the workflow waits until that is mended."""
+    for broken in nulib.catalogue.broken:
+        if any(
+            problem.code == "unknown-operation" and f"'{broken.field}'" in problem.message for problem in error.problems
+        ):
+            raise Refused(f"operation {broken.field} cannot be read: {broken.message}", hint="see: operation check")
+
+
 def _plan(folder: WorkflowFolder, nulib: Nulib) -> Plan:
     """What the manifest means with the operations of now; InvalidManifest where it has become invalid."""
     data, form = folder.manifest()
     checked = manifest.read(
-        data, form=form, file=f"manifest.{form}", schema=schema("manifest"), catalogue=nulib.catalogue
+        data,
+        form=form,
+        file=f"manifest.{form}",
+        schema=schema("manifest"),
+        catalogue=nulib.catalogue,
+        limits=Limits(bytes=MAX_PLAN_BYTES),  # what was accepted is not measured again
     )
     workflow = manifest.planned(checked, nulib.catalogue)
     named = {task.operation for task in workflow.tasks}
@@ -107,5 +129,7 @@ def _plan(folder: WorkflowFolder, nulib: Nulib) -> Plan:
 
 
 def hold(held: Held) -> None:
-    """Say in the workflow's checkpoint who holds it now, and in which boot."""
-    held.save(msgspec.structs.replace(held.checkpoint, holder=own_identity(), boot_id=boot_id()))
+    """Say in the workflow's checkpoint who holds it now, in which boot, and whether the host has crashed under it."""
+    before = held.checkpoint
+    crashed = before.host_crashed or (before.boot_id != boot_id() and bool(held.running()))
+    held.save(msgspec.structs.replace(before, holder=own_identity(), boot_id=boot_id(), host_crashed=crashed))

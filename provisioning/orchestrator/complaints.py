@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 
-from provisioning.errors import SpoolUnusable
+from provisioning.core.workflow import InvalidTransition
+from provisioning.errors import ProvisioningError
 from provisioning.storage.checkpoint import Damaged
 
 _log = logging.getLogger(__name__)
@@ -13,9 +15,17 @@ AGAIN_SECONDS = 60.0
 """Between two tries to take a workflow that could not be taken."""
 
 
-def refused_by_disk(error: Exception) -> bool:
-    """Whether the file system refused, which concerns every workflow; a damaged file concerns its own."""
-    return isinstance(error, SpoolUnusable) and isinstance(error.__cause__, OSError) and not isinstance(error, Damaged)
+FAULTS = (ProvisioningError, InvalidTransition, OSError, ValueError, TypeError)
+"""What a file that is not what it must be can lead to, wherever in the work on its workflow it shows."""
+_OF_THE_HOST = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}
+)
+
+
+def refused_by_host(error: Exception) -> bool:
+    """Whether disk or kernel refused, which concerns every workflow; a damaged file concerns its own."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return not isinstance(error, Damaged) and isinstance(cause, OSError) and cause.errno in _OF_THE_HOST
 
 
 class Complaints:
@@ -27,9 +37,11 @@ class Complaints:
         self._again_at: dict[str, float] = {}
 
     def add(self, workflow_id: str, error: Exception, boottime: float) -> None:
-        """Take note of an error; it is logged once in a while."""
-        if not self.silences(workflow_id, boottime):
-            _log.error("workflow %s: %s", workflow_id, error)
+        """Take note of an error. It is logged, and the same one once in a while."""
+        said = str(self.errors.get(workflow_id, ""))
+        if self.silences(workflow_id, boottime) and str(error) == said:
+            return
+        _log.error("workflow %s: %s", workflow_id, error)
         self._again_at[workflow_id] = boottime + AGAIN_SECONDS
         self.errors[workflow_id] = error
 

@@ -19,6 +19,7 @@ from provisioning.execution.command import Detached
 from provisioning.execution.nulib import Nulib
 from provisioning.execution.pool import Pool
 from provisioning.orchestrator.loop import Orchestrator
+from provisioning.orchestrator.recovery import workers_with_children
 from provisioning.orchestrator.watcher import Watcher
 from provisioning.processes import identity, is_alive, own_identity, send_signal
 from provisioning.storage import files, logs
@@ -86,13 +87,14 @@ def run(
         )
         _log.info("orchestrator %s works %s with %d slots", __version__, spool.root, config.orchestrator.slots)
     try:
+        orchestrator.tick()  # finds what dead processes left under way; only then may the rest of theirs go
+        files.sweep_scratch(spool.tmp, workers_with_children(spool))
         _work(orchestrator, watcher, signals, max_wait_seconds if until_empty else None)
-        _drain(orchestrator, pool, watcher, signals, config)
+        _drain(orchestrator, signals, config)
     finally:
         orchestrator.close()
         watcher.close()
         if lock is not None:
-            files.sweep_scratch(spool.tmp)
             _log.info("orchestrator stopped")
         spool.close()
         if lock is not None:
@@ -115,7 +117,7 @@ def _work(orchestrator: Orchestrator, watcher: Watcher, signals: _Signals, max_w
         watcher.renew()
 
 
-def _drain(orchestrator: Orchestrator, pool: Pool, watcher: Watcher, signals: _Signals, config: Config) -> None:
+def _drain(orchestrator: Orchestrator, signals: _Signals, config: Config) -> None:
     """Start nothing more; let what runs finish until the deadline, or end it, as the signal said."""
     orchestrator.draining = True
     deadline = boottime() + config.orchestrator.drain_seconds

@@ -12,6 +12,7 @@ from provisioning.errors import Interrupted, ProvisioningError, Refused
 from provisioning.execution.nulib import Nulib
 from provisioning.execution.pool import Pool
 from provisioning.orchestrator.loop import Orchestrator
+from provisioning.storage.lock import Lock
 from provisioning.storage.spool import Spool
 
 LOOK_SECONDS = 0.1
@@ -27,13 +28,16 @@ def work_workflow(  # noqa: PLR0913 - whose workflow, where, and how its user ta
     on_change: Callable[[], None],
     interruptions: Callable[[], int],
     operator: str,
+    lock: Lock | None = None,
 ) -> WorkflowState:
     """Work or follow the workflow until it has ended, or waits for a person; its state.
+
+    With `lock`, the workflow's own from its submission, it is worked here and by nobody else.
 
     The first interruption asks for a cancel, the second stops waiting for it: Interrupted.
     """
     pool = Pool(spool, config.orchestrator.slots, config.orchestrator.idle_worker_seconds)
-    orchestrator = Orchestrator(spool, config, pool, load_nulib, only=workflow_id)
+    orchestrator = Orchestrator(spool, config, pool, load_nulib, only=workflow_id, lock=lock)
     cancelled = False
     try:
         while True:

@@ -13,9 +13,11 @@ from provisioning.core.scheduler import Now, Schedule
 from provisioning.core.states import ENDED_TASKS, TaskState, WorkflowEvent, WorkflowState
 from provisioning.core.workflow import FORMAT, Plan, Task, TaskCheckpoint, WorkflowCheckpoint, apply_workflow
 from provisioning.execution.executor import AttemptRequest, Key
-from provisioning.execution.nulib import UNPRIVILEGED_PATH, Nulib
+from provisioning.execution.nulib import UNPRIVILEGED_PATH, entry_command
+from provisioning.execution.nushell import Nushell
 from provisioning.storage.checkpoint import Damaged, WorkflowFolder
-from provisioning.storage.spool import Lock, Spool
+from provisioning.storage.lock import Lock
+from provisioning.storage.spool import Spool
 
 
 class Held:
@@ -29,8 +31,6 @@ class Held:
         self.plan = plan
         self.checkpoint = checkpoint
         self.workflow_id = plan.workflow_id
-        self.durable_starts = checkpoint.boot_id != now.boot_id
-        """After a crash of the host every start is made durable, so that one that causes it is counted."""
         self.tasks = {task.id: task for task in plan.workflow.tasks}
         self.checkpoints = {checkpoint.task_id: checkpoint for checkpoint in folder.tasks()}
         self._refuse_contradictions()
@@ -73,7 +73,7 @@ class Held:
 
     def start_kind(self, task: Task) -> str:
         """How durable the record of a start must be, by `files.DURABLE`."""
-        if self.durable_starts:
+        if self.checkpoint.host_crashed:
             return "task starting, after a crash of the host"
         return "task" if self.plan.operations[task.operation].idempotent else "task starting, not idempotent"
 
@@ -133,7 +133,7 @@ class Held:
         """Whether nothing of the workflow can be under way."""
         return all(c.state in ENDED_TASKS or c.state is TaskState.PENDING for c in self.checkpoints.values())
 
-    def request(self, key: Key, spool: Spool, config: Config, nulib: Nulib) -> AttemptRequest:
+    def request(self, key: Key, spool: Spool, config: Config, nu: Nushell) -> AttemptRequest:
         """All that a worker must know to run that attempt."""
         operation, params = self._work(key.task_id)
         settings = config.environment
@@ -142,7 +142,7 @@ class Held:
             process["TZ"] = settings.tz
         return AttemptRequest(
             key=key,
-            argv=nulib.command(spool, self.plan.nulib, operation.name),
+            argv=entry_command(nu, spool, self.plan.nulib, operation.name),
             environment=process | dict(settings.variables),
             task_environment={
                 "PATH": settings.path,

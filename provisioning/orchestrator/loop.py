@@ -6,24 +6,23 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from provisioning.config import Config
 from provisioning.core import attempts
 from provisioning.core.scheduler import Scheduler
 from provisioning.core.states import ENDED_WORKFLOWS, TaskState, WorkflowEvent, WorkflowState
 from provisioning.core.workflow import TaskCheckpoint
 from provisioning.errors import ProvisioningError, SpoolUnusable
-from provisioning.execution.executor import Executor, Key, News, Seen, wait_for_news
+from provisioning.execution.executor import Executor, Key, News, wait_for_news
 from provisioning.execution.nulib import Nulib
+from provisioning.execution.nushell import Nushell
 from provisioning.orchestrator.claim import Rejected, hold, instant, take
 from provisioning.orchestrator.claimed import Claimed
-from provisioning.orchestrator.complaints import AGAIN_SECONDS, Complaints, refused_by_disk
+from provisioning.orchestrator.complaints import AGAIN_SECONDS, FAULTS, Complaints, refused_by_host
 from provisioning.orchestrator.held import Held
 from provisioning.orchestrator.queue import Queue
-from provisioning.orchestrator.recovery import cancel_adopted, settle
+from provisioning.orchestrator.recovery import cancel_adopted, settle, take_news
 from provisioning.orchestrator.requests import apply_all, apply_unheld
-from provisioning.storage.checkpoint import Damaged
+from provisioning.storage.lock import Lock
 from provisioning.storage.spool import Spool
 
 _log = logging.getLogger(__name__)
@@ -37,7 +36,7 @@ REST_SECONDS = 2.0
 class Orchestrator:
     """Claims workflows of one spool, starts their tasks in an executor, and records what becomes of them."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it works, with what, and what of it
         self,
         spool: Spool,
         config: Config,
@@ -45,12 +44,15 @@ class Orchestrator:
         load_nulib: Callable[[], Nulib],
         *,
         only: str | None = None,
+        lock: Lock | None = None,
     ) -> None:
         self._spool = spool
         self._config = config
         self._executor = executor
         self._load_nulib = load_nulib
         self._only = only
+        self._lock = lock
+        """The lock of the one workflow, taken when it was submitted, until it is held."""
         self._scheduler = Scheduler()
         self._held: dict[str, Held] = {}
         self._queue = Queue(spool, only)
@@ -71,9 +73,12 @@ class Orchestrator:
         self._now = instant()
         self._take_news()
         self._look_at_watched()
-        if self._now.boottime >= self._scan_at:
-            self._scan()
-        self._apply_requests()
+        try:
+            if self._now.boottime >= self._scan_at:
+                self._scan()
+            self._apply_requests()
+        except SpoolUnusable as error:
+            self._rest(error)
         self._claim()
         self._start()
         self._finish()
@@ -102,6 +107,8 @@ class Orchestrator:
 
     def next_start(self) -> float | None:
         """The boottime at which something may start here; None when nothing that is known of ever will."""
+        if self._rest_until > self._now.boottime:
+            return self._rest_until
         if self._queue.best(self._now) or self._scheduler.best_ready(self._now) is not None:
             return self._now.boottime
         return min((at for at in (self._scheduler.next_due(), self._queue.next_due()) if at is not None), default=None)
@@ -114,39 +121,16 @@ class Orchestrator:
             checkpoint = held.checkpoints.get(news.key.task_id) if held else None
             if held is None or checkpoint is None or held.key(checkpoint) != news.key:
                 continue
-            try:
-                self._settle_news(held, checkpoint, news)
-            except Damaged as error:
-                self._set_aside(held, error)
-            except SpoolUnusable as error:
-                self._rest(error)
+            if not self._attend(held.workflow_id, self._settle_news, held, checkpoint, news):
                 held.watched.add(news.key)  # its outcome is on the disk: it is looked for until it can be recorded
 
     def _settle_news(self, held: Held, checkpoint: TaskCheckpoint, news: News) -> None:
-        if news.seen is Seen.ENDED and news.record is not None:
-            task = held.tasks[checkpoint.task_id]
-            cancelling = held.checkpoint.cancelling
-            after = attempts.ended(checkpoint, task, news.record, self._now, cancelling=cancelling)
-            held.record(after, self._now)
-            if news.record.leftovers:
-                pids = ", ".join(map(str, news.record.leftovers))
-                _log.warning("%s left processes behind, which were ended: %s", news.key, pids)
-        elif news.seen is Seen.NOT_STARTED:
-            _log.warning("%s was not started: %s", news.key, news.problem)
-            held.record(attempts.not_started(checkpoint, self._now, news.problem), self._now)
-        else:
-            _log.warning("%s was lost: %s", news.key, news.problem)
-            if not settle(self._spool, self._config, held, checkpoint, self._now):
-                held.watched.add(news.key)
+        if not take_news(self._spool, self._config, held, checkpoint, news, self._now):
+            held.watched.add(news.key)
 
     def _look_at_watched(self) -> None:
         for held in list(self._held.values()):
-            try:
-                self._look_at(held)
-            except Damaged as error:
-                self._set_aside(held, error)
-            except SpoolUnusable as error:
-                self._rest(error)
+            self._attend(held.workflow_id, self._look_at, held)
 
     def _look_at(self, held: Held) -> None:
         for key in list(held.watched):
@@ -161,38 +145,30 @@ class Orchestrator:
     def _scan(self) -> None:
         """Find what came in, and what nobody holds any more."""
         self._scan_at = self._now.boottime + self._config.orchestrator.scan_seconds
+        if self._only is None:
+            for name, reason in self._spool.set_aside_damaged_requests():
+                _log.error("request %s was put into rejected/: %s", name, reason)
         for workflow_id, error in self._queue.scan(self._now).items():
             self._complaints.add(workflow_id, error, self._now.boottime)
         for workflow_id in self._spool.claimed_ids() if self._only is None else [self._only]:
             if workflow_id not in self._held:
-                self._adopt(workflow_id)
+                self._attend(workflow_id, self._adopt, workflow_id)
 
     def _adopt(self, workflow_id: str) -> None:
         """Take a claimed workflow whose holder is gone, unless it has ended or is paused."""
         full = len(self._held) >= self._config.orchestrator.active_workflows
         if self.draining or full or self._complaints.silences(workflow_id, self._now.boottime):
             return
-        try:
-            if not self._claimed.wants_holder(workflow_id):
-                return
-        except (ProvisioningError, FileNotFoundError) as error:
-            self._complaints.add(workflow_id, error, self._now.boottime)
-            return
-        self._take(workflow_id)
+        if self._claimed.wants_holder(workflow_id):
+            self._take(workflow_id)
 
     # Requests
 
     def _apply_requests(self) -> None:
-        for workflow_id in {request.workflow_id for _, request in self._spool.pending_requests()}:
+        for workflow_id in {request.workflow_id: None for _, request in self._spool.pending_requests()}:
             if self._only not in (None, workflow_id):
                 continue
-            try:
-                self._apply(workflow_id)
-            except ProvisioningError as error:
-                if refused_by_disk(error):
-                    self._rest(error)
-                else:
-                    self._complaints.add(workflow_id, error, self._now.boottime)
+            self._attend(workflow_id, self._apply, workflow_id)
 
     def _apply(self, workflow_id: str) -> None:
         held = self._held.get(workflow_id)
@@ -223,27 +199,29 @@ class Orchestrator:
         """Take queued workflows while a slot would be free for them, or where one is more urgent than what is held."""
         if self.draining or self._now.boottime < self._rest_until:
             return
-        while len(self._held) < self._config.orchestrator.active_workflows and self._executor.free_slots() > 0:
+        while len(self._held) < self._config.orchestrator.active_workflows and self._free_slots() > 0:
             candidate = self._queue.best(self._now)
             best = self._scheduler.best_ready(self._now)
             if candidate is None or (best is not None and best >= candidate.priority):
                 return
             self._queue.pop()
-            if not self._take(candidate.workflow_id, expired=candidate.expired):
+            if not self._attend(candidate.workflow_id, self._claim_or_postpone, candidate.workflow_id):
                 self._queue.postpone(candidate.workflow_id, self._now.boottime + AGAIN_SECONDS)
 
-    def _take(self, workflow_id: str, *, expired: bool = False) -> bool:
+    def _claim_or_postpone(self, workflow_id: str) -> None:
+        if not self._take(workflow_id):  # somebody else has it
+            self._queue.postpone(workflow_id, self._now.boottime + AGAIN_SECONDS)
+
+    def _take(self, workflow_id: str) -> bool:
         """Take a workflow and what is under way in it; False where it must stay where it is for now."""
         try:
-            held = take(self._spool, workflow_id, self._current_nulib)
+            lock, self._lock = self._lock, None
+            held = take(self._spool, workflow_id, self._current_nulib, lock)
         except Rejected as error:
             self._complaints.add(workflow_id, error, self._now.boottime)
             self._queue.drop(workflow_id)
             self.failed = True
             return True
-        except ProvisioningError as error:
-            self._complaints.add(workflow_id, error, self._now.boottime)
-            return False
         if held is None:
             return False
         self._queue.drop(workflow_id)
@@ -255,25 +233,25 @@ class Orchestrator:
         _log.info("workflow %s (%s): %d tasks", workflow_id, held.plan.workflow.name, len(held.tasks))
         try:
             hold(held)
-            if expired:
-                held.save(msgspec.structs.replace(held.checkpoint, cancelling=True, reason="expired"))
-                held.schedule.cancelling = True
-        except SpoolUnusable as error:
-            self._rest(error)
-        held.watched.update(held.key(checkpoint) for checkpoint in held.running())
-        self._look_at_watched()
-        if workflow_id not in self._held:
-            return False  # a file of it is damaged
+            held.watched.update(held.key(checkpoint) for checkpoint in held.running())
+            self._look_at(held)
+        except FAULTS:
+            self._let_go(held)
+            raise
         if held.checkpoint.cancelling:
             self._end_attempts(held)
         self._scheduler.add(workflow_id, held.schedule, held.plan.workflow.priority)
         return True
 
+    def _free_slots(self) -> int:
+        """Room for so many more attempts; those that were adopted take theirs too."""
+        return self._executor.free_slots() - sum(len(held.watched) for held in self._held.values())
+
     def _start(self) -> None:
         """Start what may start, as long as there are slots; after each claim there may be more."""
         if self.draining or self._now.boottime < self._rest_until:
             return
-        while starts := self._scheduler.starts(self._now, self._executor.free_slots()):
+        while starts := self._scheduler.starts(self._now, self._free_slots()):
             for workflow_id, task_id in starts:
                 self._begin(self._held[workflow_id], task_id)
             if self._now.boottime < self._rest_until:
@@ -286,12 +264,11 @@ class Orchestrator:
         checkpoint = held.task_checkpoint(task_id)
         number = checkpoint.attempts[-1].number + 1 if checkpoint.attempts else 1
         key = Key(held.workflow_id, task_id, number)
-        worker = self._executor.assign(key)
-        after = attempts.started(checkpoint, self._now, worker)
         try:
-            request = held.request(key, self._spool, self._config, self._current_nulib())
+            after = attempts.started(checkpoint, self._now, self._executor.assign(key))
+            request = held.request(key, self._spool, self._config, self._nu())
             held.folder.save_task(after, held.start_kind(task))
-        except ProvisioningError as error:
+        except (ProvisioningError, OSError) as error:  # the latter: no room for another process
             self._executor.withdraw(key)
             held.schedule.withdraw(task_id)
             self._rest(error)
@@ -303,26 +280,35 @@ class Orchestrator:
         """Record the workflows that have ended, and let go of them and of those that wait for a person."""
         for workflow_id, event, reason in self._scheduler.ends(self._now):
             held = self._held[workflow_id]
-            try:
-                held.end(event, reason, self._now)
-            except SpoolUnusable as error:
-                self._rest(error)
+            if not self._attend(workflow_id, held.end, event, reason, self._now):
                 continue
             self.failed |= event is not WorkflowEvent.SUCCEEDED
             _log.info("workflow %s (%s): %s", workflow_id, held.plan.workflow.name, held.checkpoint.state)
             self._let_go(held)
         for held in list(self._held.values()):
-            try:
-                held.wait_for_person(self._now)
-            except SpoolUnusable as error:
-                self._rest(error)
+            if not self._attend(held.workflow_id, held.wait_for_person, self._now):
+                continue
             if held.checkpoint.state is WorkflowState.PAUSED and not held.running() and not held.checkpoint.cancelling:
+                self.failed |= held.schedule.waits_for_person() is not None
                 self._let_go(held)
 
-    def _set_aside(self, held: Held, error: Damaged) -> None:
-        """A file of the workflow is damaged: it alone stops, and what of it runs ends by itself."""
-        self._complaints.add(held.workflow_id, error, self._now.boottime)
-        self._let_go(held)
+    def _attend(self, workflow_id: str, step: Callable[..., object], *arguments: Any) -> bool:
+        """Do a step in the work on one workflow; whether it was done.
+
+        Where a file of it is not what it must be, it alone stops, and what of it runs ends by itself.
+        """
+        try:
+            step(*arguments)
+        except FAULTS as error:
+            if refused_by_host(error):
+                self._rest(error)
+                return False
+            self._complaints.add(workflow_id, error, self._now.boottime)
+            self.failed = True
+            if held := self._held.get(workflow_id):
+                self._let_go(held)
+            return False
+        return True
 
     def _let_go(self, held: Held) -> None:
         """Release the workflow, then look for a request that came while it was ours."""
@@ -338,8 +324,13 @@ class Orchestrator:
             self._nulib = (self._now.boottime, self._load_nulib())
         return self._nulib[1]
 
-    def _rest(self, error: ProvisioningError) -> None:
-        """The disk refuses writes: start nothing for a while; what runs goes on."""
+    def _nu(self) -> Nushell:
+        """Nushell as it was when it was last looked for: what is planned needs nothing else of the installation."""
+        return self._nulib[1].nu if self._nulib else self._current_nulib().nu
+
+    def _rest(self, error: Exception) -> None:
+        """The host refuses writes or processes: start nothing for a while; what runs goes on."""
+        self.failed = True
         if self._now.boottime >= self._rest_until:
             _log.error("%s; nothing is started for %g s", error, REST_SECONDS)
         self._rest_until = self._now.boottime + REST_SECONDS
@@ -347,5 +338,7 @@ class Orchestrator:
     def close(self) -> None:
         """Let go of everything. Attempts under way go on in their workers and are adopted by whoever comes next."""
         self._executor.close()
+        if self._lock is not None:
+            self._lock.release()
         for held in list(self._held.values()):
             self._let_go(held)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from provisioning.core.scheduler import Now
 from provisioning.core.workflow import Submission
 from provisioning.errors import ProvisioningError
+from provisioning.storage.checkpoint import Damaged
 from provisioning.storage.spool import Spool
 
 
@@ -16,7 +17,6 @@ class Candidate(NamedTuple):
 
     workflow_id: str
     priority: int
-    expired: bool
 
 
 class Queue:
@@ -42,6 +42,9 @@ class Queue:
                 submission = self._spool.find(workflow_id).submission()
             except (ProvisioningError, FileNotFoundError) as error:
                 failures[workflow_id] = error
+                continue
+            if submission.workflow_id != workflow_id:
+                failures[workflow_id] = Damaged(self._spool.incoming / workflow_id, f"it says {submission.workflow_id}")
                 continue
             self._submissions[workflow_id] = submission
             self._push(submission, now)
@@ -69,7 +72,7 @@ class Queue:
         while self._heap:
             priority, workflow_id = self._heap[0]
             if submission := self._submissions.get(workflow_id):
-                return Candidate(workflow_id, -priority, self._expired(submission, now))
+                return Candidate(workflow_id, -priority)
             heapq.heappop(self._heap)
         return None
 

@@ -8,6 +8,7 @@ processes that must end first; and only under the lock itself is an attempt call
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 
@@ -16,14 +17,35 @@ from provisioning.config import Config
 from provisioning.core import attempts
 from provisioning.core.identifiers import Process
 from provisioning.core.scheduler import Now
-from provisioning.core.workflow import Attempt, OutcomeRecord, TaskCheckpoint
+from provisioning.core.workflow import OutcomeRecord, TaskCheckpoint
 from provisioning.execution.ending import end_holders, group_exists, holders, signal_group
+from provisioning.execution.executor import News, Seen
 from provisioning.orchestrator.held import Held
 from provisioning.processes import send_signal, starttime
 from provisioning.storage import files
 from provisioning.storage.checkpoint import Damaged, load
 from provisioning.storage.logs import attempt_is_alive, open_attempt_log
 from provisioning.storage.spool import Spool
+
+_log = logging.getLogger(__name__)
+
+
+def take_news(  # noqa: PLR0913 - what settle takes, and the news
+    spool: Spool, config: Config, held: Held, checkpoint: TaskCheckpoint, news: News, now: Now
+) -> bool:
+    """Record what a worker of ours said of the task's latest attempt; False where that is still to be found out."""
+    if news.seen is Seen.NOT_STARTED:
+        _log.warning("%s was not started: %s", news.key, news.problem)
+        held.record(attempts.not_started(checkpoint, now, news.problem), now)
+        return True
+    if news.seen is not Seen.ENDED or news.record is None:
+        _log.warning("%s was lost: %s", news.key, news.problem)
+        return settle(spool, config, held, checkpoint, now)
+    _ended(held, checkpoint, news.record, now)
+    if news.record.leftovers:
+        pids = ", ".join(map(str, news.record.leftovers))
+        _log.warning("%s left processes behind, which were ended: %s", news.key, pids)
+    return True
 
 
 def settle(spool: Spool, config: Config, held: Held, checkpoint: TaskCheckpoint, now: Now) -> bool:
@@ -37,9 +59,9 @@ def settle(spool: Spool, config: Config, held: Held, checkpoint: TaskCheckpoint,
         _ended(held, checkpoint, record, now)
         return True
     if files.scratch_is_held(worker):
-        if attempt_is_alive(log):
+        if attempt_is_alive(log) or _has_children(spool, last.worker):  # the latter: it has let go of its log
             return False  # adopted: it goes on
-    elif attempt_is_alive(log) or _group_is_alive(spool, last):
+    elif attempt_is_alive(log) or _has_children(spool, last.worker):
         _end_orphans(spool, config, held, checkpoint, now)
         return False
     return _interrupt(held, checkpoint, now)
@@ -84,24 +106,29 @@ def _end_orphans(spool: Spool, config: Config, held: Held, checkpoint: TaskCheck
     if number is None:
         return
     last = checkpoint.attempts[-1]
-    if (group := _group(spool, last)) is not None:
+    if (group := _group(spool, last.worker)) is not None:
         signal_group(group, number)
     for process in holders(held.folder.log_path(checkpoint.task_id, last.number)):
         send_signal(process, number)
         send_signal(process, signal.SIGCONT)
 
 
-def _group(spool: Spool, attempt: Attempt) -> int | None:
-    """The process group of an attempt whose worker died, if its number cannot belong to anyone else."""
-    with contextlib.suppress(FileNotFoundError, Damaged):
-        leader = load(spool.tmp / attempt.worker / "group", Process)
+def workers_with_children(spool: Spool) -> list[str]:
+    """The scratch folders whose workers' attempts have processes left, whether the worker lives or not."""
+    return [name for name in files.list_names(spool.tmp) if _has_children(spool, name)]
+
+
+def _group(spool: Spool, worker: str) -> int | None:
+    """The process group of a worker's latest attempt, if its number cannot belong to anyone else."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, Damaged):
+        leader = load(spool.tmp / worker / "group", Process)
         if leader.boot_id == boot_id() and starttime(leader.pid) in (None, leader.starttime):
             return leader.pid
     return None
 
 
-def _group_is_alive(spool: Spool, attempt: Attempt) -> bool:
-    group = _group(spool, attempt)
+def _has_children(spool: Spool, worker: str) -> bool:
+    group = _group(spool, worker)
     return group is not None and group_exists(group)
 
 

@@ -15,11 +15,9 @@ from provisioning.errors import NotFound, Refused
 from provisioning.execution.nulib import Nulib
 from provisioning.orchestrator.claim import instant, take
 from provisioning.orchestrator.held import Held
-from provisioning.orchestrator.recovery import settle
+from provisioning.orchestrator.recovery import cancel_adopted, settle
 from provisioning.storage import files
 from provisioning.storage.spool import Spool
-
-VERBS = ("cancel", "pause", "resume", "retry")
 
 
 def ask(  # noqa: PLR0913 - who asks what of which workflow, where
@@ -87,6 +85,9 @@ def apply_unheld(spool: Spool, config: Config, load_nulib: Callable[[], Nulib], 
             for checkpoint in held.running():
                 settle(spool, config, held, checkpoint, this)
             apply_all(spool, held)
+            if held.checkpoint.cancelling:
+                for checkpoint in held.running():
+                    cancel_adopted(spool, checkpoint)
             goes_on = held.running() or held.checkpoint.state in ENDED_WORKFLOWS
             if not goes_on and (ended := held.schedule.end(this.boottime)):
                 held.end(*ended, this)

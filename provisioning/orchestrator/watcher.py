@@ -14,7 +14,12 @@ from watchdog.observers.api import BaseObserver
 from watchdog.observers.inotify import InotifyEmitter
 from watchdog.observers.inotify_c import InotifyConstants
 
+from provisioning.clock import boottime
+
 _log = logging.getLogger(__name__)
+
+AGAIN_SECONDS = 60.0
+"""Between two tries to watch where the kernel refused."""
 
 
 class _Arrivals(InotifyEmitter):
@@ -33,6 +38,7 @@ class Watcher(FileSystemEventHandler):
         self._folders = folders
         self._observer: BaseObserver | None = None
         self._identities: list[tuple[int, int]] = []
+        self._again_at = 0.0
         self.descriptor, self._end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._start()
 
@@ -46,6 +52,7 @@ class Watcher(FileSystemEventHandler):
             observer.start()
             self._observer = observer
         except OSError as error:
+            self._again_at = boottime() + AGAIN_SECONDS
             _log.warning("cannot watch the spool (%s): it is scanned every few seconds instead", error.strerror)
 
     def _look(self) -> list[tuple[int, int]]:
@@ -65,6 +72,8 @@ class Watcher(FileSystemEventHandler):
 
     def renew(self) -> None:
         """Watch again where a folder was replaced by another of its name."""
+        if self._observer is None and boottime() < self._again_at:
+            return
         try:
             if self._look() == self._identities and self._observer is not None:
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from provisioning.core.workflow import (
 )
 from provisioning.errors import NotFound, SpoolUnusable
 from provisioning.storage import files
+from provisioning.storage.naming import WrongKind
 
 MAX_PLAN_BYTES = 1 << 30
 MAX_RECORD_BYTES = 4 << 20
@@ -33,6 +35,20 @@ class Damaged(SpoolUnusable):
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path} is damaged: {reason}", hint="only its workflow stops; see: provisioning spool check")
         self.path = path
+        self.reason = reason
+
+
+class Newer(Damaged):
+    """A file of a later version of the format: not for this one to judge."""
+
+
+@contextlib.contextmanager
+def owned(path: Path) -> Iterator[None]:
+    """What is of a wrong kind in the folder of one workflow is that workflow's damage; other errors are the disk's."""
+    try:
+        yield
+    except WrongKind as error:
+        raise Damaged(path, error.reason) from error
 
 
 def encode(value: Any) -> bytes:
@@ -41,22 +57,21 @@ def encode(value: Any) -> bytes:
 
 
 def load(path: Path, kind: type[T], limit: int = MAX_RECORD_BYTES) -> T:
-    """Read a file as `kind`. FileNotFoundError where there is none, Damaged where it is something else."""
-    try:
+    """Read a file as `kind`. FileNotFoundError where there is none, Damaged where it is something else.
+
+    SpoolUnusable where it is not the file that is at fault, but the disk, its rights or this process.
+    """
+    with owned(path):
         data = files.read_regular(path, limit)
-    except FileNotFoundError:
-        raise
-    except (OSError, SpoolUnusable) as error:
-        raise Damaged(path, str(error)) from error
     try:
         value = msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        newer = _format_of(data)
-        if newer > FORMAT:
-            raise Damaged(path, f"its format is {newer}, this version reads {FORMAT}") from error
+        if (newer := _format_of(data)) > FORMAT:
+            raise Newer(path, f"its format is {newer}, this version reads {FORMAT}") from error
         raise Damaged(path, str(error)) from error
     if (found := getattr(value, "format", FORMAT)) != FORMAT:
-        raise Damaged(path, f"its format is {found}, this version reads {FORMAT}")
+        newer_or_not = Newer if found > FORMAT else Damaged
+        raise newer_or_not(path, f"its format is {found}, this version reads {FORMAT}")
     return value
 
 
@@ -80,7 +95,10 @@ class WorkflowFolder:
     def prepare(self) -> None:
         """Make the folders that a claimed workflow has."""
         for name in ("tasks", "outcomes", "logs"):
-            files.make_dir(self.path / name)
+            with owned(self.path / name):
+                files.make_dir(self.path / name)
+            if (self.path / name).is_symlink():
+                raise Damaged(self.path / name, "it is a link")
 
     def submission(self) -> Submission:
         """Who submitted it, and how."""
@@ -89,10 +107,9 @@ class WorkflowFolder:
     def manifest(self) -> tuple[bytes, str]:
         """The bytes of the manifest and their form, `toml` or `json`."""
         for form in ("toml", "json"):
-            try:
-                return files.read_regular(self.path / f"manifest.{form}", MAX_PLAN_BYTES), form
-            except FileNotFoundError:
-                continue
+            path = self.path / f"manifest.{form}"
+            with contextlib.suppress(FileNotFoundError), owned(path):
+                return files.read_regular(path, MAX_PLAN_BYTES), form
         raise Damaged(self.path / "manifest.toml", "there is no manifest")
 
     def plan(self) -> Plan | None:
@@ -131,7 +148,9 @@ class WorkflowFolder:
 
     def tasks(self) -> Iterator[TaskCheckpoint]:
         """All task checkpoints that were ever written."""
-        for name in files.list_names(self.path / "tasks"):
+        with owned(self.path / "tasks"):
+            names = files.list_names(self.path / "tasks")
+        for name in names:
             if name.endswith(".json"):
                 yield self.task(name.removesuffix(".json"))
 
@@ -174,11 +193,13 @@ class WorkflowFolder:
 
     def events(self) -> Iterator[dict[str, Any]]:
         """What happened, oldest first; lines that cannot be read are left out."""
+        path = self.path / "events.jsonl"
         try:
-            lines = (self.path / "events.jsonl").read_bytes().splitlines()
+            with owned(path):
+                data = files.read_regular(path, MAX_PLAN_BYTES)
         except FileNotFoundError:
             return
-        for line in lines:
+        for line in data.splitlines():
             try:
                 yield msgspec.json.decode(line, type=dict[str, Any])
             except (msgspec.MsgspecError, UnicodeDecodeError):
@@ -188,12 +209,21 @@ class WorkflowFolder:
         return self.path / "tasks" / f"{task_id}.json"
 
     def _save(self, path: Path, value: Any, kind: str) -> None:
-        files.write_atomic(path, encode(value), durable=files.DURABLE[kind], scratch=self._scratch)
+        with owned(path):
+            files.write_atomic(path, encode(value), durable=files.DURABLE[kind], scratch=self._scratch)
 
 
 def load_request(path: Path) -> Request:
     """A request file; NotFound where it has been applied meanwhile."""
     try:
-        return load(path, Request)
+        request = load(path, Request)
     except FileNotFoundError:
         raise NotFound(f"{path.name} is no longer there") from None
+    if path.name != request_name(request):
+        raise Damaged(path, f"it is the request {request_name(request)}")
+    return request
+
+
+def request_name(request: Request) -> str:
+    """The name of its file, by which requests are found."""
+    return f"{request.workflow_id}.{request.request_id}.json"

@@ -13,46 +13,28 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from provisioning.clock import new_ulid
 from provisioning.errors import SpoolUnusable
+from provisioning.storage.naming import WrongKind, naming
 
 DURABLE = {
+    "format": True,
     "submission": True,
     "plan": True,
-    "outcome": True,
     "request": True,
+    "rejected": True,
     "workflow ended": True,
     "workflow": False,
     "task": False,
     "task starting, not idempotent": True,
     "task starting, after a crash of the host": True,
-    "nulib": True,
     "view": False,
 }
-"""The sync level of each kind of file: whether it must be on the disk before anyone is told of it."""
-
-_HINTS = {
-    28: "free some space or inodes on that disk",  # ENOSPC
-    122: "the disk quota of this user is used up",  # EDQUOT
-    30: "the file system is mounted read-only",  # EROFS
-    13: "the spool must belong to the user who works it",  # EACCES
-    1: "the spool must belong to the user who works it",  # EPERM
-    5: "the disk reports errors: check it before anything else",  # EIO
-}
-
-
-@contextlib.contextmanager
-def naming(path: Path | str, deed: str = "write") -> Iterator[None]:
-    """Turn an operating system error about `path` into one that says what, where and what to do."""
-    try:
-        yield
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        hint = _HINTS.get(error.errno or 0, "see: provisioning spool check")
-        raise SpoolUnusable(f"cannot {deed} {path}: {reason}", hint=hint) from error
+"""Whether a kind of file must be on the disk before anyone is told of it.
+What is published once is always: outcomes (`Room`), `ids/` (`write_once`), `nulib/` (`publish_tree`), every `move`."""
 
 
 class Scratch:
@@ -92,34 +74,47 @@ class Scratch:
         os.close(self._descriptor)
 
 
-def scratch_is_held(path: Path) -> bool:
-    """Whether the process whose scratch folder this is lives."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock of the file or folder. Only for whoever may act on it: readers never try one."""
+    with naming(path, "look at the lock of"):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
     return False
 
 
-def sweep_scratch(parent: Path) -> None:
-    """Remove the scratch folders whose processes are gone."""
+def scratch_is_held(path: Path) -> bool:
+    """Whether the process whose scratch folder this is lives. What is no folder was never anybody's."""
+    try:
+        return is_locked(path)
+    except WrongKind:
+        return False
+
+
+def sweep_scratch(parent: Path, spare: Collection[str] = ()) -> None:
+    """Remove the scratch folders whose processes are gone, but those whose names are to be spared."""
     for entry in list_names(parent):
         path = parent / entry
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except (FileNotFoundError, NotADirectoryError):
+        if entry in spare:
             continue
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if names_this(path, descriptor):  # else it was swept and made anew meanwhile, and may be a live one
-                shutil.rmtree(path, ignore_errors=True)
-        os.close(descriptor)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError:
+            continue  # gone, or nobody's scratch folder
+        try:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if names_this(path, descriptor):  # else it was swept and made anew meanwhile, and may be a live one
+                    shutil.rmtree(path, ignore_errors=True)
+        finally:
+            os.close(descriptor)
 
 
 def sync_dir(path: Path) -> None:
@@ -185,6 +180,7 @@ class Room:
 
     def __init__(self, path: Path, size: int) -> None:
         self.path = path
+        self._descriptor = -1
         with naming(path, "make room for"):
             self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
@@ -194,26 +190,42 @@ class Room:
                 raise
 
     def publish(self, path: Path, data: bytes) -> None:
-        """Put the data into the room and rename it to `path`, durably; a taken name is an error."""
-        with naming(path):
-            os.lseek(self._descriptor, 0, os.SEEK_SET)
-            write_all(self._descriptor, data)
-            os.ftruncate(self._descriptor, len(data))
-            os.fsync(self._descriptor)
-            os.link(self.path, path)
-            sync_dir(path.parent)
-        self.close()
+        """Write the data into the room and link it to `path`, durably; a taken name is an error.
+
+        The room is closed afterwards, whatever happened: bytes whose sync failed are lost, and are tried again in a
+        new room only. After an error nothing of this call is at `path`.
+        """
+        if self._descriptor < 0:
+            raise SpoolUnusable(f"cannot write {path}: its room is closed", hint="make a new one")
+        try:
+            with naming(path):
+                os.lseek(self._descriptor, 0, os.SEEK_SET)
+                write_all(self._descriptor, data)
+                os.ftruncate(self._descriptor, len(data))
+                os.fsync(self._descriptor)
+                os.link(self.path, path)
+                try:
+                    sync_dir(path.parent)
+                except OSError:
+                    os.unlink(path)  # the name may be lost too: it is said again by the next room
+                    raise
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Give the room back."""
-        with contextlib.suppress(FileNotFoundError):
+        if self._descriptor < 0:
+            return
+        with contextlib.suppress(OSError):
             os.unlink(self.path)
         os.close(self._descriptor)
+        self._descriptor = -1
 
 
 def append(path: Path, data: bytes) -> None:
-    """Add to the end of the file in one write."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    """Add to the end of the file in one write; a FIFO in its place is an error and waits for nobody."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(path, flags, 0o600)
     try:
         write_all(descriptor, data)
     finally:
@@ -240,19 +252,36 @@ def names_this(path: Path, descriptor: int) -> bool:
 
 def open_log(path: Path) -> int:
     """A descriptor that appends to the log of an attempt, which may exist; its folder must."""
-    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    with naming(path, "open"):
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    return _regular(path, descriptor)
+
+
+def open_regular(path: Path) -> int:
+    """A descriptor to read a regular file that is not reached through a link. FileNotFoundError where there is none."""
+    with naming(path, "read"):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            missing = error
+        else:
+            return _regular(path, descriptor)
+    raise missing
+
+
+def _regular(path: Path, descriptor: int) -> int:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise WrongKind(f"{path} is not a regular file", "it is not a regular file")
+    return descriptor
 
 
 def read_regular(path: Path, limit: int) -> bytes:
-    """All bytes of a regular file that is not reached through a link and has at most `limit` of them."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise SpoolUnusable(f"{path} is not a regular file", hint="see: provisioning spool check")
-    with os.fdopen(descriptor, "rb") as file:
+    """All bytes of a regular file of at most `limit` bytes. FileNotFoundError where there is none."""
+    with os.fdopen(open_regular(path), "rb") as file, naming(path, "read"):
         data = file.read(limit + 1)
     if len(data) > limit:
-        raise SpoolUnusable(f"{path} is larger than {limit} bytes", hint="see: provisioning spool check")
+        raise WrongKind(f"{path} is larger than {limit} bytes", f"it is larger than {limit} bytes")
     return data
 
 
@@ -262,12 +291,21 @@ def make_dir(path: Path, mode: int = 0o700) -> None:
         os.makedirs(path, mode, exist_ok=True)
 
 
-def list_names(path: Path) -> list[str]:
-    """The names in the folder, hidden ones left out; a missing folder has none."""
-    try:
-        return [name for name in os.listdir(path) if not name.startswith(".")]
-    except FileNotFoundError:
-        return []
+def list_names(path: Path, *, folders: bool = False) -> list[str]:
+    """The names in the folder, or those of its folders only; hidden ones are left out. A missing folder has none."""
+    with naming(path, "read"):
+        try:
+            with os.scandir(path) as entries:
+                found = [entry for entry in entries if not entry.name.startswith(".")]
+        except FileNotFoundError:
+            return []
+        return [entry.name for entry in found if not folders or entry.is_dir(follow_symlinks=False)]
+
+
+def close_to_others(path: Path) -> None:
+    """Take the right to write in the folder from everybody but its owner."""
+    with naming(path, "change the mode of"):
+        os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) & ~0o022)
 
 
 def move(source: Path, target: Path) -> None:
@@ -290,11 +328,11 @@ def remove_tree(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def publish_tree(files: Mapping[str, bytes], target: Path) -> None:
+def publish_tree(files: Mapping[str, bytes], target: Path, scratch: Scratch) -> None:
     """Make a folder with these files (by relative path) appear at once and durably; one that is there stays."""
     if target.is_dir():
         return
-    temporary = target.with_name(f".{target.name}.{new_ulid()}")
+    temporary = scratch.name()
     with naming(target):
         try:
             for name, data in files.items():

@@ -10,8 +10,11 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from provisioning.storage import files
+from provisioning.storage.checkpoint import owned
+from provisioning.storage.naming import naming
 
 ORCHESTRATOR_LOG_BYTES = 10 << 20
 """Where a new log of the orchestrator begins; one older one is kept."""
@@ -19,7 +22,8 @@ ORCHESTRATOR_LOG_BYTES = 10 << 20
 
 def open_attempt_log(path: Path) -> int | None:
     """A descriptor with the attempt's lock; None where something of the attempt lives already."""
-    descriptor = files.open_log(path)
+    with owned(path):
+        descriptor = files.open_log(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -30,22 +34,13 @@ def open_attempt_log(path: Path) -> int | None:
 
 def attempt_is_alive(path: Path) -> bool:
     """Whether a process holds the attempt's lock. Only for whoever may act on it: readers never try a lock."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
+    with owned(path):
+        return files.is_locked(path)
 
 
 def read_from(path: Path, offset: int, limit: int = 1 << 20) -> bytes:
     """Up to `limit` bytes of the log from `offset`; nothing where there is no log yet."""
-    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+    with contextlib.suppress(FileNotFoundError), _reading(path) as file, naming(path, "read"):
         file.seek(offset)
         return file.read(limit)
     return b""
@@ -56,7 +51,7 @@ def tail(path: Path, lines: int) -> bytes:
     if lines <= 0:
         return b""
     data = b""
-    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+    with contextlib.suppress(FileNotFoundError), _reading(path) as file, naming(path, "read"):
         end = file.seek(0, os.SEEK_END)
         while end > 0 and data.count(b"\n") <= lines:
             start = max(0, end - 65536)
@@ -65,6 +60,10 @@ def tail(path: Path, lines: int) -> bytes:
             end = start
     kept = data.split(b"\n")
     return b"\n".join(kept[-lines - 1 :] if kept[-1] == b"" else kept[-lines:])
+
+
+def _reading(path: Path) -> BinaryIO:
+    return os.fdopen(files.open_regular(path), "rb")
 
 
 def attempts_of(folder: Path) -> Iterator[tuple[str, int, Path]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -17,9 +18,21 @@ from provisioning.core.workflow import FORMAT, Request, Submission
 from provisioning.errors import Invalid, NotFound, OrchestratorUnusable, Refused, SpoolUnusable
 from provisioning.processes import is_alive
 from provisioning.storage import files
-from provisioning.storage.checkpoint import Damaged, WorkflowFolder, encode, load, load_request
+from provisioning.storage.checkpoint import (
+    Damaged,
+    Newer,
+    WorkflowFolder,
+    encode,
+    load,
+    load_request,
+    owned,
+    request_name,
+)
+from provisioning.storage.lock import Lock
+from provisioning.storage.naming import naming
+from provisioning.storage.opening import FOLDERS, begin, check_folders, check_format, refuse_open_to_others
 
-FOLDERS = ("incoming", "requests", "workflows", "rejected", "ids", "nulib", "locks", "tmp", "logs")
+__all__ = ["FOLDERS", "Lock", "OrchestratorRecord", "Reservation", "Spool"]
 
 
 class Reservation(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -40,40 +53,6 @@ class OrchestratorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     started_at: datetime
     version: str
     slots: int
-
-
-class Lock:
-    """An exclusive kernel lock on a file that still has its name; gone when its process is gone."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._descriptor: int | None = None
-
-    def take(self, *, wait: bool = False) -> bool:
-        """Whether the lock was got: False where another has it, or where its folder is no longer there.
-
-        Not by `filelock.FileLock`: that makes a missing folder, and unlocks for all who inherited the descriptor.
-        """
-        from filelock import lock_descriptor  # here: who submits or looks must start fast, and takes no lock
-
-        with files.naming(self._path, "lock"):
-            try:
-                descriptor = files.open_lock(self._path)
-            except FileNotFoundError:
-                return False
-            try:
-                if lock_descriptor(descriptor, blocking=wait) and files.names_this(self._path, descriptor):
-                    self._descriptor = descriptor
-            finally:
-                if self._descriptor is None:
-                    os.close(descriptor)
-        return self._descriptor is not None
-
-    def release(self) -> None:
-        """Let it go."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
 
 
 class Spool:
@@ -99,43 +78,19 @@ class Spool:
     def create(cls, root: Path) -> Spool:
         """Make a spool, or complete the one that is there."""
         if os.path.lexists(root / "format"):
-            cls._check(root)  # before anything is made in a spool that is not ours or not of this format
+            check_format(root)  # before anything is made in a spool that is not ours or not of this format
+        else:
+            begin(root)
         for name in FOLDERS:
             files.make_dir(root / name)
-        if not (root / "format").exists():
-            files.write_atomic(root / "format", f"{FORMAT}\n".encode(), durable=True)
         return cls.open(root)
 
     @classmethod
     def open(cls, root: Path) -> Spool:
-        """The spool at `root`; SpoolUnusable says what is wrong with it."""
-        cls._check(root)
-        if missing := [name for name in FOLDERS if not (root / name).is_dir()]:
-            raise SpoolUnusable(
-                f"the spool at {root} lacks {', '.join(missing)}", hint=f"complete it: provisioning spool init {root}"
-            )
+        """The spool at `root`; SpoolUnusable or Refused says what is wrong with it."""
+        check_format(root)
+        refuse_open_to_others(check_folders(root))
         return cls(root)
-
-    @staticmethod
-    def _check(root: Path) -> None:
-        """Whether it is a spool of this format and of this user."""
-        hint = f"make one: provisioning spool init {root}"
-        try:
-            text = files.read_regular(root / "format", 64).decode("ascii", "replace").strip()
-        except (FileNotFoundError, NotADirectoryError):
-            raise SpoolUnusable(f"there is no spool at {root}", hint=hint) from None
-        except OSError as error:
-            raise SpoolUnusable(f"cannot read {root}: {error.strerror}", hint="check owner and mode") from error
-        if text != str(FORMAT):
-            raise SpoolUnusable(
-                f"the spool at {root} has format {text!r}, this version works format {FORMAT}",
-                hint="use the version that made it, or a newer one",
-            )
-        if (owner := os.stat(root).st_uid) != os.geteuid():
-            raise SpoolUnusable(
-                f"the spool at {root} belongs to uid {owner}, this process is uid {os.geteuid()}",
-                hint="work it as its owner, or name another: --spool DIR",
-            )
 
     @property
     def scratch(self) -> files.Scratch:
@@ -167,15 +122,31 @@ class Spool:
         finally:
             lock.release()
 
+    def submit_held(self, manifest: bytes, form: str, submission: Submission) -> Lock:
+        """Put in a manifest without an `id`, its lock held from its first instant: nobody else can claim it."""
+        prepared = self._prepare(manifest, form, submission)
+        lock = Lock(prepared / "lock")
+        lock.take()
+        try:
+            files.move(prepared, self.incoming / submission.workflow_id)
+        except BaseException:
+            lock.release()
+            raise
+        return lock
+
     def _put(self, manifest: bytes, form: str, submission: Submission) -> str:
-        prepared = self.scratch.name()
-        with files.naming(self.incoming):
-            files.make_dir(prepared)
-            files.write_new(prepared / f"manifest.{form}", manifest, durable=True)
-            files.write_new(prepared / "submission.json", encode(submission), durable=True)
-            files.sync_dir(prepared)
-        files.move(prepared, self.incoming / submission.workflow_id)
+        files.move(self._prepare(manifest, form, submission), self.incoming / submission.workflow_id)
         return submission.workflow_id
+
+    def _prepare(self, manifest: bytes, form: str, submission: Submission) -> Path:
+        """The folder of a submission, complete and durable, where nobody sees it yet."""
+        prepared = self.scratch.name()
+        with naming(self.incoming):
+            files.make_dir(prepared)
+            files.write_new(prepared / f"manifest.{form}", manifest, durable=files.DURABLE["submission"])
+            files.write_new(prepared / "submission.json", encode(submission), durable=files.DURABLE["submission"])
+            files.sync_dir(prepared)
+        return prepared
 
     def _reserve(self, submission: Submission) -> str:
         path = self.ids / f"{submission.id}.json"
@@ -184,6 +155,10 @@ class Spool:
             return submission.workflow_id
         taken = load(path, Reservation)
         if (taken.operator, taken.digest) != (mine.operator, mine.digest):
+            if self.folder_path(taken.workflow_id) is None and not self._cleaned(taken.workflow_id):
+                # It was never put in, or could not be claimed: its id is free again. We hold the lock of ids.
+                files.write_atomic(path, encode(mine), durable=True, scratch=self.scratch)
+                return submission.workflow_id
             raise Refused(
                 f"the id {submission.id!r} is workflow {taken.workflow_id} of {taken.operator}, with other content",
                 hint="choose another id, or submit the same bytes",
@@ -208,8 +183,9 @@ class Spool:
         if path is None:
             return None
         lock = Lock(path / "lock")
-        if not lock.take():
-            return None
+        with owned(path / "lock"):
+            if not lock.take():
+                return None
         if self.folder_path(workflow_id) != path:  # claimed or removed in the meantime
             lock.release()
             return None
@@ -217,7 +193,8 @@ class Spool:
 
     def claim(self, workflow_id: str) -> WorkflowFolder:
         """Move an incoming workflow to `workflows/`; the caller holds its lock."""
-        files.move(self.incoming / workflow_id, self.workflows / workflow_id)
+        with owned(self.workflows / workflow_id):
+            files.move(self.incoming / workflow_id, self.workflows / workflow_id)
         return self.workflow(workflow_id)
 
     def reject(self, folder: WorkflowFolder, error: Invalid) -> Path:
@@ -225,7 +202,9 @@ class Spool:
         stamp = now().strftime("%Y%m%dT%H%M%SZ")
         target = self.rejected / f"{stamp}-{folder.workflow_id}"
         reason = {"format": FORMAT, "code": error.code, "problems": list(error.problems)}
-        files.write_atomic(folder.path / "reason.json", encode(reason), durable=True, scratch=self.scratch)
+        path = folder.path / "reason.json"
+        with owned(path):
+            files.write_atomic(path, encode(reason), durable=files.DURABLE["rejected"], scratch=self.scratch)
         files.move(folder.path, target)
         return target
 
@@ -235,8 +214,9 @@ class Spool:
         """Where the workflow is now: claimed, incoming or nowhere."""
         for _ in range(2):  # a claim between the two looks moves it behind our back
             for parent in (self.workflows, self.incoming):
-                if (parent / workflow_id).is_dir():
-                    return parent / workflow_id
+                with contextlib.suppress(OSError):
+                    if stat.S_ISDIR(os.lstat(parent / workflow_id).st_mode):
+                        return parent / workflow_id
         return None
 
     def workflow(self, workflow_id: str) -> WorkflowFolder:
@@ -257,11 +237,11 @@ class Spool:
 
     def incoming_ids(self) -> list[str]:
         """Workflows that nobody has claimed yet, oldest first."""
-        return sorted(filter(WORKFLOW_ID.match, files.list_names(self.incoming)))
+        return sorted(filter(WORKFLOW_ID.match, files.list_names(self.incoming, folders=True)))
 
     def claimed_ids(self) -> list[str]:
         """Workflows that were claimed, whatever their state, oldest first."""
-        return sorted(filter(WORKFLOW_ID.match, files.list_names(self.workflows)))
+        return sorted(filter(WORKFLOW_ID.match, files.list_names(self.workflows, folders=True)))
 
     def workflow_ids(self) -> list[str]:
         """All workflows, oldest first."""
@@ -271,26 +251,41 @@ class Spool:
 
     def request(self, request: Request) -> Path:
         """Ask something of a workflow, durably."""
-        path = self.requests / f"{request.workflow_id}.{request.request_id}.json"
+        path = self.requests / request_name(request)
         files.write_atomic(path, encode(request), durable=files.DURABLE["request"], scratch=self.scratch)
         return path
 
-    def pending_requests(self) -> Iterator[tuple[Path, Request]]:
-        """Requests that nobody has applied yet, oldest first; damaged ones are set aside."""
-        names = [name for name in files.list_names(self.requests) if name.endswith(".json")]
-        for name in sorted(names, key=lambda name: name.split(".")[1:]):
-            path = self.requests / name
+    def _request_paths(self, prefix: str = "") -> list[Path]:
+        found = [n for n in files.list_names(self.requests) if n.endswith(".json") and n.startswith(prefix)]
+        return [self.requests / name for name in sorted(found, key=lambda name: name.split(".")[1:])]
+
+    def pending_requests(self, workflow_id: str | None = None) -> Iterator[tuple[Path, Request]]:
+        """Requests that nobody has applied yet, of one workflow or of all, oldest first; damaged ones are left out."""
+        for path in self._request_paths(f"{workflow_id}." if workflow_id else ""):
             try:
                 yield path, load_request(path)
-            except NotFound:
+            except (NotFound, Damaged):
                 continue
-            except Damaged:
-                with contextlib.suppress(SpoolUnusable):
-                    files.move(path, self.rejected / f"{new_ulid()}-{name}")
 
     def requests_of(self, workflow_id: str) -> list[tuple[Path, Request]]:
         """Requests about one workflow, oldest first."""
-        return [(path, request) for path, request in self.pending_requests() if request.workflow_id == workflow_id]
+        return list(self.pending_requests(workflow_id))
+
+    def set_aside_damaged_requests(self) -> list[tuple[str, str]]:
+        """Put the requests that cannot be decoded into `rejected/`: name and reason of each. For orchestrators only.
+
+        One of a newer format stays: somebody newer may apply it.
+        """
+        done: list[tuple[str, str]] = []
+        for path in self._request_paths():
+            try:
+                load_request(path)
+            except (NotFound, Newer):
+                continue
+            except Damaged as error:
+                files.move(path, self.rejected / f"{new_ulid()}-{path.name}")
+                done.append((path.name, error.reason))
+        return done
 
     def nudge(self) -> None:
         """Make whoever watches the spool look at once."""

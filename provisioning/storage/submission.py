@@ -30,8 +30,15 @@ def submit(  # noqa: PLR0913 - who submits what, where and by which door
 
     InvalidManifest carries every problem; then nothing was put anywhere.
     """
+    return spool.submit(data, form, checked(data, form, file, catalogue, operator=operator, door=door, limits=limits))
+
+
+def checked(  # noqa: PLR0913 - as above
+    data: bytes, form: str, file: str, catalogue: Catalogue, *, operator: str, door: str, limits: Limits
+) -> Submission:
+    """What is to be known of a manifest that is valid. InvalidManifest carries every problem."""
     workflow = manifest.read(data, form=form, file=file, schema=schema("manifest"), catalogue=catalogue, limits=limits)
-    submission = Submission(
+    return Submission(
         format=FORMAT,
         workflow_id=new_ulid(),
         name=workflow.name,
@@ -46,7 +53,6 @@ def submit(  # noqa: PLR0913 - who submits what, where and by which door
         expires_at=workflow.expires_at,
         id=workflow.id,
     )
-    return spool.submit(data, form, submission)
 
 
 def single(operation: Operation, params: Mapping[str, Any], *, infra: str = "default", priority: int = 50) -> bytes:

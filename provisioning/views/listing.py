@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from provisioning.clock import now
 from provisioning.core.states import WorkflowState
 from provisioning.errors import NotFound, SpoolUnusable
+from provisioning.storage.checkpoint import WorkflowFolder
 from provisioning.storage.spool import Spool
-from provisioning.views.status import shown_state
+from provisioning.views.status import REJECTED, Rejected, ended_tasks, rejections, shown_reason, shown_state
 from provisioning.views.table import table
 from provisioning.views.text import clock_time, instant, spent
 
-_OVER = ("succeeded", "failed", "cancelled", "skipped")
+DAMAGED = "damaged"
+"""Shown for a workflow whose files cannot be read."""
 
 
 def workflow_rows(
@@ -20,30 +23,37 @@ def workflow_rows(
 ) -> list[dict[str, Any]]:
     """One page per workflow, newest first; one that is damaged is a row too and stops nothing else."""
     rows: list[dict[str, Any]] = []
-    for workflow_id in reversed(spool.workflow_ids()):
+    rejected = rejections(spool)
+    for workflow_id in sorted({*spool.workflow_ids(), *rejected}, reverse=True):
         if limit is not None and len(rows) >= limit:
             break
         try:
-            row = _row(spool, workflow_id)
+            aside = rejected.get(workflow_id)
+            row = _row(spool.find(workflow_id)) if aside is None else _rejected_row(workflow_id, aside)
         except (FileNotFoundError, NotFound):
             continue  # cleaned up while we looked
         except SpoolUnusable as error:
-            row = {"workflow_id": workflow_id, "name": "", "state": "damaged", "reason": error.message}
+            row = {"workflow_id": workflow_id, "name": "", "state": DAMAGED, "reason": error.message}
         if not states or row["state"] in states:
             rows.append(row)
     return rows
 
 
-def _row(spool: Spool, workflow_id: str) -> dict[str, Any]:
-    folder = spool.find(workflow_id)
+def _rejected_row(workflow_id: str, path: Path) -> dict[str, Any]:
+    """The row of what never became a workflow."""
+    reason = Rejected(workflow_id, path).problems[0].message
+    return {**_row(WorkflowFolder(path)), "workflow_id": workflow_id, "state": REJECTED, "reason": reason}
+
+
+def _row(folder: WorkflowFolder) -> dict[str, Any]:
     submission = folder.submission()
     checkpoint = folder.workflow()
     row: dict[str, Any] = {
-        "workflow_id": workflow_id,
+        "workflow_id": folder.workflow_id,
         "name": submission.name,
         "infra": submission.infra,
         "state": shown_state(checkpoint) if checkpoint else str(WorkflowState.QUEUED),
-        "reason": checkpoint.reason if checkpoint else "",
+        "reason": shown_reason(folder, checkpoint) if checkpoint else "",
         "operator": submission.operator,
         "priority": submission.priority,
         "submitted_at": instant(submission.submitted_at),
@@ -60,16 +70,15 @@ def list_text(rows: list[dict[str, Any]], *, width: int | None = None) -> str:
     cells = []
     moment = now()
     for row in rows:
-        if row["state"] == "damaged":
-            cells.append([row["workflow_id"], "", "damaged", "", "", "", row["reason"]])
+        if row["state"] == DAMAGED:
+            cells.append([row["workflow_id"], "", DAMAGED, "", "", "", row["reason"]])
             continue
-        over = sum(row["counts"].get(state, 0) for state in _OVER)
         cells.append(
             [
                 row["workflow_id"],
                 row["name"],
                 row["state"],
-                f"{over}/{row['tasks']}",
+                f"{ended_tasks(row['counts'])}/{row['tasks']}",
                 row["operator"],
                 clock_time(row["submitted_at"]),
                 spent(row["started_at"], row["ended_at"], moment),

@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from provisioning.views.status import ABANDONED, Page
+from provisioning.views.status import ABANDONED, Page, ended_tasks
 from provisioning.views.table import shown_value, table
 from provisioning.views.text import clock_time, safe, spent
-
-_OVER = ("succeeded", "failed", "cancelled", "skipped")
 
 
 def status_text(page: Page, now: datetime, *, width: int | None = None) -> str:
@@ -25,11 +23,10 @@ def status_text(page: Page, now: datetime, *, width: int | None = None) -> str:
 
 
 def _head(page: Page, now: datetime) -> Iterator[list[str]]:
-    over = sum(page["counts"].get(state, 0) for state in _OVER)
     total = sum(page["counts"].values())
     yield ["workflow", page["workflow_id"]]
     yield ["name", page["name"]]
-    yield ["state", f"{page['state']}, {over} of {total} tasks ended"]
+    yield ["state", f"{page['state']}, {ended_tasks(page['counts'])} of {total} tasks ended"]
     if page["reason"]:
         yield ["reason", page["reason"]]
     if page["infra"] != "default":

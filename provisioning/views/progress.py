@@ -6,11 +6,10 @@ from typing import Any, Protocol, TextIO
 
 from provisioning.clock import now
 from provisioning.views.page_text import error_text, note
-from provisioning.views.status import ENDED, Page
+from provisioning.views.status import ENDED, Page, ended_tasks
 from provisioning.views.table import cut
 from provisioning.views.text import line_json, safe, spent
 
-OVER = ("succeeded", "failed", "cancelled", "skipped")
 _ROWS = 12
 """Running tasks that the live view lists at most."""
 
@@ -130,7 +129,7 @@ class Live:
         from rich.text import Text
 
         counts, total = page["counts"], sum(page["counts"].values())
-        over = sum(counts.get(state, 0) for state in OVER)
+        over = ended_tasks(counts)
         head = Table.grid(padding=(0, 1))
         told = ", ".join(f"{count} {state}" for state, count in counts.items())
         head.add_row(Text(cut(safe(page["name"]), 30)), ProgressBar(total=max(total, 1), completed=over, width=24))

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from provisioning.clock import boot_id, boottime, now
+from provisioning.core.identifiers import WORKFLOW_ID
 from provisioning.core.scheduler import Now, Schedule
-from provisioning.core.states import ENDED_WORKFLOWS, TaskState, WorkflowState
-from provisioning.core.workflow import AppliedRequest, Attempt, Plan, Task, TaskCheckpoint, WorkflowCheckpoint
-from provisioning.errors import NotFound, Problem
+from provisioning.core.states import ENDED_TASKS, ENDED_WORKFLOWS, TaskState, WorkflowState
+from provisioning.core.workflow import (
+    AppliedRequest,
+    Attempt,
+    Plan,
+    Submission,
+    Task,
+    TaskCheckpoint,
+    WorkflowCheckpoint,
+)
+from provisioning.errors import Invalid, NotFound, Problem, ProvisioningError
 from provisioning.processes import is_alive
 from provisioning.storage import files
 from provisioning.storage.checkpoint import WorkflowFolder
@@ -23,6 +33,7 @@ ABANDONED = "abandoned"
 """Shown for a running workflow that nobody holds. Not a state: whoever works the spool next takes it on."""
 REJECTED = "rejected"
 """Shown for a submission that could not be claimed: it never became a workflow."""
+LOST_PLAN = "damaged: plan.json is not there, so its tasks are not known"
 ENDED = frozenset({*map(str, ENDED_WORKFLOWS), REJECTED})
 
 Page = dict[str, Any]
@@ -39,11 +50,24 @@ def shown_state(checkpoint: WorkflowCheckpoint) -> str:
     return str(checkpoint.state) if held or checkpoint.state is not WorkflowState.RUNNING else ABANDONED
 
 
+def shown_reason(folder: WorkflowFolder, checkpoint: WorkflowCheckpoint) -> str:
+    """Why the workflow is in its state; where its plan is lost, that."""
+    if not os.path.lexists(folder.path / "plan.json"):
+        return LOST_PLAN
+    return "cancelling" if checkpoint.cancelling and not checkpoint.ended_at else checkpoint.reason
+
+
+def ended_tasks(counts: Mapping[str, int]) -> int:
+    """How many of the counted tasks have ended."""
+    return sum(counts.get(state, 0) for state in ENDED_TASKS)
+
+
 class WorkflowView:
     """One workflow's files, read again and again: only those that changed are parsed anew."""
 
     def __init__(self, folder: WorkflowFolder) -> None:
         self.folder = folder
+        self._submission: Submission | None = None
         self._plan: Plan | None = None
         self._seen: dict[str, tuple[tuple[int, int], TaskCheckpoint]] = {}
 
@@ -51,8 +75,11 @@ class WorkflowView:
         """The page without results: they may be large, and progress does not show them."""
         checkpoint = self.folder.workflow()  # before the tasks: what it says has ended, they say too
         self._plan = self._plan or self.folder.plan()
-        if checkpoint is None or self._plan is None:
-            return self._queued()
+        if checkpoint is None:
+            return {**self._head(), "tasks": []}
+        head = {**self._head(), **self._known(checkpoint)}
+        if self._plan is None:
+            return {**head, "tasks": []}
         workflow = self._plan.workflow
         checkpoints = self._checkpoints()
         ids = {task.id for task in workflow.tasks}
@@ -64,14 +91,8 @@ class WorkflowView:
             cancelled = checkpoint.state is WorkflowState.CANCELLED
             last = TaskState.CANCELLED if cancelled else TaskState.SKIPPED
             schedule.close(last, checkpoint.reason or str(last))
-        head = self._head()
         return {
             **head,
-            "state": shown_state(checkpoint),
-            "reason": "cancelling" if checkpoint.cancelling and not checkpoint.ended_at else checkpoint.reason,
-            "started_at": instant(checkpoint.started_at) if checkpoint.started_at else None,
-            "ended_at": instant(checkpoint.ended_at) if checkpoint.ended_at else None,
-            "requests": [_request(applied) for applied in checkpoint.applied],
             "held": [each.task_id for each in known if each.held and each.state is TaskState.PENDING],
             "counts": schedule.counts(),
             "tasks": [_task(task, schedule, checkpoints.get(task.id)) for task in workflow.tasks],
@@ -85,13 +106,8 @@ class WorkflowView:
             task["result"] = self.folder.result(seen[1]) if seen else None
         return page
 
-    def last_error(self, task_id: str) -> Any:
-        """The error of the task's latest attempt; None where it has none."""
-        last = self.folder.task(task_id).last
-        return last.error if last else None
-
     def _head(self) -> Page:
-        submission = self.folder.submission()
+        self._submission = submission = self._submission or self.folder.submission()
         return {
             "workflow_id": submission.workflow_id,
             "name": submission.name,
@@ -110,8 +126,16 @@ class WorkflowView:
             "counts": {str(TaskState.PENDING): submission.tasks},
         }
 
-    def _queued(self) -> Page:
-        return {**self._head(), "tasks": []}
+    def _known(self, checkpoint: WorkflowCheckpoint) -> Page:
+        """What the workflow's checkpoint says, without its tasks'."""
+        return {
+            "state": shown_state(checkpoint),
+            "reason": shown_reason(self.folder, checkpoint),
+            "started_at": instant(checkpoint.started_at) if checkpoint.started_at else None,
+            "ended_at": instant(checkpoint.ended_at) if checkpoint.ended_at else None,
+            "requests": [_request(applied) for applied in checkpoint.applied],
+            "counts": dict(checkpoint.counts),
+        }
 
     def _checkpoints(self) -> dict[str, TaskCheckpoint]:
         """All task checkpoints there are, by task; a file that is the one already read is not read again."""
@@ -164,25 +188,49 @@ def _attempt(attempt: Attempt) -> Page:
     }
 
 
-class Rejection(NamedTuple):
-    """A submission that the orchestrator put aside at its claim, and why."""
+class Rejected(Invalid):
+    """A submission that was put aside at its claim: it never became a workflow."""
 
-    workflow_id: str
-    path: Path
-    problems: tuple[Problem, ...]
+    code = "rejected"
+
+    def __init__(self, workflow_id: str, path: Path) -> None:
+        super().__init__(_reasons(path))
+        self.message = f"workflow {workflow_id} was rejected; its files are in {path}"
+        self.details = {"workflow_id": workflow_id, "state": REJECTED, "folder": str(path)}
 
 
-def rejection(spool: Spool, prefix: str) -> Rejection:
-    """What was rejected under the id that starts so; NotFound where nothing was."""
-    for name in files.list_names(spool.rejected):
-        workflow_id = name.partition("-")[2]
-        if not workflow_id.startswith(prefix):
-            continue
-        try:
-            data = files.read_regular(spool.rejected / name / "reason.json", 1 << 22)
-            listed = msgspec.json.decode(data)["problems"]
-            problems = tuple(msgspec.convert(each, Problem) for each in listed)
-        except (OSError, KeyError, TypeError, msgspec.MsgspecError):
-            problems = (Problem("rejected", "the reason cannot be read", file=name),)
-        return Rejection(workflow_id, spool.rejected / name, problems)
-    raise NotFound(f"no workflow {prefix!r} in {spool.root}", hint="see: provisioning workflow list")
+def _reasons(path: Path) -> list[Problem]:
+    """Why the submission in that folder was rejected."""
+    try:
+        listed = msgspec.json.decode(files.read_regular(path / "reason.json", 1 << 22))["problems"]
+        return [msgspec.convert(each, Problem) for each in listed]
+    except (OSError, ProvisioningError, KeyError, TypeError, msgspec.MsgspecError):
+        return [Problem("rejected", "the reason cannot be read", file=str(path / "reason.json"))]
+
+
+def rejections(spool: Spool) -> dict[str, Path]:
+    """The folders of what was rejected, by workflow_id; the latest of each."""
+    named = ((name.partition("-")[2], spool.rejected / name) for name in sorted(files.list_names(spool.rejected)))
+    return {workflow_id: path for workflow_id, path in named if WORKFLOW_ID.match(workflow_id)}
+
+
+def find(spool: Spool, prefix: str) -> WorkflowFolder:
+    """The folder of the one workflow whose id starts so; Rejected where that one was rejected."""
+    folder, missing = None, None
+    try:
+        folder = spool.find(prefix)
+    except NotFound as error:
+        missing = error
+    if folder is not None and folder.workflow_id == prefix:
+        return folder
+    near = {each: path for each, path in rejections(spool).items() if prefix and each.startswith(prefix)}
+    if prefix in near:
+        raise Rejected(prefix, near[prefix])
+    ids = {*near, *(each for each in spool.workflow_ids() if prefix and each.startswith(prefix))}
+    if near and len(ids) == 1:
+        raise Rejected(*near.popitem())
+    if near and len(ids) > 1:
+        raise NotFound(f"{prefix!r} begins {len(ids)} workflow ids", hint="type more of it")
+    if folder is None:
+        raise missing or NotFound(f"no workflow {prefix!r} in {spool.root}", hint="see: provisioning workflow list")
+    return folder

@@ -29,7 +29,7 @@ class Program:
             "PROVISIONING_SPOOL": str(self.spool),
             "PROVISIONING_PATHS_CACHE": str(folder / "cache"),
             "PROVISIONING_ENVIRONMENT_HOME": str(folder),
-            "PROVISIONING_ENVIRONMENT_VARIABLES": json.dumps({"PROVISIONING_SERVERS": str(folder / "servers")}),
+            "PROVISIONING_ENVIRONMENT_PROVISIONING_SERVERS": str(folder / "servers"),
         }
         if nu := os.environ.get("PROVISIONING_NU"):
             self.environment["PROVISIONING_NU"] = nu

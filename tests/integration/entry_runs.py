@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from provisioning.core.catalogue import Catalogue
 from provisioning.execution import reader
-from provisioning.execution.nushell import Nushell, find_nu, load_catalogue, snapshot
+from provisioning.execution.nushell import Nushell, Tree, find_nu, load_catalogue, snapshot
+from provisioning.storage import files
 
 ATTRIBUTE = 'export alias "attr operation" = echo\n'
 HEAD = "use ../lib/operation.nu *\n"
@@ -62,11 +64,21 @@ def run_entry(
     return Run(done.returncode, json.loads(text) if text else None, done.stdout, done.stderr)
 
 
+def keep(nu: Nushell, catalogue: Catalogue, tree: Tree, target: Path) -> None:
+    """A snapshot, by a process that has a scratch folder."""
+    files.make_dir(target.parent)
+    scratch = files.Scratch(target.with_name("scratch"))
+    try:
+        snapshot(nu, catalogue, tree, target, scratch)
+    finally:
+        scratch.close()
+
+
 def kept_operation(nu: Nushell, root: Path, source: str) -> Path:
     """A snapshot of the tree with this one operation, `test.run`."""
     write(root, "test/run.nu", HEAD + source)
     catalogue, tree = load_catalogue(nu, [root], root.parent / "cache")
     assert not catalogue.broken, catalogue.broken
     kept = root.parent / "kept" / catalogue.digest
-    snapshot(nu, catalogue, tree, kept)
+    keep(nu, catalogue, tree, kept)
     return kept

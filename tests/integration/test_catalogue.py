@@ -13,9 +13,9 @@ import pytest
 from provisioning.core.catalogue import Catalogue
 from provisioning.errors import NushellUnusable, Refused
 from provisioning.execution import nushell, reader
-from provisioning.execution.nushell import Nushell, find_nu, load_catalogue, snapshot, sweep
+from provisioning.execution.nushell import Nushell, find_nu, load_catalogue, sweep
 from provisioning.resources import data_dir
-from tests.integration.entry_runs import ATTRIBUTE, HEAD, nu_to_test, run_entry, write
+from tests.integration.entry_runs import ATTRIBUTE, HEAD, keep, nu_to_test, run_entry, write
 
 pytestmark = pytest.mark.nu
 
@@ -150,7 +150,7 @@ def test_an_earlier_root_hides_later_ones(nu: Nushell, root: Path, tmp_path: Pat
     catalogue, tree = load_catalogue(nu, [tmp_path / "missing", site, root], tmp_path / "cache")
     assert sorted(catalogue.operations) == ["extra.look", "servers.create"]
     assert tree.files["lib/text.nu"] == site / "lib/text.nu"
-    snapshot(nu, catalogue, tree, tmp_path / "kept" / catalogue.digest)
+    keep(nu, catalogue, tree, tmp_path / "kept" / catalogue.digest)
     assert run_entry(nu, tmp_path / "kept" / catalogue.digest, "servers.create", {}).verdict == (0, {"result": "site"})
 
 
@@ -224,13 +224,13 @@ def test_snapshot_stays_as_it_was(nu: Nushell, root: Path, tmp_path: Path) -> No
     path = write(root, "servers/create.nu", simple(body="'old'"))
     catalogue, tree = load_catalogue(nu, [root], tmp_path / "cache")
     kept = tmp_path / "kept" / catalogue.digest
-    snapshot(nu, catalogue, tree, kept)
+    keep(nu, catalogue, tree, kept)
     path.write_text(simple(body="'new'"), encoding="utf-8")
     assert run_entry(nu, kept, "servers.create", {}).verdict == (0, {"result": "old"})
     assert json.loads((kept / "catalogue.json").read_bytes())["digest"] == catalogue.digest
-    snapshot(nu, catalogue, tree, kept)
+    keep(nu, catalogue, tree, kept)
     with pytest.raises(Refused, match="changed"):
-        snapshot(nu, catalogue, tree, tmp_path / "kept" / "other")
+        keep(nu, catalogue, tree, tmp_path / "kept" / "other")
     assert not (tmp_path / "kept" / "other").exists()
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from provisioning.errors import InvalidManifest, Problem
 from tests.installation import Installation
 from tests.waiting import wait_for
 
@@ -163,6 +164,9 @@ def test_logs_of_one_task_and_of_all(site: Installation) -> None:
     workflow_id = provisioning(site, "batch", "submit", manifest(site, text)).stdout.decode().strip()
     provisioning(site, "orchestrator", "run", "--until-empty")
     assert provisioning(site, "wf", "logs", workflow_id, "a").stdout == b"a 1\na 2"
+    assert provisioning(site, "wf", "logs", workflow_id, "--task", "a").stdout == b"a 1\na 2"
+    provisioning(site, "wf", "logs", workflow_id, "b", "--task", "a", code=2)
+    assert b"task a is succeeded" in provisioning(site, "wf", "explain", workflow_id, "--task", "a").stdout
     both = provisioning(site, "wf", "logs", workflow_id, "-f").stdout.decode()
     assert sorted(both.splitlines()) == ["a | a 1", "a | a 2", "b | b 1", "b | b 2"]
     lines = provisioning(site, "wf", "logs", workflow_id, "b", "--json").stdout.splitlines()
@@ -177,6 +181,7 @@ def test_giving_up_leaves_the_workflow_in_the_spool(site: Installation) -> None:
     provisioning(site, "wf", "watch", workflow_id, "--max-wait", "0.1", code=7)
     assert site.state(workflow_id) == "queued"
     provisioning(site, "selftest", "sleep", "60", "--max-wait", "0.5", code=7)
+    provisioning(site, "selftest", "noop", "--orchestrated", "--max-wait", "0.1", code=7)
 
 
 def test_ctrl_c_cancels_a_foreground_command(site: Installation) -> None:
@@ -241,8 +246,31 @@ def test_an_answer_that_cannot_be_written_is_an_error(site: Installation) -> Non
             check=False,
         )
     assert process.returncode == 6
-    assert process.stderr.count(b"error: ") == 1
-    assert b"Traceback" not in process.stderr
+    assert process.stderr == b"error: cannot write to stdout: No space left on device\n"
+
+
+@pytest.mark.parametrize("stream", [">&-", "2>&-", "<&-"])
+def test_a_stream_that_is_closed_is_no_defect(site: Installation, stream: str) -> None:
+    command = f"{sys.executable} -m provisioning operation list {stream}"
+    done = subprocess.run(["sh", "-c", command], env=site.environment, capture_output=True, check=False)
+    assert done.returncode == (6 if stream == ">&-" else 0)
+    assert b"Traceback" not in done.stderr
+    assert done.stderr.count(b"\n") == (2 if stream == ">&-" else 0)
+
+
+def test_what_was_rejected_is_told_by_every_verb(site: Installation) -> None:
+    workflow_id = provisioning(site, "selftest", "noop", "--orchestrated").stdout.decode().strip()
+    error = InvalidManifest([Problem("unknown-operation", "it is gone")])
+    path = site.spool.reject(site.spool.find(workflow_id), error)
+    for verb in ("status", "explain", "watch", "logs", "cancel", "retry"):
+        done = provisioning(site, "wf", verb, workflow_id[:24], code=3)
+        assert str(path).encode() in done.stderr
+        assert b"it is gone" in done.stderr
+        told = json.loads(provisioning(site, "wf", verb, workflow_id, "--json", code=3).stdout)["error"]
+        assert (told["code"], told["folder"], len(told["problems"])) == ("rejected", str(path), 1)
+    (row,) = json.loads(provisioning(site, "wf", "list", "--state", "rejected", "--json").stdout)
+    assert row["workflow_id"] == workflow_id
+    assert json.loads(provisioning(site, "orchestrator", "status", "--json").stdout)["workflows"] == {"rejected": 1}
 
 
 def test_nushell_that_is_missing_too_old_or_no_program(site: Installation, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from provisioning.execution.nushell import Nushell, read_catalogue, sweep
 
 NULIB = Path(__file__).parents[2] / "nulib"
 NOBODY = 65534
+SERVER_UID = 1879048192
 
 
 def find_nu() -> str:
@@ -40,6 +41,25 @@ def may_execute(program: str, user: int) -> bool:
         return subprocess.run([program, "--version"], user=user, capture_output=True, check=False).returncode == 0
     except PermissionError:
         return False
+
+
+@cache
+def why_no_namespaces(user: int) -> str:
+    """What keeps this user's servers from running on this host, for those who skip; empty if nothing does."""
+    words = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount", "--uts", "--net", "--ipc"]
+    words += ["mount", "-t", "proc", "proc", "/proc"]
+    every_user = Path("/proc/self/uid_map").read_text().split()[2] == "4294967295"
+    if user == 0 and every_user:  # a server of the host's root runs as another user
+        become = ["setpriv", f"--reuid={SERVER_UID}", f"--regid={SERVER_UID}", "--clear-groups", "--"]
+        words = ["unshare", "--mount", *become, *words]
+    as_user: dict[str, Any] = {} if user == os.geteuid() else {"user": user, "group": user, "extra_groups": []}
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, check=False, **as_user)
+    except FileNotFoundError as error:
+        return f"{error.filename} is not installed"
+    if done.returncode == 0:
+        return ""
+    return f"this host does not let user {user} make the namespaces of a server: {done.stderr.strip()}"
 
 
 @cache

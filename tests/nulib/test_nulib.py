@@ -29,4 +29,4 @@ def test_example_of_the_readme_is_an_operation(operations: Operations) -> None:
         "text": "Hello, wuji!",
         "user": operations.user,
     }
-    assert operations.error("greetings.hello", name="")["code"] == "provisioning::greetings::empty-name"
+    assert operations.error("greetings.hello", name="")["code"] == "provisioning::greetings::invalid-name"

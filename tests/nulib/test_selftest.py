@@ -126,7 +126,7 @@ def test_run_hides_request_and_result_and_passes_the_log(operations: Operations)
 @pytest.mark.parametrize(
     ("given", "code"),
     [
-        ({"argv": []}, "empty-argv"),
+        ({"argv": []}, "invalid-argv"),
         ({"argv": ["true", "a\0b"]}, "invalid-argument"),
         ({"argv": ["false"]}, "failed"),
         ({"argv": ["/no/such/program"]}, "failed"),

@@ -18,7 +18,7 @@ from provisioning.core.scheduler import Schedule
 from provisioning.core.workflow import Workflow
 from provisioning.orchestrator import recovery
 from provisioning.storage import files
-from provisioning.storage.spool import Lock
+from provisioning.storage.lock import Lock
 from tests.simulation import world
 from tests.simulation.history import run_history
 

@@ -31,7 +31,7 @@ def at(seconds: float, boot_id: str = "boot-1") -> Now:
 
 
 def attempt(number: int, outcome: Outcome | None = None) -> Attempt:
-    return Attempt(number, EPOCH, "boot-1", f"worker-{number}", outcome=outcome)
+    return Attempt(number, EPOCH, "boot-1", f"{number:026}", outcome=outcome)
 
 
 def checkpoint(task_id: str, state: TaskState, *outcomes: Outcome | None, **rest: Any) -> TaskCheckpoint:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from provisioning.core.catalogue import Catalogue, Operation
 from provisioning.core.workflow import Retry, Task, Workflow
 from provisioning.execution.nulib import Nulib
+from provisioning.execution.nushell import Nushell
 from provisioning.storage import files
 from provisioning.storage.spool import Spool
 from tests.simulation.world import PROBE
@@ -24,17 +26,15 @@ class FakeNulib(NamedTuple):
     """Operations without Nushell."""
 
     catalogue: Catalogue
+    nu: Nushell
 
     def keep(self, spool: Spool) -> None:
         files.make_dir(spool.nulib / self.catalogue.digest)
 
-    def command(self, spool: Spool, digest: str, operation: str) -> tuple[str, ...]:
-        return (operation,)
-
 
 def load_nulib() -> Nulib:
     operations = {name: Operation(name, name, "", "", (), None, **facts) for name, facts in OPERATIONS.items()}
-    return cast(Nulib, FakeNulib(Catalogue("digest", operations)))
+    return cast(Nulib, FakeNulib(Catalogue("digest", operations), Nushell(Path("/nu"), (0, 115, 1))))
 
 
 def random_workflow(chance: random.Random) -> Workflow:

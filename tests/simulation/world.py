@@ -17,7 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from provisioning.core.identifiers import Process
+from provisioning.core.identifiers import Process, ulid
 from provisioning.core.scheduler import Now
 from provisioning.core.states import Outcome
 from provisioning.core.workflow import FORMAT, OutcomeRecord, TaskError
@@ -123,7 +123,7 @@ class World:
 
     def hire(self) -> Worker:
         self._count += 1
-        worker = Worker(f"worker-{self._count}", 5_000_000 + self._count)
+        worker = Worker(ulid(self._count, bytes(10)), 5_000_000 + self._count)
         self.workers[worker.name] = worker
         return worker
 
@@ -150,7 +150,7 @@ class World:
             self._close_log(worker)
             self._report(worker, News(worker.key, Seen.NOT_STARTED, problem="no room for its outcome"))
             return
-        probe = request.argv == (PROBE,)
+        probe = request.argv[-1].endswith(f"/{PROBE}.nu")
         self.check(worker.key, probe)
         self.trace.append(Begin(worker.key, probe))
         worker.begun, worker.stubborn = True, fate.random() < 0.2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from provisioning.core.states import Outcome, TaskState, WorkflowState
 from provisioning.core.workflow import FORMAT, AppliedRequest, Backoff, Plan, TaskCheckpoint, WorkflowCheckpoint
+from provisioning.errors import SpoolUnusable
 from provisioning.processes import own_identity
 from provisioning.storage import files
 from provisioning.storage.checkpoint import Damaged, WorkflowFolder, encode
@@ -138,6 +140,48 @@ def test_what_is_no_file_is_damage(folder: WorkflowFolder, name: str, tmp_path: 
         with pytest.raises(Damaged):
             read(folder)
         path.rmdir() if path.is_dir() else path.unlink()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.EACCES, errno.ENOSPC])
+@pytest.mark.parametrize("name", FILES)
+def test_what_the_system_refuses_is_no_damage(
+    folder: WorkflowFolder, monkeypatch: pytest.MonkeyPatch, name: str, number: int
+) -> None:
+    value, read = FILES[name]
+    put(folder, name, value)
+
+    def fail(*_args: object) -> None:
+        raise OSError(number, "refused")
+
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(SpoolUnusable, match=os.strerror(number)) as raised:
+        read(folder)
+    assert not isinstance(raised.value, Damaged)
+
+
+@pytest.mark.parametrize("name", ["tasks", "outcomes", "logs"])
+def test_a_file_in_place_of_a_folder_is_damage(folder: WorkflowFolder, name: str) -> None:
+    (folder.path / name).rmdir()
+    (folder.path / name).write_bytes(b"")
+    with pytest.raises(Damaged):
+        folder.prepare()
+    with pytest.raises(Damaged):
+        folder.task("a") if name == "tasks" else folder.outcome("a", 1) if name == "outcomes" else folder.prepare()
+    if name == "tasks":
+        with pytest.raises(Damaged):
+            list(folder.tasks())
+
+
+def test_a_link_is_no_manifest(folder: WorkflowFolder) -> None:
+    (folder.path / "manifest.toml").symlink_to("elsewhere")
+    with pytest.raises(Damaged):
+        folder.manifest()
+
+
+def test_what_is_in_the_way_of_a_save_is_damage(folder: WorkflowFolder) -> None:
+    (folder.path / "tasks" / "web.1.json").mkdir()
+    with pytest.raises(Damaged):
+        folder.save_task(CHECKPOINT)
 
 
 def test_what_is_missing(folder: WorkflowFolder) -> None:

@@ -245,6 +245,27 @@ def test_an_error_is_json_on_stdout_where_json_was_asked_for(capsys: pytest.Capt
     assert problem["field"] == "labels"
 
 
+@pytest.mark.parametrize(
+    "words", [["server", "crate"], ["nope"], ["server"], ["wf", "list", "--bogus"], ["server", "create"]]
+)
+def test_wrong_words_are_answered_in_json_too(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([*words, "--json"]) == 2
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert (error["code"], error["exit_code"]) == ("usage", 2)
+
+
+def test_an_alias_of_a_noun_that_is_not_there_is_not_offered(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["ss", "create"]) == 2
+    assert "did you mean s?" in capsys.readouterr().err
+    assert run(["tt", "create"]) == 2
+    assert "did you mean" not in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_read_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["batch", "submit", "/proc/self/mem"]) == 5
+    assert "cannot read /proc/self/mem" in capsys.readouterr().err
+
+
 def test_the_spool_may_be_named_behind_the_verb(installation: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = installation / "other"
     assert run(["spool", "init", "--spool", str(other)]) == 0

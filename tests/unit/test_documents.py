@@ -9,7 +9,7 @@ from pathlib import Path
 from provisioning import resources
 from provisioning.core import manifest
 from provisioning.storage.spool import FOLDERS
-from provisioning.views.diagram import state_diagrams
+from tests.unit.diagram import state_diagrams
 
 ROOT = Path(__file__).parents[2]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import subprocess
@@ -21,7 +22,8 @@ from provisioning.errors import InvalidManifest, NotFound, OrchestratorUnusable,
 from provisioning.processes import own_identity
 from provisioning.storage import files
 from provisioning.storage.checkpoint import WorkflowFolder
-from provisioning.storage.spool import Lock, OrchestratorRecord, Spool
+from provisioning.storage.lock import Lock
+from provisioning.storage.spool import OrchestratorRecord, Spool
 from tests.simulation.values import EPOCH, submission
 
 ONE, TWO = "01kc0000000000000000000001", "01kc0000000000000000000002"
@@ -192,46 +194,70 @@ def test_foreign_names_are_no_workflows(spool: Spool) -> None:
 # Requests
 
 
+ASKED = "01kc000000000000000000000"
+"""A request_id but for its last digit."""
+
+
 def request(request_id: str, workflow_id: str = ONE, **rest: Any) -> Request:
     return Request(FORMAT, request_id, workflow_id, "cancel", "alice", EPOCH, **rest)
 
 
 def test_requests_come_oldest_first_and_each_for_its_workflow(spool: Spool) -> None:
-    for request_id, workflow_id in [("03", ONE), ("01", TWO), ("02", ONE)]:
+    for request_id, workflow_id in [(f"{ASKED}3", ONE), (f"{ASKED}1", TWO), (f"{ASKED}2", ONE)]:
         spool.request(request(request_id, workflow_id))
-    assert [found.request_id for _, found in spool.pending_requests()] == ["01", "02", "03"]
-    assert [found.request_id for _, found in spool.requests_of(ONE)] == ["02", "03"]
+    assert [found.request_id for _, found in spool.pending_requests()] == [f"{ASKED}1", f"{ASKED}2", f"{ASKED}3"]
+    assert [found.request_id for _, found in spool.requests_of(ONE)] == [f"{ASKED}2", f"{ASKED}3"]
 
 
-def test_a_damaged_request_is_set_aside_and_stops_no_other(spool: Spool) -> None:
-    spool.request(request("05"))
-    good = msgspec.json.encode(request("04"))
+def test_a_damaged_request_is_set_aside_when_told_and_stops_no_other(spool: Spool) -> None:
+    spool.request(request(f"{ASKED}5"))
+    good = msgspec.json.encode(request(f"{ASKED}4"))
+    newer = f"{ONE}.{ASKED}3.json"
     damaged = {
-        f"{ONE}.01.json": good[:-10],
-        f"{ONE}.02.json": b"\xff\xfe",
-        f"{ONE}.03.json": good.replace(b'"format":1', b'"format":2'),
+        f"{ONE}.{ASKED}1.json": good[:-10],
+        f"{ONE}.{ASKED}2.json": b"\xff\xfe",
         "no-dots.json": b"[" * 100_000,
-        f"{ONE}.06.json": b"",
+        f"{ONE}.{ASKED}6.json": b"",
+        f"{TWO}.{ASKED}4.json": good,
     }
     for name, data in damaged.items():
         (spool.requests / name).write_bytes(data)
-    (spool.requests / f"{ONE}.07.json").mkdir()
-    (spool.requests / f"{ONE}.08.json").symlink_to(spool.root / "format")
-    os.mkfifo(spool.requests / f"{ONE}.09.json")
-    assert [found.request_id for _, found in spool.pending_requests()] == ["05"]
-    assert os.listdir(spool.requests) == [f"{ONE}.05.json"]
+    (spool.requests / newer).write_bytes(good.replace(b'"format":1', b'"format":2'))
+    (spool.requests / f"{ONE}.{ASKED}7.json").mkdir()
+    (spool.requests / f"{ONE}.{ASKED}8.json").symlink_to(spool.root / "format")
+    os.mkfifo(spool.requests / f"{ONE}.{ASKED}9.json")
+    before = sorted(os.listdir(spool.requests))
+    assert [found.request_id for _, found in spool.pending_requests()] == [f"{ASKED}5"]
+    assert [found.request_id for _, found in spool.requests_of(ONE)] == [f"{ASKED}5"]
+    assert sorted(os.listdir(spool.requests)) == before  # who looks moves nothing
+    told = dict(spool.set_aside_damaged_requests())
+    assert sorted(os.listdir(spool.requests)) == [newer, f"{ONE}.{ASKED}5.json"]
     kept = {name.partition("-")[2]: spool.rejected / name for name in os.listdir(spool.rejected)}
     assert {name: kept[name].read_bytes() for name in damaged} == damaged
-    assert len(kept) == len(damaged) + 3
+    assert set(kept) == set(told) == {*damaged, *(f"{ONE}.{ASKED}{number}.json" for number in (7, 8, 9))}
+    assert all(told.values())
+
+
+def test_a_request_that_cannot_be_read_now_is_not_damaged(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool.request(request(f"{ASKED}5"))
+
+    def fail(*_args: object) -> None:
+        raise OSError(errno.EMFILE, "too many")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", fail)
+        with pytest.raises(SpoolUnusable, match="Too many open files"):
+            spool.set_aside_damaged_requests()
+    assert [found.request_id for _, found in spool.pending_requests()] == [f"{ASKED}5"]
 
 
 def test_a_request_that_somebody_applies_meanwhile_is_passed_over(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    spool.request(request("01"))
+    spool.request(request(f"{ASKED}1"))
     names = files.list_names(spool.requests)
     files.remove(spool.requests / names[0])
-    monkeypatch.setattr(files, "list_names", lambda _path: names)
+    monkeypatch.setattr(files, "list_names", lambda _path, **_rest: names)
     assert list(spool.pending_requests()) == []
 
 

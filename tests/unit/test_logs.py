@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioning.storage import files, logs
+from provisioning.storage.checkpoint import Damaged
 from provisioning.storage.logs import AttemptLog
 
 
@@ -50,9 +50,10 @@ def test_the_lock_says_that_something_lives(path: Path) -> None:
 
 def test_a_link_is_no_log(path: Path, tmp_path: Path) -> None:
     path.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(OSError) as raised:
-        logs.open_attempt_log(path)
-    assert raised.value.errno == errno.ELOOP
+    for use in (logs.open_attempt_log, logs.attempt_is_alive):
+        with pytest.raises(Damaged) as raised:
+            use(path)
+        assert raised.value.path == path
 
 
 def test_short_output_is_there_at_once(path: Path) -> None:

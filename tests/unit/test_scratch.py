@@ -50,15 +50,21 @@ def test_room_replaces_nothing(tmp_path: Path) -> None:
     assert ((tmp_path / "f").read_bytes(), names(tmp_path)) == (b"old", ["f"])
 
 
-def test_room_is_tried_again_after_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("call", "number"), [("write", 1), ("ftruncate", 1), ("fsync", 1), ("link", 1), ("fsync", 2)])
+def test_a_room_that_failed_is_closed_and_a_new_one_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
     room = files.Room(tmp_path / "room", 10)
-    for call in ("write", "ftruncate", "link"):
-        with monkeypatch.context() as patched:
-            failing(call, OSError(errno.ENOSPC, "full"), patched)
-            with pytest.raises(SpoolUnusable):
-                room.publish(tmp_path / "f", b"new")
-        assert not (tmp_path / "f").exists()
-    room.publish(tmp_path / "f", b"new")
+    with monkeypatch.context() as patched:
+        seen = failing(call, OSError(errno.ENOSPC, "full"), patched, number=number)
+        with pytest.raises(SpoolUnusable, match="No space left"):
+            room.publish(tmp_path / "f", b"new")
+        with pytest.raises(SpoolUnusable, match="its room is closed"):
+            room.publish(tmp_path / "f", b"new")
+        assert len(seen) == number  # a file whose sync failed is not synced again
+    assert names(tmp_path) == []
+    room.close()
+    files.Room(tmp_path / "room", 10).publish(tmp_path / "f", b"new")
     assert (tmp_path / "f").read_bytes() == b"new"
 
 
@@ -177,3 +183,12 @@ def test_a_slow_sweep_leaves_the_folder_that_was_made_again(tmp_path: Path, monk
     files.sweep_scratch(tmp_path)
     assert (names(tmp_path), len(living)) == (["mine"], 1)
     living[0].close()
+
+
+def test_the_sweep_spares_what_it_is_told_to(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to("b")
+    files.sweep_scratch(tmp_path, {"b"})
+    assert names(tmp_path) == ["b", "link"]
+    assert not files.scratch_is_held(tmp_path / "link")

@@ -68,6 +68,33 @@ def test_create_makes_all_and_does_no_harm_twice(tmp_path: Path) -> None:
     spool.close()
 
 
+def test_create_takes_no_folder_that_has_something_else(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(Refused, match=r"is not empty and no spool: it has notes\.txt"):
+        Spool.create(tmp_path)
+    assert os.listdir(tmp_path) == ["notes.txt"]
+
+
+def test_create_takes_the_folder_of_a_checkout(tmp_path: Path) -> None:
+    for name in ("README.md", ".gitignore"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "examples").mkdir()
+    tmp_path.chmod(0o775)
+    Spool.create(tmp_path)
+    assert tmp_path.stat().st_mode & 0o777 == 0o755
+
+
+@pytest.mark.parametrize("name", ["", "incoming", "logs"])
+@pytest.mark.parametrize("bit", [0o020, 0o002])
+def test_a_spool_in_which_others_may_write_is_refused(spool: Spool, name: str, bit: int) -> None:
+    path = spool.root / name
+    path.chmod(0o700 | bit)
+    for use in (Spool.open, Spool.create):
+        with pytest.raises(Refused, match=f"write in {path}$") as raised:
+            use(spool.root)
+        assert raised.value.hint == f"chmod go-w {path}"
+
+
 def damage_format(root: Path) -> None:
     (root / "format").write_text("2\n")
 

@@ -26,14 +26,14 @@ from provisioning.core.workflow import (
     Workflow,
     WorkflowCheckpoint,
 )
-from provisioning.errors import NotFound
+from provisioning.errors import InvalidManifest, NotFound, Problem
 from provisioning.processes import own_identity
 from provisioning.storage.checkpoint import WorkflowFolder
 from provisioning.storage.spool import Spool
 from provisioning.views.listing import list_text, workflow_rows
 from provisioning.views.page_text import explain_text, status_text
 from provisioning.views.progress import Lines, Live, change_text, changes
-from provisioning.views.status import WorkflowView, rejection, workflow_status
+from provisioning.views.status import Rejected, WorkflowView, find, workflow_status
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ID = "01jd0000000000000000000000"
@@ -73,7 +73,7 @@ def claimed(spool: Spool, state: WorkflowState = WorkflowState.RUNNING, **more: 
 
 def attempt(number: int, outcome: Outcome | None = None, error: TaskError | None = None) -> Attempt:
     ended = START + timedelta(seconds=1) if outcome else None
-    return Attempt(number, START, BOOT, "w", ended, outcome, 0 if outcome else None, error)
+    return Attempt(number, START, BOOT, "0" * 26, ended, outcome, 0 if outcome else None, error)
 
 
 def save(folder: WorkflowFolder, task_id: str, state: TaskState, *attempts: Attempt, **more: Any) -> None:
@@ -196,14 +196,52 @@ def test_one_damaged_workflow_does_not_hide_the_others(spool: Spool) -> None:
     assert [row["workflow_id"] for row in workflow_rows(spool, states=frozenset({"damaged"}))] == [ID]
 
 
-def test_a_rejection_is_found_by_its_id(spool: Spool) -> None:
-    from provisioning.errors import InvalidManifest, Problem
+GONE = InvalidManifest([Problem("unknown-operation", "gone", field="tasks.a")])
 
-    spool.reject(submitted(spool), InvalidManifest([Problem("unknown-operation", "gone", field="tasks.a")]))
-    found = rejection(spool, ID)
-    assert (found.workflow_id, found.problems[0].message) == (ID, "gone")
-    with pytest.raises(NotFound):
-        rejection(spool, "01jz")
+
+@pytest.mark.parametrize("prefix", [ID, "01jd"])
+def test_what_was_rejected_is_found_by_its_id_or_a_prefix(spool: Spool, prefix: str) -> None:
+    path = spool.reject(submitted(spool), GONE)
+    with pytest.raises(Rejected, match="gone") as caught:
+        find(spool, prefix)
+    assert str(path) in caught.value.message
+    assert caught.value.details["workflow_id"] == ID
+
+
+def test_a_prefix_counts_what_was_rejected_too(spool: Spool) -> None:
+    spool.reject(submitted(spool), GONE)
+    other = "01jd0000000000000000000001"
+    spool.submit(b"", "toml", Submission(FORMAT, other, "next", "demo", "bob", "cli", "0" * 64, START, 1))
+    assert find(spool, other).workflow_id == other
+    with pytest.raises(Rejected):
+        find(spool, ID)
+    with pytest.raises(NotFound, match="begins 2"):
+        find(spool, "01jd")
+    for unknown in ("01jz", ""):
+        with pytest.raises(NotFound, match="no workflow"):
+            find(spool, unknown)
+
+
+def test_what_was_rejected_is_a_row(spool: Spool) -> None:
+    path = spool.reject(submitted(spool), GONE)
+    (spool.rejected / f"{ID}-{ID}.{ID}.json").write_text("{")  # a damaged request
+    (row,) = workflow_rows(spool, states=frozenset({"rejected"}))
+    assert (row["workflow_id"], row["state"], row["reason"]) == (ID, "rejected", "gone")
+    assert "rejected" in list_text([row])
+    (path / "reason.json").write_text("{")
+    (row,) = workflow_rows(spool)
+    assert "cannot be read" in row["reason"]
+
+
+def test_an_ended_workflow_without_its_plan_keeps_its_state(spool: Spool) -> None:
+    folder = claimed(spool, WorkflowState.SUCCEEDED, ended_at=START, counts={"succeeded": 4})
+    (folder.path / "plan.json").unlink()
+    page = workflow_status(folder)
+    (row,) = workflow_rows(spool)
+    for key in ("state", "reason", "counts", "ended_at"):
+        assert page[key] == row[key]
+    assert (page["state"], page["tasks"]) == ("succeeded", [])
+    assert "plan.json" in page["reason"]
 
 
 # Progress.

@@ -1,0 +1,188 @@
+"""What `spool check` finds, what it does not, and that the layout of the format's document has every file."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from provisioning.core.states import Outcome, TaskState, WorkflowState
+from provisioning.core.workflow import FORMAT, Plan, Request, WorkflowCheckpoint
+from provisioning.errors import Problem
+from provisioning.processes import own_identity
+from provisioning.storage import files
+from provisioning.storage.check import CODES, check
+from provisioning.storage.checkpoint import WorkflowFolder, encode
+from provisioning.storage.naming import naming
+from provisioning.storage.spool import OrchestratorRecord, Spool
+from tests.simulation.values import EPOCH, checkpoint, graph, record, submission
+
+ROOT = Path(__file__).parents[2]
+ONE, TWO, THREE = (f"01kc000000000000000000000{number}" for number in (1, 2, 3))
+CLAIMED = Path("workflows") / ONE
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    """A spool with one of each file of the format."""
+    made = Spool.create(tmp_path / "spool")
+    for workflow_id, asked in ((ONE, None), (TWO, "nightly"), (THREE, "weekly")):
+        made.submit(b"{}", "json", submission(workflow_id, id=asked))
+    lock = made.lock(ONE)
+    folder = made.claim(ONE)
+    assert lock
+    folder.prepare()
+    folder.save_plan(Plan(FORMAT, ONE, graph(["a:", "b: a"]), {}, "digest"))
+    folder.save_workflow(WorkflowCheckpoint(FORMAT, ONE, WorkflowState.RUNNING, "alice", EPOCH, "boot-1"))
+    folder.save_task(checkpoint("a", TaskState.SUCCEEDED, Outcome.SUCCEEDED))
+    outcome = msgspec.structs.replace(record("a", Outcome.SUCCEEDED, 1), workflow_id=ONE)
+    files.write_once(folder.outcome_path("a", 1), encode(outcome), scratch=made.scratch)
+    files.append(folder.log_path("a", 1), b"said")
+    folder.append_event({"event": "x"})
+    made.claim(THREE)
+    made.forget(THREE)
+    tree = {"tree/a.nu": b"", "entries/a.nu": b"", "catalogue.json": b"{}"}
+    files.publish_tree(tree, made.nulib / "digest", made.scratch)
+    made.request(Request(FORMAT, TWO, ONE, "cancel", "alice", EPOCH))
+    made.take_orchestrator_lock().release()
+    made.save_orchestrator_record(OrchestratorRecord(FORMAT, own_identity(), "wuji", EPOCH, "0.1.0", 10))
+    for name in ("process", "group"):
+        files.write_atomic(made.scratch.path / name, encode(own_identity()), durable=False)
+    files.append(made.logs / "orchestrator.log", b"")
+    yield made
+    lock.release()
+    made.close()
+
+
+def found(spool: Spool) -> list[tuple[str, str]]:
+    problems = check(spool.root)
+    for problem in problems:
+        assert problem.code in CODES
+        assert str(problem).count(problem.file) == 1 or problem.code == "unusable"
+    return [(problem.code, os.path.relpath(problem.file, spool.root)) for problem in problems]
+
+
+def test_a_spool_in_use_is_well(spool: Spool) -> None:
+    assert found(spool) == []
+
+
+def test_the_layout_has_every_file_of_a_used_spool(spool: Spool) -> None:
+    text = (ROOT / "spool" / "README.md").read_text().split("## Layout")[1].split("```")[1]
+    patterns: list[str] = []
+    folder = ""
+    for line in text.strip().splitlines():
+        name = line.strip().split("  ")[0].split(",")[0]
+        patterns.append(folder + name if line.startswith(" ") else name)
+        folder = folder if line.startswith(" ") else name
+    patterns += [f"incoming/<workflow_id>/{name}" for name in ("manifest.toml|json", "submission.json")]
+    patterns += [f"nulib/<digest>/{name}" for name in ("tree/<name>", "entries/<name>", "catalogue.json")]
+    known = [re.escape(pattern).replace(r"toml\|json", "(toml|json)") for pattern in patterns]
+    known = [re.sub(r"<[a-z_]+>", "[^/]+", pattern) + r"\Z" for pattern in known]
+    there = [str(path.relative_to(spool.root)) for path in spool.root.rglob("*") if not path.is_dir()]
+    assert [name for name in there if not any(re.match(pattern, name) for pattern in known)] == []
+    unused = [pattern for pattern in known if not any(re.match(pattern, name) for name in there)]
+    assert [pattern for pattern in unused if not pattern.endswith(r"/\Z")] == []
+
+
+def replace(path: Path, make: Callable[[Path], object]) -> None:
+    if path.is_dir():
+        files.remove_tree(path)
+    else:
+        path.unlink(missing_ok=True)
+    make(path)
+
+
+KINDS: dict[str, Callable[[Path], object]] = {
+    "link": lambda path: path.symlink_to("elsewhere"),
+    "fifo": os.mkfifo,
+    "folder": os.mkdir,
+    "garbage": lambda path: path.write_bytes(b"{"),
+}
+PLACES = [
+    f"incoming/{TWO}/submission.json",
+    *(f"{CLAIMED}/{name}" for name in ("submission.json", "plan.json", "workflow.json")),
+    f"{CLAIMED}/tasks/a.json",
+    f"{CLAIMED}/outcomes/a.1.json",
+    f"requests/{ONE}.{TWO}.json",
+    "ids/nightly.json",
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("place", PLACES)
+def test_what_is_no_such_file_is_damaged(spool: Spool, place: str, kind: str) -> None:
+    replace(spool.root / place, KINDS[kind])
+    assert ("damaged", place) in found(spool)
+    assert {code for code, _ in found(spool)} <= {"damaged", "no-outcome"}
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder"])
+def test_a_log_that_is_no_file_is_damaged(spool: Spool, kind: str) -> None:
+    replace(spool.root / CLAIMED / "logs/a.1.log", KINDS[kind])
+    assert found(spool) == [("damaged", f"{CLAIMED}/logs/a.1.log")]
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "garbage"])
+@pytest.mark.parametrize("place", [str(CLAIMED), f"incoming/{TWO}", f"{CLAIMED}/tasks", f"{CLAIMED}/outcomes"])
+def test_what_is_no_folder_is_damaged(spool: Spool, place: str, kind: str) -> None:
+    replace(spool.root / place, KINDS[kind])
+    assert ("damaged", place) in found(spool)
+
+
+@pytest.mark.parametrize(
+    ("place", "code"),
+    [
+        (f"{CLAIMED}/plan.json", "no-plan"),
+        (f"{CLAIMED}/submission.json", "damaged"),
+        (f"{CLAIMED}/outcomes/a.1.json", "no-outcome"),
+        (f"{CLAIMED}/tasks/a.json", "unknown-attempt"),
+        ("nulib/digest", "no-operations"),
+        ("format", "unusable"),
+    ],
+)
+def test_what_is_missing(spool: Spool, place: str, code: str) -> None:
+    replace(spool.root / place, lambda _path: None)
+    assert [each for each, _ in found(spool)] == [code]
+
+
+@pytest.mark.parametrize(
+    "name", ["metrics.prom", "drop", "taking", "audit", f"{CLAIMED}/x", f"{CLAIMED}/logs/a.1.json"]
+)
+def test_a_name_that_the_format_does_not_have(spool: Spool, name: str) -> None:
+    (spool.root / name).write_bytes(b"")
+    assert found(spool) == [("foreign-file", name)]
+
+
+def test_a_folder_that_is_open_to_others(spool: Spool) -> None:
+    spool.incoming.chmod(0o770)
+    assert found(spool) == [("open-to-others", "incoming")]
+
+
+def test_what_goes_while_it_is_looked_at_is_no_damage(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[Path] = []
+    read = files.read_regular
+
+    def claimed_meanwhile(path: Path, limit: int) -> bytes:
+        reads.append(path)
+        for gone in (spool.incoming / TWO, spool.requests / f"{ONE}.{TWO}.json"):
+            if path in (gone, gone / "submission.json"):
+                files.move(gone, spool.scratch.name())
+        return read(path, limit)
+
+    monkeypatch.setattr(files, "read_regular", claimed_meanwhile)
+    assert found(spool) == []
+    assert reads.count(spool.root / CLAIMED / "plan.json") == 1
+
+
+def test_what_the_system_refuses_is_not_called_damaged(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_folder: WorkflowFolder) -> None:
+        with naming(spool.root / CLAIMED / "plan.json", "read"):
+            raise OSError(5, "broken")
+
+    monkeypatch.setattr(WorkflowFolder, "plan", refuse)
+    problems: list[Problem] = check(spool.root)
+    assert [problem.code for problem in problems] == ["unreadable"]
