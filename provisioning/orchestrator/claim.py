@@ -101,7 +101,9 @@ def _refuse_while_broken(error: Invalid, nulib: Nulib) -> None:
         if any(
             problem.code == "unknown-operation" and f"'{broken.field}'" in problem.message for problem in error.problems
         ):
-            raise Refused(f"operation {broken.field} cannot be read: {broken.message}", hint="see: operation check")
+            raise Refused(
+                f"operation {broken.field} cannot be read: {broken.message}", hint="see: provisioning operation check"
+            )
 
 
 def _plan(folder: WorkflowFolder, nulib: Nulib) -> Plan:

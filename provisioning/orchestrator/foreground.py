@@ -54,7 +54,10 @@ def work_workflow(  # noqa: PLR0913 - whose workflow, where, and how its user ta
                 spool.request(Request(FORMAT, new_ulid(), workflow_id, "cancel", operator, now()))
                 continue
             if interruptions() > 1:
-                raise Interrupted(f"workflow {workflow_id} goes on being cancelled", hint="see: workflow status")
+                raise Interrupted(
+                    f"workflow {workflow_id} goes on being cancelled",
+                    hint=f"see: provisioning workflow status {workflow_id}",
+                )
             orchestrator.wait([], at_most=LOOK_SECONDS)
     finally:
         orchestrator.close()

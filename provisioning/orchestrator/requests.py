@@ -49,7 +49,10 @@ def objection(spool: Spool, verb: str, workflow_id: str, tasks: tuple[str, ...])
     if plan := folder.plan():
         known = {task.id for task in plan.workflow.tasks}
         if unknown := [task for task in tasks if task not in known]:
-            return NotFound(f"workflow {workflow_id} has no task {unknown[0]!r}", hint="see: workflow status")
+            return NotFound(
+                f"workflow {workflow_id} has no task {unknown[0]!r}",
+                hint=f"see: provisioning workflow status {workflow_id}",
+            )
     allowed = {
         "cancel": state not in ENDED_WORKFLOWS,
         "pause": state in (WorkflowState.QUEUED, WorkflowState.RUNNING),
@@ -57,13 +60,16 @@ def objection(spool: Spool, verb: str, workflow_id: str, tasks: tuple[str, ...])
         "retry": state in ENDED_WORKFLOWS or (state is WorkflowState.PAUSED and bool(tasks)),
     }
     if not allowed[verb]:
-        return Refused(f"workflow {workflow_id} is {state}: there is nothing to {verb}", hint="see: workflow status")
+        return Refused(
+            f"workflow {workflow_id} is {state}: there is nothing to {verb}",
+            hint=f"see: provisioning workflow status {workflow_id}",
+        )
     if verb == "retry" and state is WorkflowState.SUCCEEDED and not tasks:
         return Refused(f"workflow {workflow_id} has succeeded", hint="name what to do again: --task ID")
     if verb == "resume" and (waiting := [c.task_id for c in folder.tasks() if c.held]):
         return Refused(
             f"task {waiting[0]} was interrupted and may have done its work or not: a person must say",
-            hint=f"look, then: workflow retry {workflow_id} --task {waiting[0]}, or workflow cancel {workflow_id}",
+            hint=f"look, then: provisioning workflow retry {workflow_id} --task {waiting[0]}, or workflow cancel",
         )
     return None
 
