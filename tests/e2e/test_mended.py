@@ -1,4 +1,4 @@
-"""Defects that reviews found, each seen from the command line."""
+"""Defects that were mended, each as a user would meet it again on the command line."""
 
 from __future__ import annotations
 
