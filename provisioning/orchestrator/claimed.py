@@ -1,4 +1,4 @@
-"""The claimed workflows as one process sees them: which of them want a holder. Those that ended are read once."""
+"""The claimed workflows as one process sees them: which of them want a holder. Those at rest are read once."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ RACY_NS = 1_000_000_000
 
 
 class Claimed:
-    """Remembers which workflows have ended, for as long as nobody replaces their checkpoint: a retry does."""
+    """Remembers which workflows have ended or are paused with nothing under way, until their checkpoint is replaced.
+
+    Whatever sets one going again, a retry or a resume, replaces it first.
+    """
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
-        self._ended: dict[str, Mark] = {}
+        self._resting: dict[str, Mark] = {}
 
     def _mark(self, workflow_id: str) -> Mark | None:
         """What a replaced checkpoint cannot have in common with the one before; None where it is too young to say."""
@@ -33,13 +36,17 @@ class Claimed:
     def wants_holder(self, workflow_id: str) -> bool:
         """Whether the workflow has neither ended nor is merely paused; raises what reading its files does."""
         mark = self._mark(workflow_id)  # before the reading: a retry between the two must show the next time
-        if mark is not None and self._ended.get(workflow_id) == mark:
+        if mark is not None and self._resting.get(workflow_id) == mark:
             return False
         folder = self._spool.workflow(workflow_id)
         checkpoint = folder.workflow()
-        if checkpoint and checkpoint.state in ENDED_WORKFLOWS:
-            if mark is not None:
-                self._ended[workflow_id] = mark
-            return False
-        paused = checkpoint is not None and checkpoint.state is WorkflowState.PAUSED
-        return not paused or any(task.state is TaskState.RUNNING for task in folder.tasks())
+        rests = checkpoint is not None and (
+            checkpoint.state in ENDED_WORKFLOWS
+            or (
+                checkpoint.state is WorkflowState.PAUSED
+                and not any(task.state is TaskState.RUNNING for task in folder.tasks())
+            )
+        )
+        if rests and mark is not None:
+            self._resting[workflow_id] = mark
+        return not rests
