@@ -50,6 +50,12 @@ def _completion() -> click.Command:
     return completion
 
 
+def _crash() -> click.Command:
+    from provisioning.cli.selftest import crash
+
+    return crash
+
+
 NOUNS: dict[str, Callable[[], click.Command]] = {
     "batch": _batch,
     "workflow": _workflow,
@@ -58,6 +64,8 @@ NOUNS: dict[str, Callable[[], click.Command]] = {
     "spool": _spool,
     "completion": _completion,
 }
+OF_THE_PROGRAM = {"selftest": {"crash": _crash}}
+"""Verbs that stand beside those of a domain of nulib."""
 ALIASES = {
     "s": "server",
     "t": "taskserv",
@@ -100,7 +108,10 @@ class Root(Noun):
             return None
         from provisioning.cli.operations import domain_group
 
-        return domain_group(domain, singular(domain), ctx.ensure_object(Context).catalogue)
+        group = domain_group(domain, singular(domain), ctx.ensure_object(Context).catalogue)
+        for verb, load in OF_THE_PROGRAM.get(domain, {}).items():
+            group.add_command(load(), verb)
+        return group
 
     def _domains(self, ctx: click.Context) -> dict[str, str]:
         """Noun to domain, for all domains of the catalogue."""
@@ -133,6 +144,8 @@ class Root(Noun):
             by_domain: dict[str, list[str]] = {}
             for operation in sorted(catalogue.operations.values(), key=lambda each: each.name):
                 by_domain.setdefault(operation.domain, []).append(operation.verb)
+            for domain, more in OF_THE_PROGRAM.items():
+                by_domain.setdefault(domain, []).extend(more)
             operations = [row(singular(domain), verbs) for domain, verbs in by_domain.items()]
         except ProvisioningError as error:
             operations = [("not available", error.message)]

@@ -29,6 +29,18 @@ class Detached:
         """Whether it has ended already."""
         return self._process.poll() is not None
 
+    def wait(self, seconds: float) -> int | None:
+        """Its exit code, negative for a signal, as soon as it has ended; None where it lives on after the time."""
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def kill(self) -> None:
+        """End it at once."""
+        self._process.kill()
+        self._process.wait()
+
     def said(self) -> str:
         """What it has written to stderr."""
         return os.pread(self._said, 1 << 16, 0).decode(errors="replace").strip()
