@@ -10,7 +10,7 @@ import msgspec
 from provisioning.config import Config
 from provisioning.core.catalogue import Operation
 from provisioning.core.scheduler import Now, Schedule
-from provisioning.core.states import ENDED_TASKS, TaskState, WorkflowEvent, WorkflowState
+from provisioning.core.states import TaskState, WorkflowEvent, WorkflowState
 from provisioning.core.workflow import FORMAT, Plan, Task, TaskCheckpoint, WorkflowCheckpoint, apply_workflow
 from provisioning.execution.executor import AttemptRequest, Key
 from provisioning.execution.nulib import UNPRIVILEGED_PATH, entry_command
@@ -33,6 +33,7 @@ class Held:
         self.workflow_id = plan.workflow_id
         self.tasks = {task.id: task for task in plan.workflow.tasks}
         self.checkpoints = {checkpoint.task_id: checkpoint for checkpoint in folder.tasks()}
+        self._running = {c.task_id for c in self.checkpoints.values() if c.state is TaskState.RUNNING}
         self._refuse_contradictions()
         self.watched: set[Key] = set()
         """Attempts that no worker of ours runs: adopted ones, and those whose news could not be recorded."""
@@ -65,7 +66,7 @@ class Held:
 
     def running(self) -> list[TaskCheckpoint]:
         """The tasks that have an attempt under way."""
-        return [checkpoint for checkpoint in self.checkpoints.values() if checkpoint.state is TaskState.RUNNING]
+        return [self.checkpoints[task_id] for task_id in sorted(self._running)]
 
     def key(self, checkpoint: TaskCheckpoint) -> Key:
         """The key of a task's latest attempt."""
@@ -85,6 +86,10 @@ class Held:
     def settle(self, checkpoint: TaskCheckpoint, now: Now) -> None:
         """Take note of a task's checkpoint that is saved already."""
         self.checkpoints[checkpoint.task_id] = checkpoint
+        if checkpoint.state is TaskState.RUNNING:
+            self._running.add(checkpoint.task_id)
+        else:
+            self._running.discard(checkpoint.task_id)
         self.schedule.settle(checkpoint, now)
         last = checkpoint.last
         self.tell(
@@ -128,10 +133,6 @@ class Held:
         """Add to the events that people and views read."""
         said = {name: fact for name, fact in facts.items() if fact is not None}
         self.folder.append_event({"at": at, "event": event, **said})
-
-    def all_ended(self) -> bool:
-        """Whether nothing of the workflow can be under way."""
-        return all(c.state in ENDED_TASKS or c.state is TaskState.PENDING for c in self.checkpoints.values())
 
     def request(self, key: Key, spool: Spool, config: Config, nu: Nushell) -> AttemptRequest:
         """All that a worker must know to run that attempt."""
