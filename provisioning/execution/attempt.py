@@ -18,10 +18,10 @@ from provisioning.clock import boottime, now
 from provisioning.core.states import Outcome, TaskState
 from provisioning.core.workflow import FORMAT, OutcomeRecord, TaskError
 from provisioning.errors import SpoolUnusable
-from provisioning.execution.ending import end_group, end_holders, group_exists, signal_group
+from provisioning.execution.ending import Remnants, end_holders, signal_group
 from provisioning.execution.executor import AttemptRequest
 from provisioning.execution.result import Reply, read_reply
-from provisioning.processes import identity
+from provisioning.processes import identity, reap
 from provisioning.storage import files
 from provisioning.storage.checkpoint import WorkflowFolder, encode
 from provisioning.storage.logs import AttemptLog, attempt_is_alive, open_attempt_log
@@ -30,6 +30,8 @@ ROOM_BYTES = 64 << 10
 """Disk space made sure of before the attempt starts; an outcome without a large result always fits."""
 RETRY_SECONDS = 1.0
 """Between two tries to record an outcome on a disk that refuses it."""
+REAP_SECONDS = 10.0
+"""Between two looks for orphans of the running process that have ended: they are the worker's to bury."""
 
 
 class NotStarted(Exception):
@@ -54,7 +56,7 @@ def run_attempt(
 ) -> OutcomeRecord | None:
     """Run the attempt to its end and publish its outcome; None where it is no longer wanted.
 
-    `slot_free` is called as soon as the process has ended, before the outcome is on the disk.
+    `slot_free` is called as soon as the process has ended, before what is left of it is.
     """
     _, task_id, number = request.key
     try:
@@ -71,8 +73,7 @@ def run_attempt(
         except SpoolUnusable as error:
             raise NotStarted(str(error)) from error
         running = _Attempt(request, log, scratch)
-        running.run(signals)
-        slot_free()
+        running.run(signals, slot_free)
         record = running.record()
         _publish(room, folder, record, scratch)
     finally:
@@ -143,8 +144,9 @@ class _Attempt:
         self.started_at: datetime = now()
         self.ended_at: datetime = self.started_at
 
-    def run(self, signals: Signals) -> None:
-        """Start the process and return when it and its group have ended."""
+    def run(self, signals: Signals, slot_free: Callable[[], None]) -> None:
+        """Start the process and return when it, and what is left of it, has ended."""
+        remnants = Remnants(self._lock_descriptor)
         reply = os.memfd_create("reply", os.MFD_CLOEXEC)
         output, output_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         os.set_blocking(output_end, True)
@@ -157,6 +159,7 @@ class _Attempt:
                 error=TaskError("provisioning::attempt::cannot-start", f"{self._request.argv[0]}: {error.strerror}")
             )
             self.ended_at = now()
+            slot_free()
             return
         finally:
             os.close(output_end)
@@ -165,8 +168,9 @@ class _Attempt:
             self._wait(pid, output, signals)
         finally:
             self.ended_at = now()
-            if group_exists(pid):
-                self._leftovers = end_group(pid, self._request.grace_seconds)
+            slot_free()
+            cut_short = self._end_reason is not None and self._exit_code != 0
+            self._leftovers = remnants.end(pid, self._request.grace_seconds, cut_short=cut_short)
         self._drain(output)
         os.close(output)
         self._log.finish()
@@ -211,8 +215,9 @@ class _Attempt:
         deadline = None if self._request.timeout_seconds is None else boottime() + self._request.timeout_seconds
         kill_at: float | None = None
         while True:
-            bounds = [at for at in (deadline, kill_at) if at is not None]
-            ready = dict(poll.poll(max(0.0, (min(bounds) - boottime()) * 1000) if bounds else None))
+            wake_at = min(at for at in (deadline, kill_at, boottime() + REAP_SECONDS) if at is not None)
+            ready = dict(poll.poll(max(0.0, (wake_at - boottime()) * 1000)))
+            reap(spare=pid)
             if output in ready and not self._copy(output):
                 poll.unregister(output)
             if process in ready:

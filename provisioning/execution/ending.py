@@ -1,4 +1,4 @@
-"""Ends what is left of an attempt: its process group, then whoever still holds its log."""
+"""Ends what is left of an attempt: its process group, its orphans, then whoever still holds its log."""
 
 from __future__ import annotations
 
@@ -6,22 +6,15 @@ import contextlib
 import os
 import select
 import signal
+from itertools import takewhile
 from pathlib import Path
 
 from provisioning.clock import boottime
 from provisioning.core.identifiers import Process
-from provisioning.processes import identity, send_signal
+from provisioning.processes import Sight, descendants, group_members, identity, reap, send_signal
 
-
-def group_exists(group: int) -> bool:
-    """Whether a process of the group is left."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+LOOKS = 50
+"""So often at most is looked for what has forked meanwhile."""
 
 
 def signal_group(group: int, number: signal.Signals) -> None:
@@ -31,25 +24,73 @@ def signal_group(group: int, number: signal.Signals) -> None:
         os.killpg(group, signal.SIGCONT)
 
 
-def end_group(group: int, grace_seconds: float) -> tuple[int, ...]:
-    """End the processes of the group, whose leader is gone; their pids."""
-    members = _group_members(group)
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        # While the group has members no new process gets its number: a leader that lives is a stranger's.
-        if not group_exists(group) or identity(group) is not None:
-            break
-        signal_group(group, number)
-        _wait_for(members, grace_seconds)
-    return tuple(process.pid for process in members)
+class Remnants:
+    """What is left of an attempt when its process has ended, to the worker that ran it and adopts orphans.
+
+    Part of the attempt is every process that it has begun, but those in a session of their own of which none has the
+    log: they were meant to stay.
+    """
+
+    def __init__(self, log: int) -> None:
+        """To be made before the process is started: what is there already is of an earlier attempt, and stays."""
+        self._log = os.fstat(log)
+        self._sessions = {os.getsid(0)}
+        self._since = int(boottime() * os.sysconf("SC_CLK_TCK"))
+        children = takewhile(lambda sight: sight.parent == os.getpid(), descendants()) if reap() else ()
+        self._earlier = [sight.process for sight in children]
+
+    def end(self, group: int, grace_seconds: float, *, cut_short: bool) -> tuple[int, ...]:
+        """End what is left of the attempt, in its process group or not; the pids of what had to be told.
+
+        With `cut_short` the group has been told already, and what was meant to stay is ended as well. What cannot be
+        signalled is left, as another user's.
+        """
+        self._group, self._cut_short = group, cut_short
+        ended: dict[int, None] = {}
+        for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):
+            if number is signal.SIGKILL:
+                self._stop()
+            # Told twice, a program may leave without cleaning up.
+            knows = group if cut_short and number is signal.SIGTERM else 0
+            found = self._find()
+            told = [sight.process for sight in found if sight.group != knows and _tell(sight.process, number)]
+            waited_for = [*told, *(sight.process for sight in found if sight.group == knows)]
+            if not waited_for:
+                break
+            ended |= dict.fromkeys(process.pid for process in told)
+            _wait_for(waited_for, grace_seconds)
+        reap()
+        return tuple(ended)
+
+    def _find(self) -> list[Sight]:
+        # A group of this number in another session is a stranger's.
+        found = {sight.process: sight for sight in group_members(self._group) if sight.session == os.getsid(0)}
+        if reap():
+            begun = list(descendants(self._since, self._earlier))
+            self._sessions.update(sight.session for sight in begun if _can_write(sight.process.pid, self._log))
+            found |= {s.process: s for s in begun if self._cut_short or s.session in self._sessions}
+        return list(found.values())
+
+    def _stop(self) -> None:
+        """Stop all of it, until a look finds no more: what is stopped does not fork while the rest is killed."""
+        stopped: set[Process] = set()
+        for _ in range(LOOKS):
+            found = (sight.process for sight in self._find())
+            new = [process for process in found if process not in stopped and _tell(process, signal.SIGSTOP)]
+            if not new:
+                return
+            stopped.update(new)
 
 
-def _group_members(group: int) -> list[Process]:
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if os.getpgid(int(name)) == group and (process := identity(int(name))):
-                found.append(process)
-    return found
+def _tell(process: Process, number: signal.Signals) -> bool:
+    """Signal that very process, and let it go on if it is stopped, so that it takes it; whether it could be told."""
+    try:
+        told = send_signal(process, number)
+        if told and number is not signal.SIGSTOP:
+            send_signal(process, signal.SIGCONT)
+    except PermissionError:
+        return False
+    return told
 
 
 def holders(log: Path) -> list[Process]:
@@ -61,11 +102,11 @@ def holders(log: Path) -> list[Process]:
         wanted = os.stat(log)
     except FileNotFoundError:
         return []
-    others = (name for name in os.listdir("/proc") if name.isdigit() and int(name) != os.getpid())
-    return [process for name in others if _can_write(name, wanted) and (process := identity(int(name)))]
+    others = (pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if pid != os.getpid())
+    return [process for pid in others if _can_write(pid, wanted) and (process := identity(pid))]
 
 
-def _can_write(pid: str, wanted: os.stat_result) -> bool:
+def _can_write(pid: int, wanted: os.stat_result) -> bool:
     with contextlib.suppress(OSError):
         for descriptor in os.listdir(f"/proc/{pid}/fd"):
             with contextlib.suppress(OSError):
@@ -80,13 +121,10 @@ def end_holders(log: Path, grace_seconds: float) -> tuple[int, ...]:
     """End every process that holds the log, however often it forks meanwhile; the pids that were told to end."""
     ended: dict[int, None] = {}
     for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):
-        found = holders(log)
+        found = [process for process in holders(log) if _tell(process, number)]
         if not found:
             break
-        for process in found:
-            ended[process.pid] = None
-            send_signal(process, number)
-            send_signal(process, signal.SIGCONT)
+        ended |= dict.fromkeys(process.pid for process in found)
         _wait_for(found, grace_seconds)
     return tuple(ended)
 

@@ -16,7 +16,7 @@ from provisioning.core.workflow import OutcomeRecord
 from provisioning.errors import ProvisioningError
 from provisioning.execution.attempt import NotStarted, run_attempt
 from provisioning.execution.executor import AttemptRequest, Key
-from provisioning.processes import own_identity
+from provisioning.processes import adopt_orphans, own_identity
 from provisioning.storage import files
 from provisioning.storage.checkpoint import WorkflowFolder, encode
 
@@ -139,6 +139,7 @@ def work(connection: Connection, scratch_path: str) -> None:
     _keep_only(connection)
     _let_go_of(0, 1)
     os.setsid()  # not in the terminal's foreground group: its ^C is not ours
+    adopt_orphans()
     os.chdir("/")
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

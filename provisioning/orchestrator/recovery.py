@@ -18,10 +18,10 @@ from provisioning.core import attempts
 from provisioning.core.identifiers import Process
 from provisioning.core.scheduler import Now
 from provisioning.core.workflow import OutcomeRecord, TaskCheckpoint
-from provisioning.execution.ending import end_holders, group_exists, holders, signal_group
+from provisioning.execution.ending import end_holders, holders, signal_group
 from provisioning.execution.executor import News, Seen
 from provisioning.orchestrator.held import Held
-from provisioning.processes import send_signal, starttime
+from provisioning.processes import group_members, send_signal, starttime
 from provisioning.storage import files
 from provisioning.storage.checkpoint import Damaged, load
 from provisioning.storage.logs import attempt_is_alive, open_attempt_log
@@ -119,17 +119,21 @@ def workers_with_children(spool: Spool) -> list[str]:
 
 
 def _group(spool: Spool, worker: str) -> int | None:
-    """The process group of a worker's latest attempt, if its number cannot belong to anyone else."""
+    """The process group of a worker's latest attempt, while something of it lives.
+
+    Its number and that of its session, the worker's, would both have to have gone to others for it to be a stranger's.
+    """
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, Damaged):
         leader = load(spool.tmp / worker / "group", Process)
-        if leader.boot_id == boot_id() and starttime(leader.pid) in (None, leader.starttime):
+        session = load(spool.tmp / worker / "process", Process).pid
+        ours = leader.boot_id == boot_id() and starttime(leader.pid) in (None, leader.starttime)
+        if ours and any(member.session == session for member in group_members(leader.pid)):
             return leader.pid
     return None
 
 
 def _has_children(spool: Spool, worker: str) -> bool:
-    group = _group(spool, worker)
-    return group is not None and group_exists(group)
+    return _group(spool, worker) is not None
 
 
 def cancel_adopted(spool: Spool, checkpoint: TaskCheckpoint) -> None:
