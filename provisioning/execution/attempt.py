@@ -20,8 +20,9 @@ from provisioning.core.workflow import FORMAT, OutcomeRecord, TaskError
 from provisioning.errors import SpoolUnusable
 from provisioning.execution.ending import Remnants, end_holders, signal_group
 from provisioning.execution.executor import AttemptRequest
+from provisioning.execution.family import reap
 from provisioning.execution.result import Reply, read_reply
-from provisioning.processes import identity, reap
+from provisioning.processes import identity
 from provisioning.storage import files
 from provisioning.storage.checkpoint import WorkflowFolder, encode
 from provisioning.storage.logs import AttemptLog, attempt_is_alive, open_attempt_log

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from provisioning.clock import boottime
 from provisioning.core.identifiers import Process
-from provisioning.processes import Sight, descendants, group_members, identity, reap, send_signal
+from provisioning.execution.family import descendants, reap
+from provisioning.processes import Sight, group_members, identity, send_signal
 
 LOOKS = 50
 """So often at most is looked for what has forked meanwhile."""

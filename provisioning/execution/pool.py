@@ -55,7 +55,7 @@ class Pool:
         # The forkserver is a `python -c`, which would import from the present folder before anything else.
         os.chdir("/")
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["provisioning.execution.worker"])
+        self._context.set_forkserver_preload(["provisioning.execution.preload"])
         forkserver.ensure_running()  # now, so that it has imported all by the time a worker is wanted
 
     def assign(self, key: Key) -> str:

@@ -16,7 +16,8 @@ from provisioning.core.workflow import OutcomeRecord
 from provisioning.errors import ProvisioningError
 from provisioning.execution.attempt import NotStarted, run_attempt
 from provisioning.execution.executor import AttemptRequest, Key
-from provisioning.processes import adopt_orphans, own_identity
+from provisioning.execution.family import adopt_orphans
+from provisioning.processes import own_identity
 from provisioning.storage import files
 from provisioning.storage.checkpoint import WorkflowFolder, encode
 
