@@ -8,8 +8,9 @@ import fcntl
 import os
 import select
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -69,14 +70,12 @@ def run_attempt(
     try:
         if not _is_wanted(folder, request, scratch):
             return None
-        try:
-            room = files.Room(scratch.name(), ROOM_BYTES)
-        except SpoolUnusable as error:
-            raise NotStarted(str(error)) from error
-        running = _Attempt(request, log, scratch)
-        running.run(signals, slot_free)
-        record = running.record()
-        _publish(room, folder, record, scratch)
+        outcome = folder.outcome_path(task_id, number)
+        with _room(scratch, outcome.parent) as room:
+            running = _Attempt(request, log, scratch)
+            running.run(signals, slot_free)
+            record = running.record()
+            _publish(room, outcome.name, record)
     finally:
         os.close(log)
     path = folder.log_path(task_id, number)
@@ -101,22 +100,36 @@ def _is_wanted(folder: WorkflowFolder, request: AttemptRequest, scratch: files.S
     )
 
 
-def _publish(room: files.Room, folder: WorkflowFolder, record: OutcomeRecord, scratch: files.Scratch) -> None:
+@contextlib.contextmanager
+def _room(scratch: files.Scratch, folder: Path) -> Iterator[files.Room]:
+    """Room for the outcome, or NotStarted."""
+    try:
+        room = files.Room(scratch, folder)
+    except SpoolUnusable as error:
+        raise NotStarted(str(error)) from error
+    with contextlib.closing(room):
+        try:
+            room.make(ROOM_BYTES)
+        except SpoolUnusable as error:
+            raise NotStarted(str(error)) from error
+        yield room
+
+
+def _publish(room: files.Room, name: str, record: OutcomeRecord) -> None:
     """Make the outcome durable, however long the disk takes to have room: work done is never called failed.
 
     What a failed write or sync has touched is given up: each try is in a new file.
     """
-    path = folder.outcome_path(record.task_id, record.attempt)
     data = encode(record)
     while True:
         try:
-            room.publish(path, data)
+            room.publish(name, data)
             return
         except SpoolUnusable as error:
             _wait_for_room(error)
         while True:
             try:
-                room = files.Room(scratch.name(), max(len(data), ROOM_BYTES))
+                room.make(max(len(data), ROOM_BYTES))
                 break
             except SpoolUnusable as error:
                 _wait_for_room(error)

@@ -20,7 +20,7 @@ from provisioning.core.workflow import (
     WorkflowCheckpoint,
 )
 from provisioning.errors import NotFound, SpoolUnusable
-from provisioning.storage import files
+from provisioning.storage import files, reading
 from provisioning.storage.naming import WrongKind
 
 MAX_PLAN_BYTES = 1 << 30
@@ -62,7 +62,7 @@ def load(path: Path, kind: type[T], limit: int = MAX_RECORD_BYTES) -> T:
     SpoolUnusable where it is not the file that is at fault, but the disk, its rights or this process.
     """
     with owned(path):
-        data = files.read_regular(path, limit)
+        data = reading.read_regular(path, limit)
     try:
         value = msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -109,7 +109,7 @@ class WorkflowFolder:
         for form in ("toml", "json"):
             path = self.path / f"manifest.{form}"
             with contextlib.suppress(FileNotFoundError), owned(path):
-                return files.read_regular(path, MAX_PLAN_BYTES), form
+                return reading.read_regular(path, MAX_PLAN_BYTES), form
         raise Damaged(self.path / "manifest.toml", "there is no manifest")
 
     def plan(self) -> Plan | None:
@@ -196,7 +196,7 @@ class WorkflowFolder:
         path = self.path / "events.jsonl"
         try:
             with owned(path):
-                data = files.read_regular(path, MAX_PLAN_BYTES)
+                data = reading.read_regular(path, MAX_PLAN_BYTES)
         except FileNotFoundError:
             return
         for line in data.splitlines():

@@ -19,6 +19,7 @@ from pathlib import Path
 from provisioning.clock import new_ulid
 from provisioning.errors import SpoolUnusable
 from provisioning.storage.naming import WrongKind, naming
+from provisioning.storage.reading import regular
 
 DURABLE = {
     "format": True,
@@ -54,13 +55,13 @@ class Scratch:
         """Whether the folder was made and locked before anyone took it for a dead process's."""
         os.mkdir(self.path, 0o700)
         try:
-            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self.descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-        if names_this(self.path, self._descriptor):
+        fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+        if names_this(self.path, self.descriptor):
             return True
-        os.close(self._descriptor)
+        os.close(self.descriptor)
         return False
 
     def name(self) -> Path:
@@ -71,7 +72,7 @@ class Scratch:
     def close(self) -> None:
         """Remove the folder and let its lock go."""
         shutil.rmtree(self.path, ignore_errors=True)
-        os.close(self._descriptor)
+        os.close(self.descriptor)
 
 
 def is_locked(path: Path) -> bool:
@@ -176,50 +177,62 @@ def write_once(path: Path, data: bytes, *, scratch: Scratch) -> bool:
 
 
 class Room:
-    """Disk space taken ahead for a file that must be written later, even on a disk that has become full."""
+    """Disk space taken ahead for a file that must appear in `folder` later.
 
-    def __init__(self, path: Path, size: int) -> None:
-        self.path = path
-        self._descriptor = -1
-        with naming(path, "make room for"):
-            self._descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    Even on a disk that has become full by then, and in a spool that has been renamed: both folders are held open.
+    """
+
+    def __init__(self, scratch: Scratch, folder: Path) -> None:
+        self._scratch, self._folder, self._descriptor = scratch, folder, -1
+        with naming(folder, "open"):
+            self._target = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+    def make(self, size: int) -> None:
+        """Take the space; anew after each try to publish that failed."""
+        self._name = self._scratch.name().name
+        with naming(self._scratch.path / self._name, "make room for"):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._descriptor = os.open(self._name, flags, 0o600, dir_fd=self._scratch.descriptor)
             try:
                 os.posix_fallocate(self._descriptor, 0, size)
             except BaseException:
-                self.close()
+                self._give_back()
                 raise
 
-    def publish(self, path: Path, data: bytes) -> None:
-        """Write the data into the room and link it to `path`, durably; a taken name is an error.
+    def publish(self, name: str, data: bytes) -> None:
+        """Write the data into the room and link it into the folder, durably; a taken name is an error.
 
-        The room is closed afterwards, whatever happened: bytes whose sync failed are lost, and are tried again in a
-        new room only. After an error nothing of this call is at `path`.
+        The room is gone afterwards, whatever happened: bytes whose sync failed are lost, and are tried again in a room
+        made anew only. After an error nothing of this call is in the folder.
         """
         if self._descriptor < 0:
-            raise SpoolUnusable(f"cannot write {path}: its room is closed", hint="make a new one")
+            raise SpoolUnusable(f"cannot write {self._folder / name}: there is no room", hint="make it first")
         try:
-            with naming(path):
+            with naming(self._folder / name):
                 os.lseek(self._descriptor, 0, os.SEEK_SET)
                 write_all(self._descriptor, data)
                 os.ftruncate(self._descriptor, len(data))
                 os.fsync(self._descriptor)
-                os.link(self.path, path)
+                os.link(self._name, name, src_dir_fd=self._scratch.descriptor, dst_dir_fd=self._target)
                 try:
-                    sync_dir(path.parent)
+                    os.fsync(self._target)
                 except OSError:
-                    os.unlink(path)  # the name may be lost too: it is said again by the next room
+                    os.unlink(name, dir_fd=self._target)  # the name may be lost too: it is said again in the next room
                     raise
         finally:
-            self.close()
+            self._give_back()
 
     def close(self) -> None:
-        """Give the room back."""
-        if self._descriptor < 0:
-            return
-        with contextlib.suppress(OSError):
-            os.unlink(self.path)
-        os.close(self._descriptor)
-        self._descriptor = -1
+        """Give the room back, and let go of the folder."""
+        self._give_back()
+        os.close(self._target)
+
+    def _give_back(self) -> None:
+        if self._descriptor >= 0:
+            with contextlib.suppress(OSError):
+                os.unlink(self._name, dir_fd=self._scratch.descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 def append(path: Path, data: bytes) -> None:
@@ -252,37 +265,18 @@ def names_this(path: Path, descriptor: int) -> bool:
 
 def open_log(path: Path) -> int:
     """A descriptor that appends to the log of an attempt, which may exist; its folder must."""
+    return _open_or_make(path, os.O_RDWR | os.O_APPEND)
+
+
+def open_log_to_lock(path: Path) -> int:
+    """A descriptor that cannot write to the log of an attempt, which may exist; its folder must."""
+    return _open_or_make(path, os.O_RDONLY | os.O_NONBLOCK)
+
+
+def _open_or_make(path: Path, flags: int) -> int:
     with naming(path, "open"):
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    return _regular(path, descriptor)
-
-
-def open_regular(path: Path) -> int:
-    """A descriptor to read a regular file that is not reached through a link. FileNotFoundError where there is none."""
-    with naming(path, "read"):
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError as error:
-            missing = error
-        else:
-            return _regular(path, descriptor)
-    raise missing
-
-
-def _regular(path: Path, descriptor: int) -> int:
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise WrongKind(f"{path} is not a regular file", "it is not a regular file")
-    return descriptor
-
-
-def read_regular(path: Path, limit: int) -> bytes:
-    """All bytes of a regular file of at most `limit` bytes. FileNotFoundError where there is none."""
-    with os.fdopen(open_regular(path), "rb") as file, naming(path, "read"):
-        data = file.read(limit + 1)
-    if len(data) > limit:
-        raise WrongKind(f"{path} is larger than {limit} bytes", f"it is larger than {limit} bytes")
-    return data
+        descriptor = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    return regular(path, descriptor)
 
 
 def make_dir(path: Path, mode: int = 0o700) -> None:

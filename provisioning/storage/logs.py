@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from provisioning.storage import files
+from provisioning.storage import files, reading
 from provisioning.storage.checkpoint import owned
 from provisioning.storage.naming import naming
 
@@ -21,9 +21,21 @@ ORCHESTRATOR_LOG_BYTES = 10 << 20
 
 
 def open_attempt_log(path: Path) -> int | None:
-    """A descriptor with the attempt's lock; None where something of the attempt lives already."""
+    """A descriptor of the log, with the attempt's lock; None where something of the attempt lives already."""
     with owned(path):
-        descriptor = files.open_log(path)
+        return _locked(files.open_log(path))
+
+
+def lock_ended_attempt(path: Path) -> int | None:
+    """A descriptor with the attempt's lock, for whoever gives the attempt up; None where something of it lives.
+
+    Who can write to the log is taken for a part of the attempt, and ended: this descriptor cannot.
+    """
+    with owned(path):
+        return _locked(files.open_log_to_lock(path))
+
+
+def _locked(descriptor: int) -> int | None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -63,7 +75,7 @@ def tail(path: Path, lines: int) -> bytes:
 
 
 def _reading(path: Path) -> BinaryIO:
-    return os.fdopen(files.open_regular(path), "rb")
+    return os.fdopen(reading.open_regular(path), "rb")
 
 
 def attempts_of(folder: Path) -> Iterator[tuple[str, int, Path]]:

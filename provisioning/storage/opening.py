@@ -8,7 +8,7 @@ from pathlib import Path
 
 from provisioning.core.workflow import FORMAT
 from provisioning.errors import Refused, SpoolUnusable
-from provisioning.storage import files
+from provisioning.storage import files, reading
 from provisioning.storage.naming import WrongKind
 
 FOLDERS = ("incoming", "requests", "workflows", "rejected", "ids", "nulib", "locks", "tmp", "logs")
@@ -20,7 +20,7 @@ def check_format(root: Path) -> None:
     """Whether it is a spool of this format and of this user."""
     hint = f"make one: provisioning spool init {root}"
     try:
-        text = files.read_regular(root / "format", 64).decode("ascii", "replace").strip()
+        text = reading.read_regular(root / "format", 64).decode("ascii", "replace").strip()
     except FileNotFoundError:
         raise SpoolUnusable(f"there is no spool at {root}", hint=hint) from None
     except WrongKind as error:

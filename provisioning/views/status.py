@@ -24,7 +24,7 @@ from provisioning.core.workflow import (
 )
 from provisioning.errors import Invalid, NotFound, Problem, ProvisioningError
 from provisioning.processes import is_alive
-from provisioning.storage import files
+from provisioning.storage import files, reading
 from provisioning.storage.checkpoint import WorkflowFolder
 from provisioning.storage.spool import Spool
 from provisioning.views.text import instant
@@ -202,7 +202,7 @@ class Rejected(Invalid):
 def _reasons(path: Path) -> list[Problem]:
     """Why the submission in that folder was rejected."""
     try:
-        listed = msgspec.json.decode(files.read_regular(path / "reason.json", 1 << 22))["problems"]
+        listed = msgspec.json.decode(reading.read_regular(path / "reason.json", 1 << 22))["problems"]
         return [msgspec.convert(each, Problem) for each in listed]
     except (OSError, ProvisioningError, KeyError, TypeError, msgspec.MsgspecError):
         return [Problem("rejected", "the reason cannot be read", file=str(path / "reason.json"))]

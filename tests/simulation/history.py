@@ -53,7 +53,7 @@ class Incarnation:
         for held in self.orchestrator._held.values():
             held.release()
         if self.spool._scratch is not None:
-            os.close(self.spool._scratch._descriptor)
+            os.close(self.spool._scratch.descriptor)
 
 
 class History:

@@ -188,7 +188,10 @@ class World:
         record = OutcomeRecord(FORMAT, *worker.key, outcome=outcome, started_at=wall, ended_at=wall, error=error)
         folder = WorkflowFolder(self.spool.workflows / worker.key.workflow_id)
         path = folder.outcome_path(worker.key.task_id, worker.key.attempt)
-        files.Room(worker.scratch.name(), 4096).publish(path, encode(record))
+        room = files.Room(worker.scratch, path.parent)
+        room.make(4096)
+        room.publish(path.name, encode(record))
+        room.close()
         self._close_log(worker, outcome)
         self._report(worker, News(worker.key, Seen.ENDED, record))
 
@@ -210,7 +213,7 @@ class World:
         """SIGKILL to a worker; `all_of_it` to what it runs as well."""
         worker.alive = False
         if worker.scratch is not None:
-            os.close(worker.scratch._descriptor)
+            os.close(worker.scratch.descriptor)
             worker.scratch = None
         if all_of_it or not worker.begun:
             self._close_log(worker)

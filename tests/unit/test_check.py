@@ -14,7 +14,7 @@ from provisioning.core.states import Outcome, TaskState, WorkflowState
 from provisioning.core.workflow import FORMAT, Plan, Request, WorkflowCheckpoint
 from provisioning.errors import Problem
 from provisioning.processes import own_identity
-from provisioning.storage import files
+from provisioning.storage import files, reading
 from provisioning.storage.check import CODES, check
 from provisioning.storage.checkpoint import WorkflowFolder, encode
 from provisioning.storage.naming import naming
@@ -164,7 +164,7 @@ def test_a_folder_that_is_open_to_others(spool: Spool) -> None:
 
 def test_what_goes_while_it_is_looked_at_is_no_damage(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[Path] = []
-    read = files.read_regular
+    read = reading.read_regular
 
     def claimed_meanwhile(path: Path, limit: int) -> bytes:
         reads.append(path)
@@ -173,7 +173,7 @@ def test_what_goes_while_it_is_looked_at_is_no_damage(spool: Spool, monkeypatch:
                 files.move(gone, spool.scratch.name())
         return read(path, limit)
 
-    monkeypatch.setattr(files, "read_regular", claimed_meanwhile)
+    monkeypatch.setattr(reading, "read_regular", claimed_meanwhile)
     assert found(spool) == []
     assert reads.count(spool.root / CLAIMED / "plan.json") == 1
 

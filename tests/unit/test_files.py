@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from provisioning.errors import SpoolUnusable
-from provisioning.storage import files
+from provisioning.storage import files, reading
 from provisioning.storage.naming import WrongKind, naming
 from tests.simulation.faults import PowerCut, failing, names
 
@@ -202,9 +202,9 @@ def test_publish_tree_is_content_when_another_was_first(
 
 def test_read_regular_reads_up_to_its_limit(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"12345")
-    assert files.read_regular(tmp_path / "f", 5) == b"12345"
+    assert reading.read_regular(tmp_path / "f", 5) == b"12345"
     with pytest.raises(SpoolUnusable, match="larger than 4 bytes"):
-        files.read_regular(tmp_path / "f", 4)
+        reading.read_regular(tmp_path / "f", 4)
 
 
 def test_read_regular_reads_nothing_else(tmp_path: Path) -> None:
@@ -212,12 +212,12 @@ def test_read_regular_reads_nothing_else(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("f")
     os.mkfifo(tmp_path / "fifo")
     with pytest.raises(WrongKind, match="Too many levels"):
-        files.read_regular(tmp_path / "link", 100)
+        reading.read_regular(tmp_path / "link", 100)
     for path in (tmp_path / "fifo", tmp_path):  # the FIFO has no writer: a plain open would wait for one
         with pytest.raises(WrongKind, match="not a regular file"):
-            files.read_regular(path, 100)
+            reading.read_regular(path, 100)
     with pytest.raises(FileNotFoundError):
-        files.read_regular(tmp_path / "gone", 100)
+        reading.read_regular(tmp_path / "gone", 100)
 
 
 def test_move_replaces_no_folder_with_content(tmp_path: Path) -> None:

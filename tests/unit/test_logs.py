@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from provisioning.execution.ending import end_holders
 from provisioning.storage import files, logs
 from provisioning.storage.checkpoint import Damaged
 from provisioning.storage.logs import AttemptLog
@@ -48,9 +51,29 @@ def test_the_lock_says_that_something_lives(path: Path) -> None:
     os.close(again)
 
 
+def test_who_gives_an_attempt_up_has_its_lock_and_is_no_part_of_it(path: Path) -> None:
+    """A worker that finishes just then ends whoever can write to the log: not another process's recovery."""
+    program = (
+        "import sys, pathlib; from provisioning.storage import logs;"
+        "assert logs.lock_ended_attempt(pathlib.Path(sys.argv[1])) is not None; print('locked', flush=True); input()"
+    )
+    words = [sys.executable, "-c", program, str(path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as recovery:
+        assert recovery.stdout is not None
+        assert recovery.stdout.readline() == b"locked\n"
+        assert path.read_bytes() == b"", "it was made where it was missing"
+        assert logs.attempt_is_alive(path)
+        assert logs.open_attempt_log(path) is None, "a late worker gives up"
+        assert logs.lock_ended_attempt(path) is None, "and so does a second recovery"
+        assert end_holders(path, 0.1) == ()
+        assert recovery.poll() is None
+        recovery.communicate(b"\n")
+    assert not logs.attempt_is_alive(path)
+
+
 def test_a_link_is_no_log(path: Path, tmp_path: Path) -> None:
     path.symlink_to(tmp_path / "elsewhere")
-    for use in (logs.open_attempt_log, logs.attempt_is_alive):
+    for use in (logs.open_attempt_log, logs.lock_ended_attempt, logs.attempt_is_alive):
         with pytest.raises(Damaged) as raised:
             use(path)
         assert raised.value.path == path

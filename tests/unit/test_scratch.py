@@ -29,43 +29,70 @@ def scratch(tmp_path: Path) -> Iterator[files.Scratch]:
 # Room
 
 
-def test_room_is_published_whole_and_shorter_than_it_was(tmp_path: Path) -> None:
-    room = files.Room(tmp_path / "room", 1 << 16)
-    assert os.stat(tmp_path / "room").st_blocks * 512 >= 1 << 16
-    room.publish(tmp_path / "f", b"outcome")
-    assert ((tmp_path / "f").read_bytes(), names(tmp_path)) == (b"outcome", ["f"])
+@pytest.fixture
+def outcomes(tmp_path: Path) -> Path:
+    """The folder in which files appear."""
+    path = tmp_path / "outcomes"
+    path.mkdir()
+    return path
 
 
-def test_room_takes_more_than_was_made(tmp_path: Path) -> None:
-    files.Room(tmp_path / "room", 10).publish(tmp_path / "f", b"x" * 1000)
-    assert (tmp_path / "f").stat().st_size == 1000
+@pytest.fixture
+def room(scratch: files.Scratch, outcomes: Path) -> Iterator[files.Room]:
+    """Space for a file in that folder."""
+    made = files.Room(scratch, outcomes)
+    made.make(1 << 16)
+    yield made
+    made.close()
+    assert not scratch.path.exists() or names(scratch.path) == []
 
 
-def test_room_replaces_nothing(tmp_path: Path) -> None:
-    (tmp_path / "f").write_bytes(b"old")
-    room = files.Room(tmp_path / "room", 10)
+def test_room_is_published_whole_and_shorter_than_it_was(
+    room: files.Room, scratch: files.Scratch, outcomes: Path
+) -> None:
+    (made,) = scratch.path.iterdir()
+    assert made.stat().st_blocks * 512 >= 1 << 16
+    room.publish("f", b"outcome")
+    assert ((outcomes / "f").read_bytes(), names(outcomes), names(scratch.path)) == (b"outcome", ["f"], [])
+
+
+def test_room_takes_more_than_was_made(room: files.Room, outcomes: Path) -> None:
+    room.publish("f", b"x" * 100_000)
+    assert (outcomes / "f").stat().st_size == 100_000
+
+
+def test_room_replaces_nothing(room: files.Room, outcomes: Path) -> None:
+    (outcomes / "f").write_bytes(b"old")
     with pytest.raises(SpoolUnusable, match="File exists"):
-        room.publish(tmp_path / "f", b"new")
-    room.close()
-    assert ((tmp_path / "f").read_bytes(), names(tmp_path)) == (b"old", ["f"])
+        room.publish("f", b"new")
+    assert ((outcomes / "f").read_bytes(), names(outcomes)) == (b"old", ["f"])
+
+
+def test_room_is_published_where_its_folders_have_been_moved_to(room: files.Room, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("tmp", "outcomes"):
+        (tmp_path / name).rename(tmp_path / "elsewhere" / name)
+    room.publish("f", b"outcome")
+    assert (tmp_path / "elsewhere" / "outcomes" / "f").read_bytes() == b"outcome"
+    assert names(tmp_path / "elsewhere" / "tmp" / "mine") == []
+    assert names(tmp_path) == ["elsewhere"]
 
 
 @pytest.mark.parametrize(("call", "number"), [("write", 1), ("ftruncate", 1), ("fsync", 1), ("link", 1), ("fsync", 2)])
-def test_a_room_that_failed_is_closed_and_a_new_one_is_tried(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+def test_a_room_that_failed_is_gone_and_another_is_tried(
+    room: files.Room, scratch: files.Scratch, outcomes: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
 ) -> None:
-    room = files.Room(tmp_path / "room", 10)
     with monkeypatch.context() as patched:
         seen = failing(call, OSError(errno.ENOSPC, "full"), patched, number=number)
         with pytest.raises(SpoolUnusable, match="No space left"):
-            room.publish(tmp_path / "f", b"new")
-        with pytest.raises(SpoolUnusable, match="its room is closed"):
-            room.publish(tmp_path / "f", b"new")
+            room.publish("f", b"new")
+        with pytest.raises(SpoolUnusable, match="there is no room"):
+            room.publish("f", b"new")
         assert len(seen) == number  # a file whose sync failed is not synced again
-    assert names(tmp_path) == []
-    room.close()
-    files.Room(tmp_path / "room", 10).publish(tmp_path / "f", b"new")
-    assert (tmp_path / "f").read_bytes() == b"new"
+    assert names(outcomes) == names(scratch.path) == []
+    room.make(10)
+    room.publish("f", b"new")
+    assert (outcomes / "f").read_bytes() == b"new"
 
 
 @pytest.fixture
@@ -93,13 +120,17 @@ def fill(disk: Path) -> None:
 
 @pytest.mark.root
 def test_room_publishes_on_a_disk_that_has_become_full(small_disk: Path) -> None:
-    room = files.Room(small_disk / "room", 64 << 10)
+    scratch = files.Scratch(small_disk / "mine")
+    room, late = files.Room(scratch, small_disk), files.Room(scratch, small_disk)
+    room.make(64 << 10)
     fill(small_disk)
     with pytest.raises(SpoolUnusable, match="cannot make room for"):
-        files.Room(small_disk / "late", 64 << 10)
-    assert not (small_disk / "late").exists()
-    room.publish(small_disk / "outcome", b"y" * (60 << 10))
+        late.make(64 << 10)
+    assert len(names(scratch.path)) == 1
+    room.publish("outcome", b"y" * (60 << 10))
     assert (small_disk / "outcome").read_bytes() == b"y" * (60 << 10)
+    for each in (room, late, scratch):
+        each.close()
 
 
 @pytest.mark.root

@@ -50,7 +50,7 @@ def crash(spool: Spool, monkeypatch: pytest.MonkeyPatch, call: str, deed: Callab
         patched.setattr(files, call, end)
         with pytest.raises(PowerCut):
             deed()
-    os.close(spool.scratch._descriptor)
+    os.close(spool.scratch.descriptor)
     spool._scratch = None
 
 
