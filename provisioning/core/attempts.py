@@ -11,6 +11,7 @@ from provisioning.core.scheduler import Now
 from provisioning.core.states import Outcome, TaskEvent
 from provisioning.core.workflow import (
     INTERRUPTIONS_ALLOWED,
+    STOPPED,
     Attempt,
     Backoff,
     OutcomeRecord,
@@ -23,6 +24,8 @@ from provisioning.core.workflow import (
 
 NOT_THERE = "::not-found"
 """How the code of a probe's error ends when it says that the work has not been done."""
+INTERRUPTED = "provisioning::attempt::interrupted"
+"""Why an attempt was interrupted that nobody knows the end of."""
 AGAIN_SECONDS = 5.0
 """Before an attempt that could not be started is made again."""
 
@@ -37,11 +40,16 @@ def started(checkpoint: TaskCheckpoint, now: Now, worker: str) -> TaskCheckpoint
     return apply_task(checkpoint, TaskEvent.STARTED, attempts=(*known, attempt), backoff=None, reason="")
 
 
-def ended(
-    checkpoint: TaskCheckpoint, task: Task, record: OutcomeRecord, now: Now, *, cancelling: bool
+def ended(  # noqa: PLR0913 - what ended, and who had asked for it
+    checkpoint: TaskCheckpoint, task: Task, record: OutcomeRecord, now: Now, *, cancelling: bool, stopping: bool = False
 ) -> TaskCheckpoint:
-    """The checkpoint after the outcome of its latest attempt is known."""
+    """The checkpoint after the outcome of its latest attempt is known.
+
+    `cancelling` says that its workflow is being cancelled, `stopping` that the orchestrator ends what it runs.
+    """
     if record.outcome is Outcome.CANCELLED and not cancelling:
+        if stopping:
+            return interrupted(checkpoint, task, now, "the orchestrator was told to stop at once", STOPPED)
         return interrupted(checkpoint, task, now, "the worker was told to end, but nobody had asked to cancel")
     attempt = msgspec.structs.replace(
         checkpoint.attempts[-1],
@@ -78,13 +86,13 @@ def _reason(record: OutcomeRecord) -> str:
     return record.error.code if record.error else str(record.outcome)
 
 
-def interrupted(checkpoint: TaskCheckpoint, task: Task, now: Now, why: str) -> TaskCheckpoint:
+def interrupted(checkpoint: TaskCheckpoint, task: Task, now: Now, why: str, code: str = INTERRUPTED) -> TaskCheckpoint:
     """The checkpoint after its latest attempt was lost: whether it did its work is not known."""
     attempt = msgspec.structs.replace(
         checkpoint.attempts[-1],
         ended_at=now.wall,
         outcome=Outcome.INTERRUPTED,
-        error=TaskError("provisioning::attempt::interrupted", why),
+        error=TaskError(code, why),
     )
     after = msgspec.structs.replace(checkpoint, attempts=(*checkpoint.attempts[:-1], attempt))
     if after.interruptions() >= INTERRUPTIONS_ALLOWED:

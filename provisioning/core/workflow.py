@@ -34,6 +34,8 @@ FUTILE = ("invalid-", "not-found")
 
 INTERRUPTIONS_ALLOWED = 3
 """So many attempts of one task may be interrupted before it counts as failed."""
+STOPPED = "provisioning::attempt::stopped"
+"""Why an attempt was interrupted that the orchestrator itself has ended: that says nothing of its task."""
 
 
 class Retry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -210,8 +212,9 @@ class TaskCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
         return sum(a.outcome in (Outcome.FAILED, Outcome.TIMED_OUT) and not a.probe for a in self._counted())
 
     def interruptions(self) -> int:
-        """Interrupted attempts since a person last asked for a retry."""
-        return sum(a.outcome is Outcome.INTERRUPTED for a in self._counted())
+        """Interrupted attempts since a person last asked for a retry; those that were stopped on purpose are none."""
+        lost = (a for a in self._counted() if a.outcome is Outcome.INTERRUPTED)
+        return sum(a.error is None or a.error.code != STOPPED for a in lost)
 
     def _counted(self) -> Iterable[Attempt]:
         return (attempt for attempt in self.attempts if attempt.number >= self.counted_from)

@@ -39,6 +39,8 @@ class Held:
         """Attempts that no worker of ours runs: adopted ones, and those whose news could not be recorded."""
         self.ending: dict[Key, float] = {}
         """Attempts without a worker that were told to end, and the boottime at which they are made to."""
+        self.stopping = False
+        """Whether this process has been told to end what it runs: such attempts are not counted against their task."""
         self.reschedule(now)
 
     def _refuse_contradictions(self) -> None:

@@ -191,6 +191,7 @@ class Orchestrator:
     def end_running(self) -> None:
         """End every attempt under way; they count as interrupted."""
         for held in self._held.values():
+            held.stopping = True
             self._end_attempts(held)
 
     # Claims and starts
@@ -300,7 +301,7 @@ class Orchestrator:
         try:
             step(*arguments)
         except FAULTS as error:
-            if refused_by_host(error):
+            if refused_by_host(error) or not self._spool.workflows.is_dir():  # else it has been renamed, for now
                 self._rest(error)
                 return False
             self._complaints.add(workflow_id, error, self._now.boottime)

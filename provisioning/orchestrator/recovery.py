@@ -24,7 +24,7 @@ from provisioning.orchestrator.held import Held
 from provisioning.processes import group_members, send_signal, starttime
 from provisioning.storage import files
 from provisioning.storage.checkpoint import Damaged, load
-from provisioning.storage.logs import attempt_is_alive, open_attempt_log
+from provisioning.storage.logs import attempt_is_alive, lock_ended_attempt
 from provisioning.storage.spool import Spool
 
 _log = logging.getLogger(__name__)
@@ -69,8 +69,8 @@ def settle(spool: Spool, config: Config, held: Held, checkpoint: TaskCheckpoint,
 
 def _ended(held: Held, checkpoint: TaskCheckpoint, record: OutcomeRecord, now: Now) -> None:
     task = held.tasks[checkpoint.task_id]
-    cancelling = held.checkpoint.cancelling
-    held.record(attempts.ended(checkpoint, task, record, now, cancelling=cancelling), now)
+    asked = {"cancelling": held.checkpoint.cancelling, "stopping": held.stopping}
+    held.record(attempts.ended(checkpoint, task, record, now, **asked), now)
 
 
 def _interrupt(held: Held, checkpoint: TaskCheckpoint, now: Now) -> bool:
@@ -78,7 +78,7 @@ def _interrupt(held: Held, checkpoint: TaskCheckpoint, now: Now) -> bool:
     last = checkpoint.attempts[-1]
     log = held.folder.log_path(checkpoint.task_id, last.number)
     never_began = last.boot_id == now.boot_id and not log.exists()  # a worker makes the log before anything else
-    descriptor = open_attempt_log(log)
+    descriptor = lock_ended_attempt(log)
     if descriptor is None:
         return False
     try:

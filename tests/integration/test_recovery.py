@@ -232,6 +232,7 @@ def test_stop_now_ends_what_runs_as_interrupted(site: Installation, gate: Gates)
     assert process.wait(20) == 0
     assert holders(log) == []
     assert site.outcomes(workflow_id, "a") == ["interrupted"]
+    assert site.task(workflow_id, "a").interruptions() == 0, "it is nobody's fault"
     site.orchestrator()
     one.open(2)
     assert site.wait_ended(workflow_id) == "succeeded"

@@ -68,7 +68,7 @@ def test_more_histories(first: int, place: Path) -> None:
 def ignore_locks(patched: pytest.MonkeyPatch) -> None:
     """Recovery calls an attempt interrupted without asking whether it lives."""
     patched.setattr(recovery, "attempt_is_alive", lambda path: False)
-    patched.setattr(recovery, "open_attempt_log", files.open_log)
+    patched.setattr(recovery, "lock_ended_attempt", files.open_log_to_lock)
     patched.setattr(files, "scratch_is_held", lambda path: False)
 
 

@@ -124,6 +124,25 @@ def test_the_last_interruption_that_is_allowed_fails_the_task(policy: str) -> No
     assert (after.state, after.reason, after.held) == (TaskState.FAILED, "interrupted-too-often", False)
 
 
+def test_what_the_orchestrator_stopped_is_interrupted_and_counts_for_nothing() -> None:
+    """Who is told to stop at once, however often, fails no task; in between, the others still count."""
+    after = running()
+    for number in range(1, 3 * INTERRUPTIONS_ALLOWED):
+        result = record("a", Outcome.CANCELLED, number)
+        after = attempts.ended(after, task(), result, LATER, cancelling=False, stopping=True)
+        assert (after.state, after.reason, after.interruptions()) == (TaskState.PENDING, "interrupted", 0)
+        after = attempts.started(after, LATER, "w")
+    assert attempts.interrupted(after, task(), LATER, "its worker died").interruptions() == 1
+    assert attempts.ended(
+        running(), task(on_interrupt="fail"), record("a", Outcome.CANCELLED, 1), LATER, cancelling=False, stopping=True
+    ).held
+
+
+def test_a_cancel_that_was_asked_for_is_one_while_the_orchestrator_stops() -> None:
+    after = attempts.ended(running(), task(), record("a", Outcome.CANCELLED, 1), LATER, cancelling=True, stopping=True)
+    assert after.state is TaskState.CANCELLED
+
+
 def test_interruptions_are_counted_from_the_last_retry_of_a_person() -> None:
     before = [Outcome.INTERRUPTED] * INTERRUPTIONS_ALLOWED
     assert interrupted(*before, counted_from=len(before) + 1).state is TaskState.PENDING
