@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
-from provisioning.core.identifiers import ulid
+from provisioning.core.identifiers import ulid, ulid_milliseconds
 
 
 def now() -> datetime:
@@ -27,6 +27,9 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
-def new_ulid() -> str:
-    """A fresh ULID in lower case: sorts by the time it was made."""
-    return ulid(time.time_ns() // 1_000_000, os.urandom(10))
+def new_ulid(after: str = "") -> str:
+    """A fresh ULID in lower case: sorts by the time it was made, and behind `after` whatever the clock says."""
+    milliseconds = time.time_ns() // 1_000_000
+    if after:
+        milliseconds = max(milliseconds, ulid_milliseconds(after) + 1)
+    return ulid(milliseconds, os.urandom(10))

@@ -12,12 +12,21 @@ WORKFLOW_ID = re.compile(r"[0-7][0-9abcdefghjkmnpqrstvwxyz]{25}\Z")
 """A ULID in lower case."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
+MAX_MILLISECONDS = (1 << 48) - 1
 
 
 def ulid(milliseconds: int, randomness: bytes) -> str:
     """A ULID from a Unix time in milliseconds and ten random bytes (https://github.com/ulid/spec)."""
-    value = milliseconds << 80 | int.from_bytes(randomness[:10], "big")
+    value = min(milliseconds, MAX_MILLISECONDS) << 80 | int.from_bytes(randomness[:10], "big")
     return "".join(_ALPHABET[value >> shift & 31] for shift in range(125, -1, -5))
+
+
+def ulid_milliseconds(name: str) -> int:
+    """The Unix time in milliseconds that a ULID was made from."""
+    value = 0
+    for letter in name[:10]:
+        value = value << 5 | _ALPHABET.index(letter)
+    return value
 
 
 class Process(msgspec.Struct, frozen=True):

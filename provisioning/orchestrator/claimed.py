@@ -11,7 +11,11 @@ from provisioning.storage.spool import Spool
 Mark = tuple[int, int]
 
 RACY_NS = 1_000_000_000
-"""A checkpoint younger than this is not remembered: within one tick of the clock another may get inode and time."""
+"""A checkpoint younger than this is not remembered: within one tick of the clock another may get inode and time.
+
+One that is of the future, since the clock was set back, is: to be taken for it, another would have to be made in that
+very tick of the future.
+"""
 
 
 class Claimed:
@@ -30,7 +34,7 @@ class Claimed:
             status = os.stat(f"{self._spool.workflows}/{workflow_id}/workflow.json")
         except FileNotFoundError:
             return None
-        settled = now().timestamp() * 1e9 - status.st_ctime_ns > RACY_NS
+        settled = abs(now().timestamp() * 1e9 - status.st_ctime_ns) > RACY_NS
         return (status.st_ino, status.st_ctime_ns) if settled else None
 
     def wants_holder(self, workflow_id: str) -> bool:

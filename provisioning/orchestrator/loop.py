@@ -148,6 +148,10 @@ class Orchestrator:
         if self._only is None:
             for name, reason in self._spool.set_aside_damaged_requests():
                 _log.error("request %s was put into rejected/: %s", name, reason)
+        if self._queue.heed_clock(self._now):
+            for held in self._held.values():
+                held.reschedule(self._now)
+                self._scheduler.add(held.workflow_id, held.schedule, held.plan.workflow.priority)
         for workflow_id, error in self._queue.scan(self._now).items():
             self._complaints.add(workflow_id, error, self._now.boottime)
         for workflow_id in self._spool.claimed_ids() if self._only is None else [self._only]:

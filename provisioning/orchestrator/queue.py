@@ -11,6 +11,9 @@ from provisioning.errors import ProvisioningError
 from provisioning.storage.checkpoint import Damaged
 from provisioning.storage.spool import Spool
 
+STEP_SECONDS = 1.0
+"""So far the wall clock may run away from the boottime before it counts as set."""
+
 
 class Candidate(NamedTuple):
     """A workflow that may be claimed."""
@@ -28,6 +31,8 @@ class Queue:
         self._submissions: dict[str, Submission] = {}
         self._heap: list[tuple[int, str]] = []
         self._later: list[tuple[float, str]] = []
+        self._offset = 0.0
+        """The wall clock minus the boottime, in seconds, when it was last heeded."""
 
     def scan(self, now: Now) -> dict[str, Exception]:
         """Look at `incoming/`; what could not be read, and why."""
@@ -56,6 +61,17 @@ class Queue:
         else:
             heapq.heappush(self._heap, (-submission.priority, submission.workflow_id))
 
+    def heed_clock(self, now: Now) -> bool:
+        """Where the wall clock was set, judge every submission anew, for they speak in its time; whether it was."""
+        offset = now.wall.timestamp() - now.boottime
+        was_set = abs(offset - self._offset) > STEP_SECONDS
+        if was_set:
+            self._offset = offset
+            self._heap, self._later = [], []
+            for submission in self._submissions.values():
+                self._push(submission, now)
+        return was_set
+
     def _expired(self, submission: Submission, now: Now) -> bool:
         return submission.expires_at is not None and submission.expires_at <= now.wall
 
@@ -68,7 +84,7 @@ class Queue:
         while self._later and self._later[0][0] <= now.boottime:
             _, workflow_id = heapq.heappop(self._later)
             if submission := self._submissions.get(workflow_id):
-                self._push(submission, now)  # the wall clock may have been set meanwhile
+                self._push(submission, now)
         while self._heap:
             priority, workflow_id = self._heap[0]
             if submission := self._submissions.get(workflow_id):

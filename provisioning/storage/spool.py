@@ -250,7 +250,11 @@ class Spool:
     # Requests
 
     def request(self, request: Request) -> Path:
-        """Ask something of a workflow, durably."""
+        """Ask something of a workflow, durably. It is applied after what was asked before, whatever the clock says."""
+        asked = (path.name.split(".")[1] for path in self._request_paths(f"{request.workflow_id}."))
+        latest = max(filter(WORKFLOW_ID.match, asked), default="")
+        if request.request_id <= latest:
+            request = msgspec.structs.replace(request, request_id=new_ulid(after=latest))
         path = self.requests / request_name(request)
         files.write_atomic(path, encode(request), durable=files.DURABLE["request"], scratch=self.scratch)
         return path
