@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import pwd
 import re
-import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from provisioning.errors import NotFound, Refused, UsageError
+from provisioning.errors import NotFound, UsageError
+from provisioning.ownership import refuse_unless_ours
 
 MAX_FILE_BYTES = 1 << 20
 LOCAL_NULIB = Path("/usr/local/lib/provisioning")
@@ -67,6 +67,13 @@ class Environment(msgspec.Struct, frozen=True):
     """Proxies, CA files and whatever else the operator named in [environment]."""
 
 
+class Disk(msgspec.Struct, frozen=True):
+    """What the disk under the spool must be."""
+
+    network: bool = False
+    """A file system that other hosts may have mounted is allowed: the operator says that only this one works it."""
+
+
 class Config(msgspec.Struct, frozen=True):
     """All settings of one command."""
 
@@ -74,6 +81,7 @@ class Config(msgspec.Struct, frozen=True):
     orchestrator: Orchestrator
     limits: Bounds
     environment: Environment
+    disk: Disk = Disk()
     search: str = ""
     """The caller's own PATH, on which Nushell is looked for where no setting names it."""
     file: Path | None = None
@@ -108,6 +116,7 @@ class Config(msgspec.Struct, frozen=True):
             orchestrator=Orchestrator(**values["orchestrator"]),
             limits=Bounds(**values["limits"]),
             environment=_environment(values["environment"], places),
+            disk=Disk(**values["disk"]),
             search=environ.get("PATH", ""),
             file=path,
         )
@@ -212,6 +221,14 @@ def _seconds(value: Any, places: _Places) -> float:
     return float(value)
 
 
+def _flag(value: Any, places: _Places) -> bool:
+    if isinstance(value, _Text) and value.lower() in ("true", "false"):
+        value = value.lower() == "true"
+    if not isinstance(value, bool):
+        raise ValueError("true or false")
+    return value
+
+
 Converter = Callable[[Any, _Places], Any]
 
 SECTIONS: dict[str, dict[str, Converter]] = {
@@ -224,6 +241,7 @@ SECTIONS: dict[str, dict[str, Converter]] = {
         "idle_worker_seconds": _seconds,
     },
     "limits": {"manifest_bytes": _size, "result_bytes": _size, "log_bytes": _size, "grace_seconds": _seconds},
+    "disk": {"network": _flag},
     "environment": {"path": _folder_list, "home": _path, "lang": _text, "tz": _text},
 }
 """Every key of the config file; [environment] takes the names of further variables besides."""
@@ -319,24 +337,6 @@ def _document(flags: Mapping[str, Any], environ: Mapping[str, str], euid: int) -
         return path, tomllib.loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise UsageError(f"the config file {path} is not TOML: {str(error)[:200]}", hint="correct it there") from None
-
-
-def refuse_unless_ours(path: Path, what: str, euid: int) -> None:
-    """Refuse a path that someone else than root and us could change, at any of its folders and links.
-
-    Root's sticky folders, such as /tmp, pass. Refused names the component; OSError where there is none.
-    """
-    real = Path(os.path.realpath(path))
-    for component in dict.fromkeys([*reversed(path.parents), path, *reversed(real.parents), real]):
-        found = os.lstat(component)
-        if found.st_uid not in (0, euid):
-            text = f"the {what} {path} is not safe: {component} belongs to uid {found.st_uid}"
-            raise Refused(text, hint=f"it must belong to root or to uid {euid}")
-        sticky = stat.S_ISDIR(found.st_mode) and found.st_mode & stat.S_ISVTX and found.st_uid == 0
-        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not stat.S_ISLNK(found.st_mode) and not sticky:
-            raise Refused(
-                f"the {what} {path} is not safe: others may write {component}", hint=f"chmod go-w {component}"
-            )
 
 
 def environment_of_a_daemon(environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -49,7 +49,7 @@ class Context:
     def spool(self) -> Spool:
         from provisioning.storage.spool import Spool
 
-        return Spool.open(self.config.paths.spool)
+        return Spool.open(self.config.paths.spool, network=self.config.disk.network)
 
     @cached_property
     def nulib(self) -> Nulib:

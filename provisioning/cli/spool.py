@@ -31,7 +31,7 @@ def init(context: Context, folder: Path | None) -> None:
     """Make a spool at DIR, or where the config says; one that is there is completed, and nothing in it changed."""
     from provisioning.storage.spool import Spool
 
-    made = Spool.create(_root(context, folder))
+    made = Spool.create(_root(context, folder), network=context.config.disk.network)
     made.close()
     if context.json:
         context.answer_json({"spool": str(made.root)})

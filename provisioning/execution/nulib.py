@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from provisioning.config import Config, refuse_unless_ours
+from provisioning.config import Config
 from provisioning.core.catalogue import Catalogue
 from provisioning.execution.nushell import Nushell, Tree, find_nu, load_catalogue, snapshot
+from provisioning.ownership import refuse_unless_ours
 from provisioning.resources import data_dir
 from provisioning.storage.spool import Spool
 

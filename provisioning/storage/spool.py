@@ -29,6 +29,7 @@ from provisioning.storage.checkpoint import (
     request_name,
 )
 from provisioning.storage.lock import Lock
+from provisioning.storage.mount import refuse_network
 from provisioning.storage.naming import naming
 from provisioning.storage.opening import FOLDERS, begin, check_folders, check_format, refuse_open_to_others
 
@@ -75,20 +76,25 @@ class Spool:
     logs: Path
 
     @classmethod
-    def create(cls, root: Path) -> Spool:
-        """Make a spool, or complete the one that is there."""
+    def create(cls, root: Path, *, network: bool = False) -> Spool:
+        """Make a spool, or complete the one that is there. `network` as of `open`."""
+        refuse_network(root, allowed=network)
         if os.path.lexists(root / "format"):
             check_format(root)  # before anything is made in a spool that is not ours or not of this format
         else:
             begin(root)
         for name in FOLDERS:
             files.make_dir(root / name)
-        return cls.open(root)
+        return cls.open(root, network=network)
 
     @classmethod
-    def open(cls, root: Path) -> Spool:
-        """The spool at `root`; SpoolUnusable or Refused says what is wrong with it."""
+    def open(cls, root: Path, *, network: bool = False) -> Spool:
+        """The spool at `root`; SpoolUnusable or Refused says what is wrong with it.
+
+        `network` allows a file system that other hosts may have mounted: no lock of ours binds them.
+        """
         check_format(root)
+        refuse_network(root, allowed=network)
         refuse_open_to_others(check_folders(root))
         return cls(root)
 

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from provisioning.config import LOCAL_NULIB, SECTIONS, Config, environment_of_a_daemon, refuse_unless_ours
+from provisioning.config import LOCAL_NULIB, SECTIONS, Config, environment_of_a_daemon
 from provisioning.errors import NotFound, Refused, UsageError
+from provisioning.ownership import refuse_unless_ours
 
 EUID = os.geteuid()
 
@@ -123,7 +124,7 @@ def test_a_variable_that_sets_no_key() -> None:
 
 
 def test_every_key_has_its_variable(tmp_path: Path) -> None:
-    values = {"nulib": "/n", "path": "/p", "lang": "de_DE.UTF-8", "tz": "UTC"}
+    values = {"nulib": "/n", "path": "/p", "lang": "de_DE.UTF-8", "tz": "UTC", "network": "True"}
     for section, keys in SECTIONS.items():
         for key in keys:
             text = values.get(key, "/value" if section in ("paths", "environment") else "7")
@@ -193,3 +194,16 @@ def test_a_file_that_cannot_be_a_config(tmp_path: Path) -> None:
 def test_a_daemon_gets_what_names_the_config_and_no_more() -> None:
     environ = {"HOME": "/h", "PROVISIONING_SPOOL": "/s", "LD_PRELOAD": "/x", "TOKEN": "t", "XDG_STATE_HOME": "/x"}
     assert environment_of_a_daemon(environ) == {"HOME": "/h", "PROVISIONING_SPOOL": "/s", "XDG_STATE_HOME": "/x"}
+
+
+def test_a_flag_is_true_or_false(tmp_path: Path) -> None:
+    assert not load().disk.network
+    assert load(written(tmp_path, "[disk]\nnetwork = true\n")).disk.network
+    assert not load(
+        {**written(tmp_path, "[disk]\nnetwork = true\n"), "PROVISIONING_DISK_NETWORK": "false"}
+    ).disk.network
+    for text in ('"true"', "1", '"yes"'):
+        with pytest.raises(UsageError, match=r"disk\.network must be true or false"):
+            load(written(tmp_path, f"[disk]\nnetwork = {text}\n"))
+    with pytest.raises(UsageError, match="PROVISIONING_DISK_NETWORK must be true or false"):
+        load({"PROVISIONING_DISK_NETWORK": "1"})
