@@ -19,6 +19,7 @@ from provisioning.execution.command import Detached
 from provisioning.execution.nulib import Nulib
 from provisioning.execution.pool import Pool
 from provisioning.orchestrator.loop import Orchestrator
+from provisioning.orchestrator.presence import LOOK_SECONDS, Presence
 from provisioning.orchestrator.recovery import workers_with_children
 from provisioning.orchestrator.watcher import Watcher
 from provisioning.processes import identity, is_alive, own_identity, send_signal
@@ -47,6 +48,11 @@ class _Signals:
     def _note(self, number: int, _frame: object) -> None:
         self.asked = signal.Signals(number)
 
+    def wait(self, seconds: float) -> None:
+        """Until a signal comes, or so long."""
+        select.select([self.descriptor], [], [], seconds)
+        self.drain()
+
     def drain(self) -> None:
         """Make the descriptor quiet again."""
         with contextlib.suppress(BlockingIOError):
@@ -68,6 +74,7 @@ def run(
     """
     os.chdir("/")  # the folder it was started in may go away
     load_nulib()  # without Nushell there is nothing to do here: say so at once
+    presence = Presence(spool.root)  # before the lock: it must be the lock of this one
     lock = None if until_empty else spool.take_orchestrator_lock()
     logs.log_to(spool.logs / "orchestrator.log")
     signals = _Signals()
@@ -89,8 +96,8 @@ def run(
     try:
         orchestrator.tick()  # finds what dead processes left under way; only then may the rest of theirs go
         files.sweep_scratch(spool.tmp, workers_with_children(spool))
-        _work(orchestrator, watcher, signals, max_wait_seconds if until_empty else None)
-        _drain(orchestrator, signals, config)
+        _work(orchestrator, presence, watcher, signals, max_wait_seconds if until_empty else None)
+        _drain(orchestrator, presence, signals, config)
     finally:
         orchestrator.close()
         watcher.close()
@@ -102,9 +109,16 @@ def run(
     return 1 if until_empty and orchestrator.failed else 0
 
 
-def _work(orchestrator: Orchestrator, watcher: Watcher, signals: _Signals, max_wait: float | None) -> None:
+def _work(
+    orchestrator: Orchestrator, presence: Presence, watcher: Watcher, signals: _Signals, max_wait: float | None
+) -> None:
     """Tick until a signal comes or, with `max_wait`, until nothing can start within so many seconds."""
     while signals.asked is None:
+        if max_wait is not None:
+            presence.insist()
+        elif not presence.is_here():
+            signals.wait(LOOK_SECONDS)
+            continue
         orchestrator.tick()
         if max_wait is not None and not orchestrator.running:
             at = orchestrator.next_start()
@@ -117,7 +131,7 @@ def _work(orchestrator: Orchestrator, watcher: Watcher, signals: _Signals, max_w
         watcher.renew()
 
 
-def _drain(orchestrator: Orchestrator, signals: _Signals, config: Config) -> None:
+def _drain(orchestrator: Orchestrator, presence: Presence, signals: _Signals, config: Config) -> None:
     """Start nothing more; let what runs finish until the deadline, or end it, as the signal said."""
     orchestrator.draining = True
     deadline = boottime() + config.orchestrator.drain_seconds
@@ -130,9 +144,13 @@ def _drain(orchestrator: Orchestrator, signals: _Signals, config: Config) -> Non
         if handled is not DRAIN_FULLY and boottime() >= deadline:
             _log.info("the drain deadline has come: what still runs goes on, for the next start to adopt")
             return
+        if not presence.is_here():
+            signals.wait(LOOK_SECONDS)
+            continue
         orchestrator.wait([signals.descriptor], at_most=max(0.0, min(1.0, deadline - boottime())) or 1.0)
         signals.drain()
-        orchestrator.tick()
+        if presence.is_here():
+            orchestrator.tick()
 
 
 def start(spool: Spool, arguments: Sequence[str], environment: Mapping[str, str]) -> int:

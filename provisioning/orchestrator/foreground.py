@@ -12,6 +12,7 @@ from provisioning.errors import Interrupted, ProvisioningError, Refused
 from provisioning.execution.nulib import Nulib
 from provisioning.execution.pool import Pool
 from provisioning.orchestrator.loop import Orchestrator
+from provisioning.orchestrator.presence import Presence
 from provisioning.storage.lock import Lock
 from provisioning.storage.spool import Spool
 
@@ -39,8 +40,10 @@ def work_workflow(  # noqa: PLR0913 - whose workflow, where, and how its user ta
     pool = Pool(spool, config.orchestrator.slots, config.orchestrator.idle_worker_seconds)
     orchestrator = Orchestrator(spool, config, pool, load_nulib, only=workflow_id, lock=lock)
     cancelled = False
+    presence = Presence(spool.root)
     try:
         while True:
+            presence.insist()
             orchestrator.tick()
             on_change()
             folder = spool.find(workflow_id)

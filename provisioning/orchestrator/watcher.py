@@ -77,8 +77,8 @@ class Watcher(FileSystemEventHandler):
         try:
             if self._look() == self._identities and self._observer is not None:
                 return
-        except FileNotFoundError:
-            return
+        except OSError:
+            return  # it is away, and may come back
         if self._observer is not None:
             self._stop(self._observer)
         self._start()

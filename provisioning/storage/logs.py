@@ -134,7 +134,9 @@ class _SpoolLog(logging.Handler):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self._path = path
+        # By its folder's descriptor: a spool that is renamed takes its log with it, and another's is never written.
+        self._folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._path = Path(f"/proc/self/fd/{self._folder}", path.name)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line; a full disk loses it."""
@@ -143,6 +145,13 @@ class _SpoolLog(logging.Handler):
         with contextlib.suppress(OSError):
             files.append(self._path, f"{at:%FT%T}.{at.microsecond // 1000:03}Z {record.levelname} {text}\n".encode())
             files.rotate(self._path, ORCHESTRATOR_LOG_BYTES)
+
+    def close(self) -> None:
+        """Let the folder go."""
+        super().close()
+        if self._folder >= 0:
+            os.close(self._folder)
+            self._folder = -1
 
 
 def log_to(path: Path) -> None:
@@ -153,5 +162,7 @@ def log_to(path: Path) -> None:
     for name, level in (("provisioning", logging.INFO), ("watchdog", logging.ERROR)):
         logger = logging.getLogger(name)
         logger.setLevel(level)
+        for former in logger.handlers:
+            former.close()
         logger.handlers = handlers
         logger.propagate = False
