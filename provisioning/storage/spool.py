@@ -200,6 +200,7 @@ class Spool:
     def claim(self, workflow_id: str) -> WorkflowFolder:
         """Move an incoming workflow to `workflows/`; the caller holds its lock."""
         with owned(self.workflows / workflow_id):
+            files.remove(self.incoming / workflow_id / "reason.json")  # of a rejection that was cut off
             files.move(self.incoming / workflow_id, self.workflows / workflow_id)
         return self.workflow(workflow_id)
 
@@ -299,10 +300,8 @@ class Spool:
 
     def nudge(self) -> None:
         """Make whoever watches the spool look at once."""
-        path = self.requests / f".{new_ulid()}"
         with contextlib.suppress(SpoolUnusable):
-            files.write_atomic(path, b"", durable=False, scratch=self.scratch)
-            files.remove(path)
+            files.write_atomic(self.requests / ".nudge", b"", durable=False, scratch=self.scratch)
 
     # The orchestrator
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -203,7 +204,7 @@ def request(request_id: str, workflow_id: str = ONE, **rest: Any) -> Request:
 
 
 def test_requests_come_oldest_first_and_each_for_its_workflow(spool: Spool) -> None:
-    for request_id, workflow_id in [(f"{ASKED}3", ONE), (f"{ASKED}1", TWO), (f"{ASKED}2", ONE)]:
+    for request_id, workflow_id in [(f"{ASKED}2", ONE), (f"{ASKED}3", ONE), (f"{ASKED}1", TWO)]:
         spool.request(request(request_id, workflow_id))
     assert [found.request_id for _, found in spool.pending_requests()] == [f"{ASKED}1", f"{ASKED}2", f"{ASKED}3"]
     assert [found.request_id for _, found in spool.requests_of(ONE)] == [f"{ASKED}2", f"{ASKED}3"]
@@ -261,10 +262,12 @@ def test_a_request_that_somebody_applies_meanwhile_is_passed_over(
     assert list(spool.pending_requests()) == []
 
 
-def test_a_nudge_leaves_nothing_and_needs_nothing(spool: Spool) -> None:
+def test_nudges_do_not_pile_up_and_need_nothing(spool: Spool) -> None:
     spool.nudge()
-    assert os.listdir(spool.requests) == []
-    spool.requests.rmdir()
+    spool.nudge()
+    assert os.listdir(spool.requests) == [".nudge"]
+    assert files.list_names(spool.requests) == []
+    shutil.rmtree(spool.requests)
     spool.nudge()
 
 

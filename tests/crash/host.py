@@ -1,0 +1,350 @@
+"""A host whose orchestrator and workers run in this process, and end at any write of theirs that a test names.
+
+All of it is the program's own: only the clock, Nushell (a shell that runs its entries) and the pool are made here. A
+worker's locks are on open files of their own, so they exclude the orchestrator as those of a process would.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from provisioning.clock import boot_id, boottime, new_ulid, now
+from provisioning.config import Bounds, Config, Environment, Paths
+from provisioning.config import Orchestrator as OrchestratorSettings
+from provisioning.core import manifest
+from provisioning.core.catalogue import Catalogue, Operation
+from provisioning.core.scheduler import Now
+from provisioning.core.states import Outcome, TaskState
+from provisioning.core.workflow import FORMAT, OutcomeRecord, Task, TaskCheckpoint, Workflow, WorkflowCheckpoint
+from provisioning.execution.attempt import NotStarted, run_attempt
+from provisioning.execution.executor import AttemptRequest, Key, News, Seen
+from provisioning.execution.nulib import Nulib
+from provisioning.execution.nushell import Nushell
+from provisioning.orchestrator import claim, loop, recovery, requests
+from provisioning.orchestrator.loop import Orchestrator
+from provisioning.processes import own_identity
+from provisioning.storage import files
+from provisioning.storage.check import check
+from provisioning.storage.checkpoint import WorkflowFolder, encode
+from provisioning.storage.logs import open_attempt_log
+from provisioning.storage.spool import Spool
+from tests.simulation.values import submission
+
+OPERATIONS: dict[str, dict[str, Any]] = {
+    "work.once": {"idempotent": False},
+    "work.again": {"idempotent": True},
+    "work.fail": {"idempotent": True},
+}
+MARK = "IFS= read -r request <&3\nprintf '%s\\n' \"$request\" >> {marks}\n"
+SUCCEED = MARK + "printf '{{\"result\": 1}}' >&4\n"
+FAIL = MARK + 'printf \'{{"error": {{"code": "work::no"}}}}\' >&4\n'
+TICKS = 200
+"""More than any of these histories needs."""
+
+
+class Crash(BaseException):
+    """The process that is at work ends here."""
+
+
+class _NoSignals:
+    """Nobody tells these workers anything."""
+
+    def __init__(self) -> None:
+        self.descriptor, self._end = os.pipe()
+
+    def cancelled(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        os.close(self.descriptor)
+        os.close(self._end)
+
+
+class Hands:
+    """The executor: an attempt is made at once, by the code that a worker runs."""
+
+    def __init__(self, host: Host, spool: Spool) -> None:
+        self._host = host
+        self._spool = spool
+        self.workers: dict[str, files.Scratch] = {}
+        self._names: dict[Key, str] = {}
+        self._news: list[News] = []
+
+    def assign(self, key: Key) -> str:
+        self._names[key] = name = new_ulid()
+        self.workers[name] = scratch = files.Scratch(self._spool.tmp / name)
+        nobody = msgspec.structs.replace(own_identity(), starttime=1)  # a signal to it must not end the tests
+        (scratch.path / "process").write_bytes(encode(nobody))
+        return name
+
+    def withdraw(self, key: Key) -> None:
+        self.workers.pop(self._names.pop(key)).close()
+
+    def start(self, request: AttemptRequest) -> None:
+        self._host.pass_by("start", Path(request.key.task_id))
+        scratch = self.workers[self._names[request.key]]
+        signals = _NoSignals()
+        try:
+            folder = WorkflowFolder(self._spool.workflows / request.key.workflow_id, scratch)
+            record = run_attempt(request, folder, scratch, signals, lambda: None)
+            self._news.append(News(request.key, Seen.ENDED if record else Seen.LOST, record))
+        except NotStarted as error:
+            self._news.append(News(request.key, Seen.NOT_STARTED, problem=str(error)))
+        finally:
+            signals.close()
+        self.workers.pop(self._names.pop(request.key)).close()
+
+    def cancel(self, key: Key) -> None:
+        raise AssertionError("no attempt of ours lasts")
+
+    def free_slots(self) -> int:
+        return 4
+
+    def waitables(self) -> Sequence[Any]:
+        return ()
+
+    def has_news(self) -> bool:
+        return bool(self._news)
+
+    def news(self) -> Iterable[News]:
+        found, self._news = self._news, []
+        return found
+
+    def trim(self, now: float) -> float | None:
+        return None
+
+    def close(self) -> None:
+        """What runs goes on."""
+
+
+class Host:
+    """A spool in a folder of its own, and whoever works it."""
+
+    def __init__(self, root: Path, patched: pytest.MonkeyPatch) -> None:
+        self.root = root / "spool"
+        self.marks = root / "marks"
+        self.person = Spool.create(self.root)
+        self.config = Config(Paths(root, root), OrchestratorSettings(), Bounds(grace_seconds=0.1), Environment())
+        self.operations = dict(OPERATIONS)
+        nu = root / "nu"
+        nu.write_text('#!/bin/sh\n. "$3"\n')
+        nu.chmod(0o700)
+        self._nu = Nushell(nu, (0, 115, 1))
+        self.passed_seconds = 0.0
+        self.boot = boot_id()
+        self.orchestrator: Orchestrator | None = None
+        self.hands: Hands | None = None
+        self._spool: Spool | None = None
+        self._at: tuple[str, str, bool] | None = None
+        for module in (claim, loop, requests):
+            patched.setattr(module, "instant", self.instant)
+        patched.setattr(claim, "boot_id", lambda: self.boot)
+        for name in ("write_atomic", "move", "remove", "write_once", "publish_tree", "make_dir", "remove_tree"):
+            patched.setattr(files, name, self._ending(name, getattr(files, name)))
+        patched.setattr(files.Room, "publish", self._ending("publish", files.Room.publish))
+        patched.setattr(files.Room, "__init__", self._ending("room", files.Room.__init__))
+
+    # Time
+
+    def instant(self) -> Now:
+        passed = self.passed_seconds
+        return Now(now() + timedelta(seconds=passed), boottime() + passed, self.boot)
+
+    def power_cut(self) -> None:
+        """The host went down and is up again; nothing that ran lives."""
+        self.die()
+        self.boot = "00000000-0000-0000-0000-000000000001"
+
+    # Ending at a write
+
+    def _ending(self, step: str, original: Callable[..., Any]) -> Callable[..., Any]:
+        position = {"move": 1, "publish_tree": 1, "publish": 1, "room": 1}.get(step, 0)
+
+        def call(*args: Any, **rest: Any) -> Any:
+            self.pass_by(step, args[position])
+            result = original(*args, **rest)
+            self.pass_by(step, args[position], after=True)
+            return result
+
+        return call
+
+    def pass_by(self, step: str, path: Path, *, after: bool = False) -> None:
+        """Where each writer comes by; one of them ends here if the test said so."""
+        if self._at and self._at[0] == step and fnmatchcase(str(path), f"*{self._at[1]}") and self._at[2] == after:
+            self._at = None
+            raise Crash
+
+    def crash(self, step: str, path: str = "", *, after: bool = False, of: Callable[[], Any] | None = None) -> None:
+        """Do `of`, or work the spool, until the process ends before (or after) that write; then it is dead."""
+        self._at = (step, path, after)
+        with pytest.raises(Crash):
+            (of or self.work)()
+        self.die()
+        if of is not None:
+            self._abandon(self.person)
+            self.person = Spool.open(self.root)
+
+    def die(self, *, workers: bool = True) -> None:
+        """The orchestrator's process ends: its descriptors close and its locks with them; what it wrote stays."""
+        if self.orchestrator is None or self.hands is None or self._spool is None:
+            return
+        for held in self.orchestrator._held.values():
+            held.release()
+        self._abandon(self._spool)
+        for scratch in self.hands.workers.values() if workers else ():
+            os.close(scratch._descriptor)
+        self.orchestrator = self.hands = self._spool = None
+
+    @staticmethod
+    def _abandon(spool: Spool) -> None:
+        if spool._scratch is not None:
+            os.close(spool._scratch._descriptor)
+            spool._scratch = None
+
+    # Working
+
+    def begin(self) -> Orchestrator:
+        """Another orchestrator begins, as `daemon.run` does."""
+        self._spool = Spool.open(self.root)
+        self.hands = Hands(self, self._spool)
+        self.orchestrator = Orchestrator(self._spool, self.config, self.hands, self.load_nulib)
+        self.orchestrator.tick()
+        files.sweep_scratch(self._spool.tmp, recovery.workers_with_children(self._spool))
+        return self.orchestrator
+
+    def work(self) -> None:
+        """Let an orchestrator work until nothing can start any more; backoffs take no time."""
+        orchestrator = self.orchestrator or self.begin()
+        for _ in range(TICKS):
+            orchestrator.scan_soon()
+            orchestrator.tick()
+            if orchestrator.running or (self.hands and self.hands.has_news()):
+                self.passed_seconds += 0.2
+                continue
+            due = orchestrator.next_start()
+            if due is None:
+                return
+            self.passed_seconds += max(0.0, due - self.instant().boottime) + 0.001
+        raise AssertionError("it has no end")
+
+    def recover(self) -> None:
+        """Another orchestrator works the spool until nothing is left to do, and stops; then the spool is sound."""
+        self.begin()
+        self.work()
+        assert self.orchestrator is not None
+        assert self._spool is not None
+        self.orchestrator.close()
+        self._spool.close()
+        self.orchestrator = self.hands = self._spool = None
+        assert check(self.root) == []
+        mine = self.person._scratch
+        assert files.list_names(self.person.tmp) == ([mine.path.name] if mine else [])
+
+    def load_nulib(self) -> Nulib:
+        operations = {name: Operation(name, name, "", "", (), None, **facts) for name, facts in self.operations.items()}
+        return cast(Nulib, _ShellNulib(self, Catalogue("d" * 64, operations), self._nu))
+
+    # Asking
+
+    def submit(self, *tasks: Task, **facts: Any) -> str:
+        """Submit a workflow of these tasks, or of one; its workflow_id."""
+        workflow = Workflow("trial", tasks or (Task("a", "work.once"),), on_failure="continue")
+        data = manifest.write(workflow, form="json")
+        return self.person.submit(data, "json", submission(facts.pop("workflow_id", new_ulid()), **facts))
+
+    def ask(self, verb: str, workflow_id: str, *tasks: str) -> None:
+        requests.ask(self.person, self.config, self.load_nulib, verb, workflow_id, operator="alice", tasks=tuple(tasks))
+
+    def ended(self, *tasks: Task) -> str:
+        """A workflow that was worked to its end."""
+        workflow_id = self.submit(*tasks)
+        self.recover()
+        return workflow_id
+
+    # Looking
+
+    def folder(self, workflow_id: str) -> WorkflowFolder:
+        return self.person.workflow(workflow_id)
+
+    def has(self, workflow_id: str, *names: str) -> bool:
+        """Whether the claimed workflow has these files."""
+        return all((self.root / "workflows" / workflow_id / name).exists() for name in names)
+
+    def workflow(self, workflow_id: str) -> WorkflowCheckpoint:
+        checkpoint = self.folder(workflow_id).workflow()
+        assert checkpoint is not None
+        return checkpoint
+
+    def state(self, workflow_id: str) -> str:
+        return str(self.workflow(workflow_id).state)
+
+    def task(self, workflow_id: str, task_id: str = "a") -> TaskCheckpoint:
+        return self.folder(workflow_id).task(task_id)
+
+    def outcomes(self, workflow_id: str, task_id: str = "a") -> list[str]:
+        return [str(attempt.outcome) for attempt in self.task(workflow_id, task_id).attempts]
+
+    def ran(self) -> list[str]:
+        """The attempts whose operation began, such as `a.1`, in their order."""
+        lines = self.marks.read_text().splitlines() if self.marks.exists() else []
+        found = [json.loads(line)["env"] for line in lines]
+        return [f"{env['PROVISIONING_TASK']}.{env['PROVISIONING_ATTEMPT']}" for env in found]
+
+    # States by hand
+
+    def started(self, operation: str = "work.once") -> tuple[str, files.Scratch]:
+        """A workflow whose task `a` was handed to a worker that has done nothing yet; its orchestrator is dead."""
+        workflow_id = self.submit(Task("a", operation))
+        self._at = ("start", "", False)
+        with pytest.raises(Crash):
+            self.work()
+        hands = self.hands
+        assert hands is not None
+        self.die(workers=False)
+        (scratch,) = hands.workers.values()
+        assert self.task(workflow_id).state is TaskState.RUNNING
+        return workflow_id, scratch
+
+    def log(self, workflow_id: str, attempt: int = 1) -> int:
+        """The log of the attempt of `a`, locked."""
+        descriptor = open_attempt_log(self.folder(workflow_id).log_path("a", attempt))
+        assert descriptor is not None
+        return descriptor
+
+    def publish(self, workflow_id: str, scratch: files.Scratch, outcome: Outcome = Outcome.SUCCEEDED) -> None:
+        """What a worker does once attempt 1 of `a` has ended."""
+        wall = now()
+        record = OutcomeRecord(FORMAT, workflow_id, "a", 1, outcome, started_at=wall, ended_at=wall)
+        files.Room(scratch.name(), 4096).publish(self.folder(workflow_id).outcome_path("a", 1), encode(record))
+
+    def close(self) -> None:
+        self.die()
+        self.person.close()
+
+
+class _ShellNulib:
+    """Operations as shell scripts."""
+
+    def __init__(self, host: Host, catalogue: Catalogue, nu: Nushell) -> None:
+        self._host = host
+        self.catalogue = catalogue
+        self.nu = nu
+
+    def keep(self, spool: Spool) -> None:
+        texts = {name: FAIL if name == "work.fail" else SUCCEED for name in self.catalogue.operations}
+        tree = {f"entries/{name}.nu": text.format(marks=self._host.marks).encode() for name, text in texts.items()}
+        files.publish_tree(tree, spool.nulib / self.catalogue.digest, spool.scratch)
+
+
+def end(scratch: files.Scratch) -> None:
+    """A worker dies: its locks are free, its folder stays."""
+    os.close(scratch._descriptor)
