@@ -1,19 +1,25 @@
-"""`provisioning spool`: make and check the directory tree that holds everything."""
+"""`provisioning spool`: make, check, mend, back up and restore the directory tree that holds everything."""
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from provisioning.cli.context import Context
 from provisioning.cli.groups import Noun, json_option, pass_context
-from provisioning.errors import SpoolUnusable
+from provisioning.errors import SpoolUnusable, UsageError
+
+if TYPE_CHECKING:
+    from provisioning.storage.backup import Copied
 
 
 @click.group("spool", cls=Noun, no_args_is_help=True)
 def spool() -> None:
-    """Make and check a spool: the directory tree that holds all workflows."""
+    """Make, check, mend, back up and restore a spool: the directory tree that holds all workflows."""
 
 
 def _root(context: Context, folder: Path | None) -> Path:
@@ -51,3 +57,75 @@ def check(context: Context, folder: Path | None) -> int:
     problems = look(_root(context, folder))
     answer_problems(context, "ok", problems)
     return SpoolUnusable.exit_code if problems else 0
+
+
+@spool.command(exits=(0, 2, 5, 6))
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True))
+@click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@json_option
+@pass_context
+def backup(context: Context, file: Path, *, force: bool) -> None:
+    """Copy the spool into the tar file FILE, while it is being worked; `-` is stdout.
+
+    It is packed where FILE ends in .gz or .tgz. Scratch folders, locks and the orchestrator's own log stay behind.
+    """
+    from provisioning.storage.backup import back_up, back_up_to
+
+    if str(file) != "-":
+        copied = back_up_to(context.spool, file.absolute(), replace=force)
+        _answer_copied(context, "backup", file, copied)
+        return
+    if context.json or sys.stdout.isatty():
+        raise UsageError("stdout carries the backup", hint="name a file, or pipe it on without --json")
+    copied = back_up(context.spool, sys.stdout.buffer, compress=False)
+    context.answered = True
+    context.say(_told("backed up", copied))
+
+
+@spool.command(exits=(0, 2, 5, 6))
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True))
+@folder_argument
+@json_option
+@pass_context
+def restore(context: Context, file: Path, folder: Path | None) -> int:
+    """Make a spool of the backup FILE (`-` is stdin) at DIR, or where the config says; nothing may be there yet.
+
+    The copy knows nothing of what the original did after the backup: stop the original before you work the copy.
+    """
+    from provisioning.cli.ending import answer_problems, problem_json
+    from provisioning.storage.check import check as look
+    from provisioning.storage.naming import naming
+    from provisioning.storage.restore import restore as make
+
+    root = _root(context, folder)
+    with contextlib.ExitStack() as stack:
+        if str(file) == "-":
+            stream = sys.stdin.buffer
+        else:
+            with naming(file, "read"):
+                stream = stack.enter_context(open(file, "rb"))
+        copied = make(stream, str(file), root)
+    problems = look(root)
+    if context.json:
+        _answer_copied(context, "spool", root, copied, problems=[problem_json(problem) for problem in problems])
+    else:
+        context.say(_told("restored", copied))
+        answer_problems(context, str(root), problems)
+    return SpoolUnusable.exit_code if problems else 0
+
+
+def _told(deed: str, copied: Copied) -> str:
+    counted = ", ".join(f"{count} {state}" for state, count in copied.workflows.items()) or "none"
+    lines = [f"{deed} workflows: {counted}; {copied.interrupted} running tasks count as interrupted"]
+    lines += [f"left out, as it is no file of the format: {name}" for name in copied.left_out]
+    return "\n".join(lines)
+
+
+def _answer_copied(context: Context, what: str, path: Path, copied: Copied, **more: object) -> None:
+    if context.json:
+        left_out = {"left_out": list(copied.left_out)} if what == "backup" else {}
+        page = {what: str(path), "workflows": copied.workflows, "interrupted": copied.interrupted}
+        context.answer_json({**page, **left_out, **more})
+    else:
+        context.say(_told("backed up", copied))
+        context.answer(str(path))

@@ -13,8 +13,9 @@ import fcntl
 import os
 import shutil
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from provisioning.clock import new_ulid
 from provisioning.errors import SpoolUnusable
@@ -136,6 +137,21 @@ def write_new(path: Path, data: bytes, *, durable: bool, mode: int = 0o600) -> N
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def filling(path: Path) -> Iterator[BinaryIO]:
+    """The file, which must not exist, to be written in the block; then synced, or removed if the block fails."""
+    with naming(path):
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file
+                file.flush()
+                os.fsync(descriptor)
+        except BaseException:
+            os.unlink(path)
+            raise
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -1,0 +1,245 @@
+"""A spool from a backup: built beside its place, every member held to the format, and there only when it is whole."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import os
+import shutil
+import tarfile
+import zlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from provisioning.clock import new_ulid
+from provisioning.core.states import TaskState, WorkflowState
+from provisioning.core.workflow import FORMAT
+from provisioning.errors import Refused, SpoolUnusable
+from provisioning.storage import files
+from provisioning.storage.backup import CHUNK_BYTES, CONTENTS, Contents, Copied, limit_of, measure
+from provisioning.storage.checkpoint import Damaged, WorkflowFolder
+from provisioning.storage.naming import naming
+from provisioning.storage.spool import FOLDERS, Spool
+
+HEADER_BYTES = 1 << 20
+"""No header of a member is longer: what says so would fill the memory."""
+_NOT_WHOLE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, OverflowError, UnicodeError)
+
+
+class NoBackup(SpoolUnusable):
+    """A file that is no whole backup of a spool."""
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(f"{source} cannot be restored: {reason}", hint="nothing was made; take another backup")
+
+
+def restore(file: BinaryIO, source: str, target: Path) -> Copied:
+    """Make the spool of a backup at `target`, which must be an empty folder or nothing.
+
+    NoBackup says what is wrong with the file, Refused what is at `target`; then nothing was made. What was under way
+    when the backup was made counts as interrupted, whoever still works at it.
+    """
+    target = Path(os.path.realpath(target))
+    _refuse_what_is_there(target)
+    building = target.with_name(f".{target.name}.{new_ulid()}")
+    try:
+        for name in ("", *FOLDERS):
+            files.make_dir(building / name)
+        contents = _Unpacking(file, source, building).run()
+        spool = Spool(building)
+        for workflow_id in contents.gone:
+            if (path := spool.folder_path(workflow_id)) is not None:
+                files.remove_tree(path)
+            for name in files.list_names(spool.requests):
+                if name.startswith(f"{workflow_id}."):
+                    files.remove(spool.requests / name)
+        copied = _interrupt(spool)
+        # Last of all, for whoever finds what a power cut left of the building.
+        files.write_new(building / "format", f"{FORMAT}\n".encode(), durable=True)
+        for folder, _, _ in os.walk(building):
+            files.sync_dir(Path(folder))
+        files.move(building, target)
+    except BaseException:
+        if os.path.lexists(building):
+            files.remove_tree(building)
+        raise
+    return copied
+
+
+def _refuse_what_is_there(target: Path) -> None:
+    with naming(target, "read"):
+        there = os.path.lexists(target) and (not target.is_dir() or bool(os.listdir(target)))
+    if there:
+        raise Refused(f"{target} is there and not empty", hint="name an empty folder, or one that is not there yet")
+
+
+def _interrupt(spool: Spool) -> Copied:
+    """Give every attempt that was under way its log: without one, it would count as never begun."""
+    states: Counter[str] = Counter({WorkflowState.QUEUED: len(spool.incoming_ids())})
+    interrupted = 0
+    for workflow_id in spool.claimed_ids():
+        folder = WorkflowFolder(spool.workflows / workflow_id)
+        folder.prepare()
+        with contextlib.suppress(Damaged):
+            checkpoint = folder.workflow()
+            states[checkpoint.state if checkpoint else WorkflowState.QUEUED] += 1
+        for path in sorted((folder.path / "tasks").iterdir()):
+            with contextlib.suppress(Damaged):
+                task = folder.task(path.name.removesuffix(".json"))
+                if task.state is not TaskState.RUNNING or task.last is None:
+                    continue
+                if os.path.lexists(folder.outcome_path(task.task_id, task.last.number)):
+                    continue
+                interrupted += 1
+                log = folder.log_path(task.task_id, task.last.number)
+                if not os.path.lexists(log):
+                    files.write_new(log, b"", durable=True)
+    return Copied({state: count for state, count in sorted(states.items()) if count}, interrupted, ())
+
+
+class _Unpacking:
+    """Writes the members of a backup into a folder, one after the other."""
+
+    def __init__(self, file: BinaryIO, source: str, building: Path) -> None:
+        self._source = source
+        self._building = building
+        self._free = shutil.disk_usage(building).free
+        self._stream = _Bounded(file)
+        self._digest = hashlib.sha256()
+        self._members = 0
+
+    def run(self) -> Contents:
+        """Write all, and say what the backup's last member says. NoBackup where it does not say what was there."""
+        last: bytes | None = None
+        for info in self._infos():
+            if last is not None:
+                raise NoBackup(self._source, f"{CONTENTS} is not its last member")
+            if not self._members and info.name != "format":
+                raise NoBackup(self._source, "it is no backup of a spool")
+            self._refuse_strange(info)
+            if info.name in ("format", CONTENTS):
+                data = b"".join(self._chunks(info))
+                if info.name == CONTENTS:
+                    last = data
+                else:
+                    self._check_format(data)
+            else:
+                self._write(info)
+        if last is None:
+            raise NoBackup(self._source, "it is cut off")
+        try:
+            contents = msgspec.json.decode(last, type=Contents)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise NoBackup(self._source, f"{CONTENTS}: {error}") from error
+        if (contents.members, contents.digest) != (self._members, self._digest.hexdigest()):
+            raise NoBackup(self._source, "its content is not what was backed up: the digest differs")
+        return contents
+
+    def _infos(self) -> Iterator[tarfile.TarInfo]:
+        with self._telling():
+            tar = tarfile.open(fileobj=self._stream.opened(), mode="r|")  # noqa: SIM115 - closed with its stream
+        while True:
+            self._stream.allowance = HEADER_BYTES
+            with self._telling():
+                info = tar.next()
+            if info is None:
+                return
+            self._tar = tar
+            yield info
+            tar.members = []  # type: ignore[attr-defined]  # it would remember every one
+
+    def _refuse_strange(self, info: tarfile.TarInfo) -> None:
+        limit = limit_of(info.name)
+        if limit is None:
+            raise NoBackup(self._source, f"a spool has no file {info.name!r}")
+        if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or info.issparse():
+            raise NoBackup(self._source, f"{info.name} is not a regular file")
+        if not 0 <= info.size <= limit:
+            raise NoBackup(self._source, f"{info.name} has {info.size} bytes, the format allows {limit}")
+        self._free -= info.size
+        if self._free < 0:
+            raise NoBackup(self._source, f"what it holds does not fit on the disk of {self._building.parent}")
+
+    def _check_format(self, data: bytes) -> None:
+        if (text := data.decode("ascii", "replace").strip()) != str(FORMAT):
+            reason = f"it has format {text[:20]!r}, this version works format {FORMAT}"
+            raise NoBackup(self._source, reason)
+
+    def _write(self, info: tarfile.TarInfo) -> None:
+        path = self._building / info.name
+        for parent in reversed(path.relative_to(self._building).parents):
+            files.make_dir(self._building / parent)  # one by one: the mode is that of the last
+        if os.path.lexists(path):
+            raise NoBackup(self._source, f"it has {info.name} twice")
+        with files.filling(path) as out:
+            for chunk in self._chunks(info):
+                out.write(chunk)
+
+    def _chunks(self, info: tarfile.TarInfo) -> Iterator[bytes]:
+        self._stream.allowance = info.size + HEADER_BYTES
+        if info.name != CONTENTS:
+            self._members += 1
+            measure(self._digest, info.name, info.size)
+        left = info.size
+        with self._telling():
+            content = self._tar.extractfile(info)
+        assert content is not None
+        while left:
+            with self._telling():
+                data = content.read(min(left, CHUNK_BYTES))
+            if not data:
+                raise NoBackup(self._source, "it is cut off")
+            left -= len(data)
+            if info.name != CONTENTS:
+                self._digest.update(data)
+            yield data
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """What tarfile and gzip find wrong, as what it means."""
+        try:
+            yield
+        except _NOT_WHOLE as error:
+            raise NoBackup(self._source, f"it is no whole backup: {error}") from error
+        except OSError as error:
+            raise SpoolUnusable(f"cannot read {self._source}: {error.strerror or error}") from error
+
+
+class _Bounded:
+    """The bytes of a tar file, packed or not, of which no more are given out than a member may have."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.allowance = HEADER_BYTES
+
+    def opened(self) -> BinaryIO:
+        """This stream, unpacked."""
+        head = self._file.read(2)
+        self._file = _Rejoined(head, self._file)  # type: ignore[assignment]
+        if head == b"\x1f\x8b":
+            self._file = gzip.GzipFile(fileobj=self._file, mode="rb")  # type: ignore[assignment]
+        return self  # type: ignore[return-value]
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self.allowance -= len(data)
+        if self.allowance < 0:
+            raise tarfile.ReadError("a header is larger than any of a backup")
+        return data
+
+
+class _Rejoined:
+    """A file of which the beginning was read already."""
+
+    def __init__(self, head: bytes, file: BinaryIO) -> None:
+        self._head = head
+        self._file = file
+
+    def read(self, size: int = -1) -> bytes:
+        head, self._head = self._head, b""
+        return head + self._file.read(size - len(head) if size > 0 else size)
