@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from provisioning.core.catalogue import Operation
 from provisioning.core.states import Outcome, TaskState, WorkflowState
 from provisioning.core.workflow import FORMAT, Plan, Request, WorkflowCheckpoint
 from provisioning.errors import Problem
@@ -23,6 +26,8 @@ from tests.simulation.values import EPOCH, checkpoint, graph, record, submission
 
 ROOT = Path(__file__).parents[2]
 ONE, TWO, THREE = (f"01kc000000000000000000000{number}" for number in (1, 2, 3))
+DIGEST = hashlib.sha256(b"{}").hexdigest()
+OPERATIONS = {"selftest.noop": Operation("selftest.noop", "noop", "", "", (), None)}
 CLAIMED = Path("workflows") / ONE
 
 
@@ -31,12 +36,12 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     """A spool with one of each file of the format."""
     made = Spool.create(tmp_path / "spool")
     for workflow_id, asked in ((ONE, None), (TWO, "nightly"), (THREE, "weekly")):
-        made.submit(b"{}", "json", submission(workflow_id, id=asked))
+        made.submit(b"{}", "json", submission(workflow_id, id=asked, digest=DIGEST))
     lock = made.lock(ONE)
     folder = made.claim(ONE)
     assert lock
     folder.prepare()
-    folder.save_plan(Plan(FORMAT, ONE, graph(["a:", "b: a"]), {}, "digest"))
+    folder.save_plan(Plan(FORMAT, ONE, graph(["a:", "b: a"]), OPERATIONS, "digest"))
     folder.save_workflow(WorkflowCheckpoint(FORMAT, ONE, WorkflowState.RUNNING, "alice", EPOCH, "boot-1"))
     folder.save_task(checkpoint("a", TaskState.SUCCEEDED, Outcome.SUCCEEDED))
     outcome = msgspec.structs.replace(record("a", Outcome.SUCCEEDED, 1), workflow_id=ONE)
@@ -45,7 +50,7 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     folder.append_event({"event": "x"})
     made.claim(THREE)
     made.forget(THREE)
-    tree = {"tree/a.nu": b"", "entries/a.nu": b"", "catalogue.json": b"{}"}
+    tree = {"tree/a.nu": b"", "entries/selftest.noop.nu": b"", "catalogue.json": b"{}"}
     files.publish_tree(tree, made.nulib / "digest", made.scratch)
     made.request(Request(FORMAT, TWO, ONE, "cancel", "alice", EPOCH))
     made.take_orchestrator_lock().release()
@@ -179,10 +184,169 @@ def test_what_goes_while_it_is_looked_at_is_no_damage(spool: Spool, monkeypatch:
 
 
 def test_what_the_system_refuses_is_not_called_damaged(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_folder: WorkflowFolder) -> None:
+    plan = WorkflowFolder.plan
+
+    def refuse(folder: WorkflowFolder) -> Plan | None:
+        if folder.workflow_id != ONE:
+            return plan(folder)
         with naming(spool.root / CLAIMED / "plan.json", "read"):
             raise OSError(5, "broken")
 
     monkeypatch.setattr(WorkflowFolder, "plan", refuse)
     problems: list[Problem] = check(spool.root)
     assert [problem.code for problem in problems] == ["unreadable"]
+
+
+def change(path: Path, **values: object) -> None:
+    """Set members of a JSON file."""
+    path.write_bytes(encode({**msgspec.json.decode(path.read_bytes()), **values}))
+
+
+def change_attempt(path: Path, **values: object) -> None:
+    """Set members of the first attempt of a task's checkpoint."""
+    attempts = msgspec.json.decode(path.read_bytes())["attempts"]
+    change(path, attempts=[{**attempts[0], **values}, *attempts[1:]])
+
+
+def run_b(spool: Spool) -> None:
+    spool.workflow(ONE).save_task(checkpoint("b", TaskState.RUNNING, None))
+
+
+def forget_a(spool: Spool) -> None:
+    for name in ("tasks/a.json", "outcomes/a.1.json"):
+        (spool.root / CLAIMED / name).unlink()
+
+
+def end(spool: Spool, state: str, **values: object) -> None:
+    change(spool.root / CLAIMED / "workflow.json", state=state, **values)
+    for path in spool.requests.iterdir():
+        path.unlink()
+
+
+CHANGES: dict[str, tuple[str, str, Callable[[Spool, Path], object]]] = {
+    "a newer checkpoint": ("newer", f"{CLAIMED}/tasks/a.json", lambda _, path: change(path, format=2)),
+    "a newer request": ("newer", f"requests/{ONE}.{TWO}.json", lambda _, path: change(path, format=2)),
+    "a submission of another": (
+        "foreign-record",
+        f"{CLAIMED}/submission.json",
+        lambda _, path: change(path, workflow_id=TWO),
+    ),
+    "a checkpoint of another": (
+        "foreign-record",
+        f"{CLAIMED}/workflow.json",
+        lambda _, path: change(path, workflow_id=TWO),
+    ),
+    "a plan of another": ("foreign-record", f"{CLAIMED}/plan.json", lambda _, path: change(path, workflow_id=TWO)),
+    "another manifest": ("wrong-digest", f"incoming/{TWO}/manifest.json", lambda _, path: path.write_bytes(b"{ }")),
+    "no workflow.json": ("no-checkpoint", f"{CLAIMED}/workflow.json", lambda _, path: path.unlink()),
+    "no entry": (
+        "no-operations",
+        f"{CLAIMED}/plan.json",
+        lambda spool, _: (spool.nulib / "digest/entries/selftest.noop.nu").unlink(),
+    ),
+    "an open tree of operations": ("open-to-others", "nulib/digest/tree", lambda _, path: path.chmod(0o777)),
+    "an open workflow": ("open-to-others", f"{CLAIMED}/tasks", lambda _, path: path.chmod(0o770)),
+    "an operation not planned": ("contradiction", f"{CLAIMED}/plan.json", lambda _, path: change(path, operations={})),
+    "attempts from zero": ("contradiction", f"{CLAIMED}/tasks/b.json", lambda _, path: change_attempt(path, number=0)),
+    "an attempt twice": (
+        "contradiction",
+        f"{CLAIMED}/tasks/b.json",
+        lambda spool, _: spool.workflow(ONE).save_task(
+            msgspec.structs.replace(
+                checkpoint("b", TaskState.RUNNING), attempts=checkpoint("b", TaskState.RUNNING, None).attempts * 2
+            )
+        ),
+    ),
+    "running and ended": (
+        "contradiction",
+        f"{CLAIMED}/tasks/b.json",
+        lambda _, path: change_attempt(path, outcome="failed"),
+    ),
+    "pending and not ended": (
+        "contradiction",
+        f"{CLAIMED}/tasks/b.json",
+        lambda _, path: change(path, state="pending"),
+    ),
+    "failed and not ended": ("contradiction", f"{CLAIMED}/tasks/b.json", lambda _, path: change(path, state="failed")),
+    "succeeded in another word": (
+        "contradiction",
+        f"{CLAIMED}/outcomes/a.1.json",
+        lambda _, path: change(path, outcome="failed"),
+    ),
+    "an outcome of attempt 2": (
+        "unknown-attempt",
+        f"{CLAIMED}/outcomes/a.2.json",
+        lambda spool, path: path.write_bytes(
+            encode(msgspec.structs.replace(record("a", Outcome.FAILED, 2), workflow_id=ONE))
+        ),
+    ),
+    "started too early": (
+        "too-early",
+        f"{CLAIMED}/tasks/b.json",
+        lambda spool, _: forget_a(spool),
+    ),
+    "ended while running": ("unfinished", f"{CLAIMED}/tasks/b.json", lambda spool, _: end(spool, "failed")),
+    "succeeded without a task": ("wrong-end", f"{CLAIMED}/workflow.json", lambda spool, _: end(spool, "succeeded")),
+    "other tasks counted": (
+        "wrong-end",
+        f"{CLAIMED}/workflow.json",
+        lambda spool, _: end(spool, "failed", counts={"failed": 5}),
+    ),
+    "an id of another workflow": ("no-reservation", "ids/nightly.json", lambda _, path: change(path, workflow_id=ONE)),
+    "an id that is not kept": ("no-reservation", "ids/nightly.json", lambda _, path: path.unlink()),
+    "a request for nobody": (
+        "no-workflow",
+        f"requests/{THREE}.{TWO}.json",
+        lambda spool, _: spool.request(Request(FORMAT, TWO, THREE, "cancel", "alice", EPOCH)),
+    ),
+    "a file not completed": ("leftover", f"requests/.{ONE}", lambda _, path: path.write_bytes(b"")),
+    "a lock that is a folder": ("damaged", f"{CLAIMED}/lock", lambda _, path: replace(path, os.mkdir)),
+    "claimed twice": (
+        "contradiction",
+        f"incoming/{ONE}",
+        lambda spool, path: shutil.copytree(
+            spool.root / CLAIMED, path, ignore=lambda *_: ["tasks", "outcomes", "logs", "workflow.json", "events.jsonl"]
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize(("code", "place", "deed"), CHANGES.values(), ids=CHANGES.keys())
+def test_each_broken_invariant_has_its_code(
+    spool: Spool, code: str, place: str, deed: Callable[[Spool, Path], object]
+) -> None:
+    run_b(spool)
+    assert found(spool) == []
+    deed(spool, spool.root / place)
+    assert (code, place) in found(spool)
+
+
+def test_an_owner_who_is_another(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("provisioning.storage.opening.os.geteuid", lambda: spool.root.stat().st_uid)
+    monkeypatch.setattr(os, "lstat", lambda path: os.stat_result([0o40700, 0, 0, 1, 4711, 0, 0, 0, 0, 0]))
+    assert ("foreign-owner", "incoming") in found(spool)
+
+
+def test_every_code_is_in_the_table_of_the_format() -> None:
+    text = (ROOT / "spool" / "README.md").read_text().split("| code | meaning |\n|---|---|\n")[1].split("\n\n")[0]
+    assert dict(re.findall(r"^\| `(.+?)` \| (.+?) \|", text, re.MULTILINE)) == CODES
+
+
+def test_every_code_can_be_found() -> None:
+    tested = {code for code, _, _ in CHANGES.values()} | {"foreign-owner", "unreadable", "unusable", "foreign-file"}
+    assert tested | {"no-plan", "no-outcome", "unknown-task"} == set(CODES)
+
+
+def test_what_is_wrong_for_a_moment_is_not_reported(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[WorkflowFolder] = []
+    look = WorkflowFolder.workflow
+
+    def looking(folder: WorkflowFolder) -> WorkflowCheckpoint | None:
+        looks.append(folder)
+        if len(looks) == 2:
+            (spool.root / CLAIMED / "stray").unlink()
+        return look(folder)
+
+    (spool.root / CLAIMED / "stray").write_bytes(b"")
+    monkeypatch.setattr(WorkflowFolder, "workflow", looking)
+    assert check(spool.root) == []
