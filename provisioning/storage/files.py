@@ -1,9 +1,9 @@
 """Every way in which a file of the spool comes to be, changes or goes. Nothing else opens for writing.
 
-A file that another process may read appears by rename, complete. What must survive a power cut is
-written with `durable`: the bytes are synced before the rename and the folder after it, and only then
-does the call return. After a failed sync the bytes count as lost: the temporary file is removed and
-the error goes to the caller, who has said nothing yet.
+A file that another process may read appears by rename, complete. What must survive a power cut is written with
+`durable`: the bytes are synced before the rename and the folder after it, and only then does the call return. After a
+failed sync the bytes count as lost: the temporary file is removed and the error goes to the caller, who has said
+nothing yet.
 """
 
 from __future__ import annotations
@@ -102,10 +102,7 @@ def scratch_is_held(path: Path) -> bool:
 
 def sweep_scratch(parent: Path, spare: Collection[str] = ()) -> None:
     """Remove the scratch folders whose processes are gone, but those whose names are to be spared."""
-    for entry in list_names(parent):
-        path = parent / entry
-        if entry in spare:
-            continue
+    for path in (parent / entry for entry in list_names(parent) if entry not in spare):
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
@@ -319,11 +316,16 @@ def close_to_others(path: Path) -> None:
 
 
 def move(source: Path, target: Path) -> None:
-    """Rename durably. Onto a folder with content it fails, so nothing is ever replaced."""
+    """Rename durably, never onto a folder with content. After an error it is at `source`, and does not happen later."""
     with naming(target):
         os.rename(source, target)
-        sync_dir(target.parent)
-        sync_dir(source.parent)
+        try:
+            sync_dir(target.parent)
+            sync_dir(source.parent)
+        except OSError:
+            with contextlib.suppress(OSError):  # whoever has taken it on meanwhile keeps it
+                os.rename(target, source)
+            raise
 
 
 def remove(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from provisioning.core.workflow import FORMAT
 from provisioning.errors import Refused, SpoolUnusable
 from provisioning.storage import files
 from provisioning.storage.spool import FOLDERS, Spool
-from tests.simulation.faults import PowerCut
+from tests.simulation.faults import PowerCut, failing
 from tests.simulation.values import submission
 
 ONE, TWO = "01kc0000000000000000000001", "01kc0000000000000000000002"
@@ -210,6 +211,18 @@ def test_a_crash_before_the_rename_submits_nothing(spool: Spool, monkeypatch: py
     assert os.listdir(spool.incoming) == []
     files.sweep_scratch(spool.tmp)
     assert os.listdir(spool.tmp) == []
+
+
+@pytest.mark.parametrize("number", [4, 5])
+def test_what_is_refused_for_a_failed_sync_is_not_there(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Else it would be done, and again when it is submitted anew."""
+    failing("fsync", OSError(errno.EIO, "broken"), monkeypatch, number=number)  # after files and folder: both parents
+    with pytest.raises(SpoolUnusable, match="cannot write"):
+        submit(spool)
+    assert spool.workflow_ids() == []
+    assert submit(spool) == ONE
 
 
 def test_what_is_submitted_is_on_the_disk_before_it_appears(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
