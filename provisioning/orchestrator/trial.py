@@ -14,7 +14,7 @@ from provisioning.core.states import TaskState, WorkflowState
 from provisioning.core.workflow import Retry, Task, Workflow
 from provisioning.errors import GaveUp, SpoolUnusable
 from provisioning.execution.command import Detached
-from provisioning.storage import files
+from provisioning.storage import files, reading
 from provisioning.storage.check import check
 from provisioning.storage.points import WritePoints
 from provisioning.storage.spool import Spool
@@ -108,7 +108,7 @@ class Trial:
         return child
 
     def _look(self, spool: Spool, marks: Path, *, killed: bool) -> Found:
-        lines = files.read_regular(marks, 1 << 20).decode().splitlines() if marks.exists() else []
+        lines = reading.read_regular(marks, 1 << 20).decode().splitlines() if marks.exists() else []
         lost = sum(lines.count(task) == 0 for task in MARKS)
         doubled = sum(lines.count(task) > 1 for task in MARKS)
         for workflow_id in spool.workflow_ids():

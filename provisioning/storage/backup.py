@@ -26,7 +26,7 @@ from provisioning.clock import new_ulid, now
 from provisioning.core.states import TaskState, WorkflowState
 from provisioning.core.workflow import FORMAT, Instant, Plan, TaskCheckpoint, WorkflowCheckpoint
 from provisioning.errors import Refused, SpoolUnusable
-from provisioning.storage import files
+from provisioning.storage import files, reading
 from provisioning.storage.checkpoint import MAX_PLAN_BYTES, MAX_RECORD_BYTES, encode
 from provisioning.storage.naming import WrongKind, naming
 from provisioning.storage.spool import Spool
@@ -279,7 +279,7 @@ class _Backup:
         name = self._name(path)
         limit = limit_of(name)
         try:
-            with os.fdopen(files.open_regular(path), "rb") as file, naming(path, "read"):
+            with os.fdopen(reading.open_regular(path), "rb") as file, naming(path, "read"):
                 size = os.fstat(file.fileno()).st_size
                 if limit is None or size > limit:
                     self._leave_out(name)
@@ -309,7 +309,7 @@ class _Backup:
         limit = limit_of(name)
         try:
             if limit is not None:
-                return files.read_regular(path, limit)
+                return reading.read_regular(path, limit)
         except FileNotFoundError:
             return None
         except WrongKind:

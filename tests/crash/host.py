@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from fnmatch import fnmatchcase
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
@@ -201,13 +202,13 @@ class Host:
             held.release()
         self._abandon(self._spool)
         for scratch in self.hands.workers.values() if workers else ():
-            os.close(scratch._descriptor)
+            os.close(scratch.descriptor)
         self.orchestrator = self.hands = self._spool = None
 
     @staticmethod
     def _abandon(spool: Spool) -> None:
         if spool._scratch is not None:
-            os.close(spool._scratch._descriptor)
+            os.close(spool._scratch.descriptor)
             spool._scratch = None
 
     # Working
@@ -259,7 +260,8 @@ class Host:
         """Submit a workflow of these tasks, or of one; its workflow_id."""
         workflow = Workflow("trial", tasks or (Task("a", "work.once"),), on_failure="continue")
         data = manifest.write(workflow, form="json")
-        return self.person.submit(data, "json", submission(facts.pop("workflow_id", new_ulid()), **facts))
+        known = {"workflow_id": new_ulid(), "digest": sha256(data).hexdigest(), **facts}
+        return self.person.submit(data, "json", submission(**known))
 
     def ask(self, verb: str, workflow_id: str, *tasks: str) -> None:
         requests.ask(self.person, self.config, self.load_nulib, verb, workflow_id, operator="alice", tasks=tuple(tasks))
@@ -324,7 +326,11 @@ class Host:
         """What a worker does once attempt 1 of `a` has ended."""
         wall = now()
         record = OutcomeRecord(FORMAT, workflow_id, "a", 1, outcome, started_at=wall, ended_at=wall)
-        files.Room(scratch.name(), 4096).publish(self.folder(workflow_id).outcome_path("a", 1), encode(record))
+        path = self.folder(workflow_id).outcome_path("a", 1)
+        room = files.Room(scratch, path.parent)
+        room.make(4096)
+        room.publish(path.name, encode(record))
+        room.close()
 
     def close(self) -> None:
         self.die()
@@ -347,4 +353,4 @@ class _ShellNulib:
 
 def end(scratch: files.Scratch) -> None:
     """A worker dies: its locks are free, its folder stays."""
-    os.close(scratch._descriptor)
+    os.close(scratch.descriptor)

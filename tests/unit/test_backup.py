@@ -16,7 +16,7 @@ from provisioning.clock import boot_id
 from provisioning.core.states import Outcome, TaskState, WorkflowState
 from provisioning.core.workflow import FORMAT, AppliedRequest, Plan, Request, TaskCheckpoint, WorkflowCheckpoint
 from provisioning.errors import ProvisioningError, Refused, SpoolUnusable
-from provisioning.storage import backup, files
+from provisioning.storage import backup, files, reading
 from provisioning.storage.backup import back_up, back_up_to
 from provisioning.storage.check import check
 from provisioning.storage.checkpoint import WorkflowFolder, encode
@@ -144,16 +144,16 @@ def test_a_backup_takes_no_lock_and_writes_nothing_into_the_spool(spool: Spool) 
 
 def when_read(monkeypatch: pytest.MonkeyPatch, name: str, deed: Callable[[], object]) -> None:
     """Do something once, right before a file of this name is read."""
-    read = files.read_regular
+    read = reading.read_regular
     done: list[Path] = []
 
-    def reading(path: Path, limit: int) -> bytes:
+    def disturbed(path: Path, limit: int) -> bytes:
         if path.name == name and not done:
             done.append(path)
             deed()
         return read(path, limit)
 
-    monkeypatch.setattr(files, "read_regular", reading)
+    monkeypatch.setattr(reading, "read_regular", disturbed)
 
 
 def test_a_task_that_goes_on_meanwhile_is_never_ahead_of_what_it_waited_for(
@@ -218,7 +218,7 @@ def test_a_request_that_is_applied_meanwhile_is_copied_with_what_it_changed(
 
 def test_a_workflow_that_never_rests_is_said_to(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = spool.workflow(ONE)
-    read = files.read_regular
+    read = reading.read_regular
     reads: list[Path] = []
 
     def restless(path: Path, limit: int) -> bytes:
@@ -228,7 +228,7 @@ def test_a_workflow_that_never_rests_is_said_to(spool: Spool, monkeypatch: pytes
             folder.save_workflow(WorkflowCheckpoint(FORMAT, ONE, state, "alice", EPOCH, "boot-1"))
         return read(path, limit)
 
-    monkeypatch.setattr(files, "read_regular", restless)
+    monkeypatch.setattr(reading, "read_regular", restless)
     with pytest.raises(SpoolUnusable, match=f"{ONE} changed"):
         packed(spool)
 
