@@ -47,15 +47,35 @@ def init(context: Context, folder: Path | None) -> None:
 
 @spool.command(exits=(0, 2, 6))
 @folder_argument
+@click.option("--repair", is_flag=True, help="Mend what can be mended; nothing is deleted.")
 @json_option
 @pass_context
-def check(context: Context, folder: Path | None) -> int:
-    """Read everything in the spool, and name what is wrong; changes nothing."""
-    from provisioning.cli.ending import answer_problems
+def check(context: Context, folder: Path | None, *, repair: bool) -> int:
+    """Read everything in the spool, and name what is wrong.
+
+    With --repair, what is in the way is moved into rejected/, and checkpoints are rebuilt from outcomes and logs.
+    Workflows that somebody holds are left, and so is what only a person can decide.
+    """
+    from provisioning.cli.ending import answer_problems, problem_json
     from provisioning.storage.check import check as look
 
-    problems = look(_root(context, folder))
-    answer_problems(context, "ok", problems)
+    root = _root(context, folder)
+    if not repair:
+        problems = look(root)
+        answer_problems(context, "ok", problems)
+        return SpoolUnusable.exit_code if problems else 0
+    from provisioning.storage.repair import repair as mend
+    from provisioning.views.text import safe_block
+
+    steps = mend(root)
+    problems = look(root)
+    if context.json:
+        done = [{"done": step.done, "code": step.code, "file": step.file, "text": step.text} for step in steps]
+        context.answer_json({"ok": not problems, "steps": done, "problems": [problem_json(each) for each in problems]})
+    else:
+        for step in steps:
+            context.say(safe_block(f"{'mended' if step.done else 'left'} {step.file} ({step.code}): {step.text}"))
+        answer_problems(context, "ok", problems)
     return SpoolUnusable.exit_code if problems else 0
 
 

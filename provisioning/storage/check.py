@@ -43,7 +43,7 @@ CODES = {
     "no-checkpoint": "a workflow has tasks that were started but no checkpoint",
     "no-operations": "a plan refers to operations that the spool does not keep",
     "unknown-task": "a checkpoint, outcome or log of a task that the plan does not have",
-    "unknown-attempt": "an outcome of an attempt that the task's checkpoint does not know",
+    "unknown-attempt": "an outcome or log of an attempt that the task's checkpoint does not know",
     "no-outcome": "a task has ended but the outcome that says so is missing",
     "contradiction": "a plan, checkpoint or outcome that does not go with itself or with the others",
     "too-early": "a task was started and one that it depends on never was",

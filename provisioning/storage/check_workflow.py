@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import stat
+import sys
 from collections.abc import Callable
 from functools import partial
 from graphlib import CycleError, TopologicalSorter
@@ -114,7 +115,11 @@ def check_claimed(spool: Spool, folder: WorkflowFolder) -> list[Problem]:
         found += open_folder(path / name)
         found += leftovers(path / name)
     found += [foreign(path / name) for name in files.list_names(path) if name not in _FILES | _FOLDERS]
-    found += [damaged(path / name, "it is not a regular file") for name in ("lock",) if _is_strange(path / name)]
+    found += [
+        damaged(path / name, "it is not a regular file")
+        for name in ("lock", "events.jsonl")
+        if _is_strange(path / name)
+    ]
     before = len(found)
     check_submission(found, folder)
     checkpoint = read(found, path, path / "workflow.json", folder.workflow)
@@ -252,11 +257,21 @@ class _Records:
         elif parts["kind"] == "log":
             if not stat.S_ISREG(_mode(path)):
                 self._found.append(damaged(path, "it is not a regular file"))
+            elif (number := int(parts["number"])) > self._latest(parts["task"]):
+                self._say("unknown-attempt", path, f"task {parts['task']} has no attempt {number}")
         else:
             task_id, number = parts["task"], int(parts["number"])
             record = read(self._found, path, path, partial(self._folder.outcome, task_id, number))
             if record is not None and task_id not in self._unread:
                 self._check_outcome(path, task_id, record)
+
+    def _latest(self, task_id: str) -> int:
+        """The number of the task's latest attempt as it is now; older ones that never began are forgotten."""
+        try:
+            last = self._folder.task(task_id).last
+        except ProvisioningError:
+            return sys.maxsize
+        return last.number if last else 0
 
     def _check_outcome(self, path: Path, task_id: str, record: OutcomeRecord) -> None:
         try:
