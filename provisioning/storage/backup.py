@@ -12,7 +12,6 @@ import gzip
 import hashlib
 import io
 import os
-import re
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
@@ -24,53 +23,19 @@ import msgspec
 
 from provisioning.clock import new_ulid, now
 from provisioning.core.states import TaskState, WorkflowState
-from provisioning.core.workflow import FORMAT, Instant, Plan, TaskCheckpoint, WorkflowCheckpoint
+from provisioning.core.workflow import FORMAT, Plan, TaskCheckpoint, WorkflowCheckpoint
 from provisioning.errors import Refused, SpoolUnusable
 from provisioning.storage import files, reading
-from provisioning.storage.checkpoint import MAX_PLAN_BYTES, MAX_RECORD_BYTES, encode
+from provisioning.storage.checkpoint import encode
+from provisioning.storage.members import CONTENTS, Contents, limit_of, measure
 from provisioning.storage.naming import WrongKind, naming
 from provisioning.storage.spool import Spool
 
 T = TypeVar("T")
 
-CONTENTS = "backup.json"
-"""The last member of every backup: without it, the file was cut off."""
 TRIES = 20
 """So often a workflow that ends, or takes requests, while it is being read is read again."""
 CHUNK_BYTES = 1 << 20
-
-_ULID = "[0-7][0-9abcdefghjkmnpqrstvwxyz]{25}"
-_TASK = r"[a-z0-9][a-z0-9_-]{0,63}(\.[a-z0-9][a-z0-9_-]{0,63})?"
-_FOREVER = 1 << 40
-MEMBERS = {
-    "format": 64,
-    CONTENTS: MAX_PLAN_BYTES,
-    rf"(incoming|workflows)/{_ULID}/(manifest\.(toml|json)|plan\.json)": MAX_PLAN_BYTES,
-    rf"(incoming|workflows)/{_ULID}/submission\.json": MAX_RECORD_BYTES,
-    rf"workflows/{_ULID}/workflow\.json": MAX_RECORD_BYTES,
-    rf"workflows/{_ULID}/events\.jsonl": _FOREVER,
-    rf"workflows/{_ULID}/tasks/{_TASK}\.json": MAX_RECORD_BYTES,
-    rf"workflows/{_ULID}/outcomes/{_TASK}\.[1-9][0-9]{{0,8}}\.json": MAX_RECORD_BYTES,
-    rf"workflows/{_ULID}/logs/{_TASK}\.[1-9][0-9]{{0,8}}\.log": _FOREVER,
-    rf"requests/{_ULID}\.{_ULID}\.json": MAX_RECORD_BYTES,
-    r"ids/[^/]+\.(json|cleaned)": MAX_RECORD_BYTES,
-    r"nulib/[^/]+/(catalogue\.json|(tree|entries)/.+)": MAX_PLAN_BYTES,
-    r"rejected/.+": _FOREVER,
-}
-"""The names that a backup may have, as patterns, and the most bytes that the format lets such a file have."""
-_MEMBERS = {re.compile(pattern + r"\Z", re.DOTALL): limit for pattern, limit in MEMBERS.items()}
-
-
-class Contents(msgspec.Struct, frozen=True):
-    """What the last member of a backup says of those before it."""
-
-    format: int
-    made_at: Instant
-    members: int
-    digest: str
-    """SHA-256 over name, size and bytes of each member, in their order."""
-    gone: tuple[str, ...]
-    """Workflows that were cleaned up while they were being copied: what there is of them counts for nothing."""
 
 
 class Copied(msgspec.Struct, frozen=True):
@@ -82,18 +47,6 @@ class Copied(msgspec.Struct, frozen=True):
     """Tasks with an attempt under way whose outcome is not in the copy."""
     left_out: tuple[str, ...]
     """What is no file of the format, by its path in the spool."""
-
-
-def limit_of(name: str) -> int | None:
-    """The most bytes that a member of this name may have; None where the format has no such file."""
-    if "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
-        return None
-    return next((limit for pattern, limit in _MEMBERS.items() if pattern.match(name)), None)
-
-
-def measure(digest: hashlib._Hash, name: str, size: int) -> None:
-    """Take a member into the digest; its bytes follow."""
-    digest.update(f"{name}\0{size}\0".encode("utf-8", "surrogateescape"))
 
 
 def back_up(spool: Spool, out: BinaryIO, *, compress: bool) -> Copied:

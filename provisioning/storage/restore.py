@@ -21,8 +21,9 @@ from provisioning.core.states import TaskState, WorkflowState
 from provisioning.core.workflow import FORMAT
 from provisioning.errors import Refused, SpoolUnusable
 from provisioning.storage import files
-from provisioning.storage.backup import CHUNK_BYTES, CONTENTS, Contents, Copied, limit_of, measure
+from provisioning.storage.backup import CHUNK_BYTES, Copied
 from provisioning.storage.checkpoint import Damaged, WorkflowFolder
+from provisioning.storage.members import CONTENTS, Contents, limit_of, measure
 from provisioning.storage.naming import naming
 from provisioning.storage.spool import FOLDERS, Spool
 
