@@ -245,7 +245,7 @@ class WorkflowCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     ended_at: Instant | None = None
     reason: str = ""
     host_crashed: bool = False
-    """The host went down under it once: from then on every start is made durable, so that one that causes it counts."""
+    """The host may have gone down under it: starts are made durable from then on, so that one that causes it counts."""
     cancelling: bool = False
     """A cancel was asked for, and running attempts are being ended."""
     applied: tuple[AppliedRequest, ...] = ()

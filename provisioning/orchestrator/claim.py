@@ -73,7 +73,8 @@ def _open(
         folder.save_plan(plan)
     if not (spool.nulib / plan.nulib).is_dir():
         raise SpoolUnusable(f"the operations {plan.nulib[:12]} of {workflow_id} are not in {spool.nulib}")
-    if path.parent == spool.incoming:
+    newly_claimed = path.parent == spool.incoming
+    if newly_claimed:
         folder = spool.claim(workflow_id)
     folder.prepare()
     checkpoint = folder.workflow()
@@ -89,6 +90,7 @@ def _open(
             operator=submission.operator,
             submitted_at=submission.submitted_at,
             boot_id=this.boot_id,
+            host_crashed=not newly_claimed,  # that may be why it was claimed and has no checkpoint
         )
         checkpoint = apply_workflow(queued, WorkflowEvent.CLAIMED, started_at=this.wall, holder=own_identity())
         folder.save_workflow(checkpoint)
@@ -131,7 +133,10 @@ def _plan(folder: WorkflowFolder, nulib: Nulib) -> Plan:
 
 
 def hold(held: Held) -> None:
-    """Say in the workflow's checkpoint who holds it now, in which boot, and whether the host has crashed under it."""
+    """Say in the workflow's checkpoint who holds it now, in which boot, and whether the host may have crashed under it.
+
+    That nothing is recorded as running in an earlier boot says little: the record of a start may be what was lost.
+    """
     before = held.checkpoint
-    crashed = before.host_crashed or (before.boot_id != boot_id() and bool(held.running()))
+    crashed = before.host_crashed or before.boot_id != boot_id()
     held.save(msgspec.structs.replace(before, holder=own_identity(), boot_id=boot_id(), host_crashed=crashed))
