@@ -117,6 +117,26 @@ def test_a_timeout_reaches_whatever_the_attempt_began(site: Installation, how: s
     assert identity(hidden(site)) is None
 
 
+def test_a_cancel_of_an_adopted_attempt_reaches_whatever_it_began(
+    site: Installation, gate: Callable[[str], Gate]
+) -> None:
+    """Its orchestrator is dead; the next one tells the worker, which does the rest."""
+    one = gate("one")
+    ways = ["orphan group close", "session", "orphan session close"]
+    left = "; ".join(hiding(site, how, f"hidden-{number}") for number, how in enumerate(ways))
+    stopped = f"sh -c 'echo $$ > {site.root}/hidden-{len(ways)}; kill -STOP $$' &"
+    workflow_id = site.submit([shell("t", f"trap '' TERM; {left}; {stopped} {one.script}")])
+    process = site.orchestrator()
+    one.reached()
+    process.kill()
+    process.wait()
+    site.orchestrator()
+    site.ask("cancel", workflow_id)
+    assert site.wait_ended(workflow_id) == "cancelled"
+    assert site.outcomes(workflow_id, "t") == ["cancelled"]
+    assert [identity(hidden(site, f"hidden-{number}")) for number in range(len(ways) + 1)] == [None] * (len(ways) + 1)
+
+
 def test_a_later_attempt_in_the_same_worker_does_not_reach_it(
     site: Installation, stays: Callable[[str], Process]
 ) -> None:

@@ -1,0 +1,59 @@
+"""Ending what is left, seen from a process of its own that plays the worker."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+WORKER = """
+import os, subprocess, sys
+from provisioning.execution import ending
+from provisioning.execution.family import adopt_orphans, reap
+
+adopt_orphans()
+log = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o600)
+"""
+
+
+def played(tmp_path: Path, program: str) -> str:
+    """What the program says, run as a worker that has opened a log."""
+    words = [sys.executable, "-c", WORKER + program, str(tmp_path / "log")]
+    return subprocess.run(words, check=True, capture_output=True, text=True, timeout=30).stdout
+
+
+def test_what_belongs_to_another_user_is_left_and_not_waited_for(tmp_path: Path) -> None:
+    program = """
+remnants = ending.Remnants(log)
+child = subprocess.Popen(["sleep", "300"])
+def refuse(process, number):
+    raise PermissionError
+ending.send_signal, kept = refuse, ending.send_signal
+print(remnants.end(2**22 + 1, 1000, cut_short=False), child.poll())
+child.kill()
+"""
+    assert played(tmp_path, program) == "() None\n"
+
+
+def test_what_was_there_before_is_of_an_earlier_attempt(tmp_path: Path) -> None:
+    program = """
+earlier = subprocess.Popen(["sh", "-c", "sleep 300 & wait"], start_new_session=True)
+remnants = ending.Remnants(log)
+mine = subprocess.Popen(["sleep", "300"])
+print(remnants.end(2**22 + 1, 1000, cut_short=True) == (mine.pid,), earlier.poll())
+os.killpg(earlier.pid, 9)
+"""
+    assert played(tmp_path, program) == "True None\n"
+
+
+def test_the_process_itself_is_not_buried_with_its_orphans(tmp_path: Path) -> None:
+    """Whoever waits for it must find its exit code, however many orphans ended before it."""
+    program = """
+orphan = os.posix_spawnp("true", ["true"], {})
+os.waitid(os.P_PID, orphan, os.WEXITED | os.WNOWAIT)
+process = os.posix_spawnp("sh", ["sh", "-c", "exit 7"], os.environ)
+os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+assert reap(spare=process)
+print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), reap(), os.path.exists(f"/proc/{orphan}"))
+"""
+    assert played(tmp_path, program) == "7 False False\n"
