@@ -44,10 +44,15 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     "work.once": {"idempotent": False},
     "work.again": {"idempotent": True},
     "work.fail": {"idempotent": True},
+    "work.stubborn": {"idempotent": False},
 }
+WRITES = ("write_atomic", "move", "remove", "write_once", "publish_tree", "make_dir", "remove_tree")
+LOOKS = ("open_lock", "open_log", "read_regular")
 MARK = "IFS= read -r request <&3\nprintf '%s\\n' \"$request\" >> {marks}\n"
 SUCCEED = MARK + "printf '{{\"result\": 1}}' >&4\n"
 FAIL = MARK + 'printf \'{{"error": {{"code": "work::no"}}}}\' >&4\n'
+STUBBORN = "trap 'printf \"{{}}\" >&4; exit 0' TERM\n" + MARK + "while :; do /bin/sleep 0.01; done\n"
+TEXTS = {"work.fail": FAIL, "work.stubborn": STUBBORN}
 TICKS = 200
 """More than any of these histories needs."""
 
@@ -56,14 +61,21 @@ class Crash(BaseException):
     """The process that is at work ends here."""
 
 
-class _NoSignals:
-    """Nobody tells these workers anything."""
+def _crash() -> None:
+    raise Crash
 
-    def __init__(self) -> None:
+
+class _Signals:
+    """What a worker hears: nothing, or, once the operation has begun, that it is to be ended."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
         self.descriptor, self._end = os.pipe()
+        if host.cancels:
+            os.write(self._end, b"!")
 
     def cancelled(self) -> bool:
-        return False
+        return self._host.cancels and bool(self._host.ran())
 
     def close(self) -> None:
         os.close(self.descriptor)
@@ -93,7 +105,7 @@ class Hands:
     def start(self, request: AttemptRequest) -> None:
         self._host.pass_by("start", Path(request.key.task_id))
         scratch = self.workers[self._names[request.key]]
-        signals = _NoSignals()
+        signals = _Signals(self._host)
         try:
             folder = WorkflowFolder(self._spool.workflows / request.key.workflow_id, scratch)
             record = run_attempt(request, folder, scratch, signals, lambda: None)
@@ -103,6 +115,7 @@ class Hands:
         finally:
             signals.close()
         self.workers.pop(self._names.pop(request.key)).close()
+        self._host.pass_by("start", Path(request.key.task_id), after=True)
 
     def cancel(self, key: Key) -> None:
         raise AssertionError("no attempt of ours lasts")
@@ -145,11 +158,14 @@ class Host:
         self.orchestrator: Orchestrator | None = None
         self.hands: Hands | None = None
         self._spool: Spool | None = None
+        self.cancels = False
+        """Whether workers are told to end what they run."""
         self._at: tuple[str, str, bool] | None = None
+        self._deed: Callable[[], object] = _crash
         for module in (claim, loop, requests):
             patched.setattr(module, "instant", self.instant)
         patched.setattr(claim, "boot_id", lambda: self.boot)
-        for name in ("write_atomic", "move", "remove", "write_once", "publish_tree", "make_dir", "remove_tree"):
+        for name in WRITES + LOOKS:
             patched.setattr(files, name, self._ending(name, getattr(files, name)))
         patched.setattr(files.Room, "publish", self._ending("publish", files.Room.publish))
         patched.setattr(files.Room, "__init__", self._ending("room", files.Room.__init__))
@@ -182,11 +198,15 @@ class Host:
         """Where each writer comes by; one of them ends here if the test said so."""
         if self._at and self._at[0] == step and fnmatchcase(str(path), f"*{self._at[1]}") and self._at[2] == after:
             self._at = None
-            raise Crash
+            self._deed()
+
+    def between(self, step: str, path: str, deed: Callable[[], object], *, after: bool = False) -> None:
+        """Have the deed done, once, right before (or after) that step of whoever comes to it first."""
+        self._at, self._deed = (step, path, after), deed
 
     def crash(self, step: str, path: str = "", *, after: bool = False, of: Callable[[], Any] | None = None) -> None:
         """Do `of`, or work the spool, until the process ends before (or after) that write; then it is dead."""
-        self._at = (step, path, after)
+        self.between(step, path, _crash, after=after)
         with pytest.raises(Crash):
             (of or self.work)()
         self.die()
@@ -225,6 +245,7 @@ class Host:
     def work(self) -> None:
         """Let an orchestrator work until nothing can start any more; backoffs take no time."""
         orchestrator = self.orchestrator or self.begin()
+        idle = 0  # ticks without anything to do; what one finds after its claims, such as a request, the next one does
         for _ in range(TICKS):
             orchestrator.scan_soon()
             orchestrator.tick()
@@ -232,8 +253,11 @@ class Host:
                 self.passed_seconds += 0.2
                 continue
             due = orchestrator.next_start()
-            if due is None:
+            idle = idle + 1 if due is None else 0
+            if idle == 2:
                 return
+            if due is None:
+                continue
             self.passed_seconds += max(0.0, due - self.instant().boottime) + 0.001
         raise AssertionError("it has no end")
 
@@ -241,14 +265,36 @@ class Host:
         """Another orchestrator works the spool until nothing is left to do, and stops; then the spool is sound."""
         self.begin()
         self.work()
+        self._stop()
+        assert check(self.root) == []
+        mine = self.person._scratch
+        assert files.list_names(self.person.tmp) == ([mine.path.name] if mine else [])
+
+    def other(self, ticks: int | None = None) -> None:
+        """Another orchestrator does all that it can, or so many ticks, while the one at work stands still."""
+        kept = self.orchestrator, self.hands, self._spool
+        self.orchestrator = self.hands = self._spool = None
+        orchestrator = self.begin()
+        if ticks is None:
+            self.work()
+        for _ in range(ticks or 0):
+            orchestrator.scan_soon()
+            orchestrator.tick()
+        self._stop()
+        self.orchestrator, self.hands, self._spool = kept
+
+    def _stop(self) -> None:
+        """The orchestrator ends by itself."""
         assert self.orchestrator is not None
         assert self._spool is not None
         self.orchestrator.close()
         self._spool.close()
         self.orchestrator = self.hands = self._spool = None
-        assert check(self.root) == []
-        mine = self.person._scratch
-        assert files.list_names(self.person.tmp) == ([mine.path.name] if mine else [])
+
+    def let_go(self) -> None:
+        """The orchestrator at work has died and its workers have not: all its locks are free."""
+        for held in self.orchestrator._held.values() if self.orchestrator else ():
+            held.release()
 
     def load_nulib(self) -> Nulib:
         operations = {name: Operation(name, name, "", "", (), None, **facts) for name, facts in self.operations.items()}
@@ -306,7 +352,7 @@ class Host:
     def started(self, operation: str = "work.once") -> tuple[str, files.Scratch]:
         """A workflow whose task `a` was handed to a worker that has done nothing yet; its orchestrator is dead."""
         workflow_id = self.submit(Task("a", operation))
-        self._at = ("start", "", False)
+        self.between("start", "", _crash)
         with pytest.raises(Crash):
             self.work()
         hands = self.hands
@@ -346,7 +392,7 @@ class _ShellNulib:
         self.nu = nu
 
     def keep(self, spool: Spool) -> None:
-        texts = {name: FAIL if name == "work.fail" else SUCCEED for name in self.catalogue.operations}
+        texts = {name: TEXTS.get(name, SUCCEED) for name in self.catalogue.operations}
         tree = {f"entries/{name}.nu": text.format(marks=self._host.marks).encode() for name, text in texts.items()}
         files.publish_tree(tree, spool.nulib / self.catalogue.digest, spool.scratch)
 
