@@ -6,16 +6,15 @@ worker's locks are on open files of their own, so they exclude the orchestrator 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from datetime import timedelta
 from fnmatch import fnmatchcase
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
 
-import msgspec
 import pytest
 
 from provisioning.clock import boot_id, boottime, new_ulid, now
@@ -26,33 +25,25 @@ from provisioning.core.catalogue import Catalogue, Operation
 from provisioning.core.scheduler import Now
 from provisioning.core.states import Outcome, TaskState
 from provisioning.core.workflow import FORMAT, OutcomeRecord, Task, TaskCheckpoint, Workflow, WorkflowCheckpoint
-from provisioning.execution.attempt import NotStarted, run_attempt
-from provisioning.execution.executor import AttemptRequest, Key, News, Seen
 from provisioning.execution.nulib import Nulib
 from provisioning.execution.nushell import Nushell
 from provisioning.orchestrator import claim, loop, recovery, requests
 from provisioning.orchestrator.loop import Orchestrator
-from provisioning.processes import own_identity
-from provisioning.storage import files
+from provisioning.storage import files, reading
 from provisioning.storage.check import check
 from provisioning.storage.checkpoint import WorkflowFolder, encode
 from provisioning.storage.logs import open_attempt_log
 from provisioning.storage.spool import Spool
+from tests.crash.hands import OPERATIONS, Hands, ShellNulib
 from tests.simulation.values import submission
 
-OPERATIONS: dict[str, dict[str, Any]] = {
-    "work.once": {"idempotent": False},
-    "work.again": {"idempotent": True},
-    "work.fail": {"idempotent": True},
-    "work.stubborn": {"idempotent": False},
-}
-WRITES = ("write_atomic", "move", "remove", "write_once", "publish_tree", "make_dir", "remove_tree")
-LOOKS = ("open_lock", "open_log", "read_regular")
-MARK = "IFS= read -r request <&3\nprintf '%s\\n' \"$request\" >> {marks}\n"
-SUCCEED = MARK + "printf '{{\"result\": 1}}' >&4\n"
-FAIL = MARK + 'printf \'{{"error": {{"code": "work::no"}}}}\' >&4\n'
-STUBBORN = "trap 'printf \"{{}}\" >&4; exit 0' TERM\n" + MARK + "while :; do /bin/sleep 0.01; done\n"
-TEXTS = {"work.fail": FAIL, "work.stubborn": STUBBORN}
+STEPS: tuple[tuple[Any, tuple[str, ...]], ...] = (
+    (files, ("write_atomic", "move", "remove", "write_once", "publish_tree", "make_dir", "remove_tree")),
+    (files, ("open_lock", "open_log", "open_log_to_lock")),
+    (files.Room, ("make", "publish")),
+    (reading, ("read_regular",)),
+)
+"""Where a test may end a party or make it stand still: every write of storage, and the looks that decide."""
 TICKS = 200
 """More than any of these histories needs."""
 
@@ -63,81 +54,6 @@ class Crash(BaseException):
 
 def _crash() -> None:
     raise Crash
-
-
-class _Signals:
-    """What a worker hears: nothing, or, once the operation has begun, that it is to be ended."""
-
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self.descriptor, self._end = os.pipe()
-        if host.cancels:
-            os.write(self._end, b"!")
-
-    def cancelled(self) -> bool:
-        return self._host.cancels and bool(self._host.ran())
-
-    def close(self) -> None:
-        os.close(self.descriptor)
-        os.close(self._end)
-
-
-class Hands:
-    """The executor: an attempt is made at once, by the code that a worker runs."""
-
-    def __init__(self, host: Host, spool: Spool) -> None:
-        self._host = host
-        self._spool = spool
-        self.workers: dict[str, files.Scratch] = {}
-        self._names: dict[Key, str] = {}
-        self._news: list[News] = []
-
-    def assign(self, key: Key) -> str:
-        self._names[key] = name = new_ulid()
-        self.workers[name] = scratch = files.Scratch(self._spool.tmp / name)
-        nobody = msgspec.structs.replace(own_identity(), starttime=1)  # a signal to it must not end the tests
-        (scratch.path / "process").write_bytes(encode(nobody))
-        return name
-
-    def withdraw(self, key: Key) -> None:
-        self.workers.pop(self._names.pop(key)).close()
-
-    def start(self, request: AttemptRequest) -> None:
-        self._host.pass_by("start", Path(request.key.task_id))
-        scratch = self.workers[self._names[request.key]]
-        signals = _Signals(self._host)
-        try:
-            folder = WorkflowFolder(self._spool.workflows / request.key.workflow_id, scratch)
-            record = run_attempt(request, folder, scratch, signals, lambda: None)
-            self._news.append(News(request.key, Seen.ENDED if record else Seen.LOST, record))
-        except NotStarted as error:
-            self._news.append(News(request.key, Seen.NOT_STARTED, problem=str(error)))
-        finally:
-            signals.close()
-        self.workers.pop(self._names.pop(request.key)).close()
-        self._host.pass_by("start", Path(request.key.task_id), after=True)
-
-    def cancel(self, key: Key) -> None:
-        raise AssertionError("no attempt of ours lasts")
-
-    def free_slots(self) -> int:
-        return 4
-
-    def waitables(self) -> Sequence[Any]:
-        return ()
-
-    def has_news(self) -> bool:
-        return bool(self._news)
-
-    def news(self) -> Iterable[News]:
-        found, self._news = self._news, []
-        return found
-
-    def trim(self, now: float) -> float | None:
-        return None
-
-    def close(self) -> None:
-        """What runs goes on."""
 
 
 class Host:
@@ -165,10 +81,9 @@ class Host:
         for module in (claim, loop, requests):
             patched.setattr(module, "instant", self.instant)
         patched.setattr(claim, "boot_id", lambda: self.boot)
-        for name in WRITES + LOOKS:
-            patched.setattr(files, name, self._ending(name, getattr(files, name)))
-        patched.setattr(files.Room, "publish", self._ending("publish", files.Room.publish))
-        patched.setattr(files.Room, "__init__", self._ending("room", files.Room.__init__))
+        for owner, names in STEPS:
+            for name in names:
+                patched.setattr(owner, name, self._ending(name, getattr(owner, name)))
 
     # Time
 
@@ -184,12 +99,13 @@ class Host:
     # Ending at a write
 
     def _ending(self, step: str, original: Callable[..., Any]) -> Callable[..., Any]:
-        position = {"move": 1, "publish_tree": 1, "publish": 1, "room": 1}.get(step, 0)
+        position = {"move": 1, "publish_tree": 1, "publish": 1}.get(step, 0)
 
         def call(*args: Any, **rest: Any) -> Any:
-            self.pass_by(step, args[position])
+            path = Path("/", str(args[position]))
+            self.pass_by(step, path)
             result = original(*args, **rest)
-            self.pass_by(step, args[position], after=True)
+            self.pass_by(step, path, after=True)
             return result
 
         return call
@@ -266,7 +182,8 @@ class Host:
         self.begin()
         self.work()
         self._stop()
-        assert check(self.root) == []
+        found = check(self.root)
+        assert not found, found
         mine = self.person._scratch
         assert files.list_names(self.person.tmp) == ([mine.path.name] if mine else [])
 
@@ -298,7 +215,7 @@ class Host:
 
     def load_nulib(self) -> Nulib:
         operations = {name: Operation(name, name, "", "", (), None, **facts) for name, facts in self.operations.items()}
-        return cast(Nulib, _ShellNulib(self, Catalogue("d" * 64, operations), self._nu))
+        return cast(Nulib, ShellNulib(self, Catalogue("d" * 64, operations), self._nu))
 
     # Asking
 
@@ -306,8 +223,8 @@ class Host:
         """Submit a workflow of these tasks, or of one; its workflow_id."""
         workflow = Workflow("trial", tasks or (Task("a", "work.once"),), on_failure="continue")
         data = manifest.write(workflow, form="json")
-        known = {"workflow_id": new_ulid(), "digest": sha256(data).hexdigest(), **facts}
-        return self.person.submit(data, "json", submission(**known))
+        facts |= {"digest": hashlib.sha256(data).hexdigest(), "tasks": len(workflow.tasks)}
+        return self.person.submit(data, "json", submission(new_ulid(), **facts))
 
     def ask(self, verb: str, workflow_id: str, *tasks: str) -> None:
         requests.ask(self.person, self.config, self.load_nulib, verb, workflow_id, operator="alice", tasks=tuple(tasks))
@@ -381,22 +298,3 @@ class Host:
     def close(self) -> None:
         self.die()
         self.person.close()
-
-
-class _ShellNulib:
-    """Operations as shell scripts."""
-
-    def __init__(self, host: Host, catalogue: Catalogue, nu: Nushell) -> None:
-        self._host = host
-        self.catalogue = catalogue
-        self.nu = nu
-
-    def keep(self, spool: Spool) -> None:
-        texts = {name: TEXTS.get(name, SUCCEED) for name in self.catalogue.operations}
-        tree = {f"entries/{name}.nu": text.format(marks=self._host.marks).encode() for name, text in texts.items()}
-        files.publish_tree(tree, spool.nulib / self.catalogue.digest, spool.scratch)
-
-
-def end(scratch: files.Scratch) -> None:
-    """A worker dies: its locks are free, its folder stays."""
-    os.close(scratch.descriptor)

@@ -10,8 +10,8 @@ One party stands still at the critical place while the other does all that it ca
 * a request and whoever lets the workflow go at that instant
 * a cleanup and who takes the lock, who asks for a retry, who reads
 
-Elsewhere: a request applied and not removed, and all that a crash can leave (`tests/crash/test_table.py`); a submission
-of one id by two (`tests/unit/test_spool.py`); the sweep and a worker making its folder (`tests/unit/test_scratch.py`);
+Elsewhere: a request applied and not removed, and all that a crash can leave (`tests/crash/test_table_*.py`); one id
+submitted by two (`tests/unit/test_spool.py`); the sweep and a worker making its folder (`tests/unit/test_scratch.py`);
 a stopped worker of a dead orchestrator, as a real process (`test_recovery.py`).
 """
 
@@ -31,7 +31,8 @@ from provisioning.orchestrator.requests import cleanup
 from provisioning.storage import files
 from provisioning.storage.spool import Spool
 from provisioning.views.status import workflow_status
-from tests.crash.host import Crash, Host, end
+from tests.crash.hands import end
+from tests.crash.host import Crash, Host
 
 
 @pytest.fixture
@@ -96,7 +97,7 @@ def test_late_worker_after_it_linked_its_outcome_against_its_successor(host: Hos
 def test_successor_before_it_locks_the_log_against_a_worker_that_does(host: Host) -> None:
     workflow_id, scratch = host.started()
     logs: list[int] = []
-    host.between("open_log", "/a.1.log", lambda: logs.append(host.log(workflow_id)))
+    host.between("open_log_to_lock", "/a.1.log", lambda: logs.append(host.log(workflow_id)))
     host.begin()
     assert logs, "it was about to call the attempt interrupted"
     assert host.task(workflow_id).state is TaskState.RUNNING
@@ -115,7 +116,7 @@ def test_successor_before_it_locks_the_log_against_a_worker_that_ends(host: Host
         host.publish(workflow_id, scratch)
         end(scratch)
 
-    host.between("open_log", "/a.1.log", ends)
+    host.between("open_log_to_lock", "/a.1.log", ends)
     host.recover()
     assert (host.outcomes(workflow_id), host.ran()) == (["succeeded"], [])
 
