@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 
 import msgspec
@@ -111,6 +112,8 @@ def _refuse_while_broken(error: Invalid, nulib: Nulib) -> None:
 def _plan(folder: WorkflowFolder, nulib: Nulib) -> Plan:
     """What the manifest means with the operations of now; InvalidManifest where it has become invalid."""
     data, form = folder.manifest()
+    if hashlib.sha256(data).hexdigest() != folder.submission().digest:  # half a manifest may be a valid one
+        raise Damaged(folder.path / f"manifest.{form}", "it is not what was submitted: the digest differs")
     checked = manifest.read(
         data,
         form=form,

@@ -57,7 +57,7 @@ CODES = {
 LOOKS = 3
 """What is wrong is looked at so often before it is reported."""
 _KNOWN = {*FOLDERS, "format", "README.md", "examples", "orchestrator.json"}
-_INCOMING = {"submission.json", "manifest.toml", "manifest.json", "plan.json", "lock"}
+_INCOMING = {"submission.json", "manifest.toml", "manifest.json", "plan.json", "lock", "reason.json"}
 
 
 def check(root: Path) -> list[Problem]:

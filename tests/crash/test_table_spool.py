@@ -106,6 +106,7 @@ def test_reason_without_rejection(host: Host) -> None:
     again = host.submit(Task("a", "work.fail"))
     host.crash("move", f"/rejected/*{again}")
     assert (host.person.incoming / again / "reason.json").exists()
+    assert check(host.root) == []
     host.operations["work.fail"] = kept
     host.recover()
     assert (host.state(again), host.has(again, "reason.json")) == ("failed", False)

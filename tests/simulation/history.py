@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -140,6 +141,7 @@ class History:
         self.workflows[workflow_id] = workflow
         data = manifest.write(workflow, form="json")
         facts: dict[str, Any] = {"priority": workflow.priority, "tasks": len(workflow.tasks)}
+        facts["digest"] = hashlib.sha256(data).hexdigest()
         if self.chance.random() < 0.2:
             facts["not_before"] = self.world.instant().wall + timedelta(seconds=self.chance.choice([1, 10]))
         self.person.submit(data, "json", submission(workflow_id, **facts))

@@ -58,6 +58,7 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     for name in ("process", "group"):
         files.write_atomic(made.scratch.path / name, encode(own_identity()), durable=False)
     files.append(made.logs / "orchestrator.log", b"")
+    made.nudge()
     yield made
     lock.release()
     made.close()
