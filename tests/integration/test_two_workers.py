@@ -45,6 +45,17 @@ def test_drains_beside_an_orchestrator_do_everything_once(site: Installation) ->
     assert len(lines) == 24
 
 
+def test_orchestrator_drain_and_foreground_command_at_once_do_everything_once(site: Installation) -> None:
+    ids = [site.submit([site.mark(f"w{workflow}-{task}") for task in "ab"]) for workflow in range(10)]
+    drain = site.start("orchestrator", "run", "--until-empty", "--slots", "2")
+    commands = [site.start("selftest", "mark", str(site.marks), f"line {number}") for number in range(3)]
+    site.orchestrator(slots=2)
+    assert [process.wait(60) for process in (drain, *commands)] == [0] * 4, site.said()
+    assert [site.wait_ended(workflow_id) for workflow_id in ids] == ["succeeded"] * 10
+    wanted = [f"w{workflow}-{task}" for workflow in range(10) for task in "ab"]
+    assert sorted(site.mark_lines()) == sorted([*wanted, "line 0", "line 1", "line 2"])
+
+
 def test_a_drain_leaves_what_the_orchestrator_works(site: Installation, gate: Gates) -> None:
     one = gate("one")
     workflow_id = site.submit([{"id": "a", "operation": "trial.shell", "params": {"script": one.script}}])
