@@ -9,7 +9,7 @@ from pathlib import Path
 from provisioning.core.workflow import FORMAT
 from provisioning.errors import Refused, SpoolUnusable
 from provisioning.storage import files, reading
-from provisioning.storage.naming import WrongKind
+from provisioning.storage.naming import WrongKind, naming
 
 FOLDERS = ("incoming", "requests", "workflows", "rejected", "ids", "nulib", "locks", "tmp", "logs")
 
@@ -63,7 +63,11 @@ def refuse_open_to_others(paths: list[Path]) -> None:
 
 def begin(root: Path) -> None:
     """Make an empty folder, or the one of a checkout, a spool; refused where there is something else."""
+    missing = [path for path in (root, *root.parents) if not path.exists()]
     files.make_dir(root)
+    with naming(root):
+        for path in missing:
+            files.sync_dir(path.parent)
     foreign = [name for name in files.list_names(root) if name not in {"README.md", "examples"}]
     if foreign and not os.path.lexists(root / "format"):  # else another process began it at the same time
         raise Refused(

@@ -85,6 +85,8 @@ class Spool:
             begin(root)
         for name in FOLDERS:
             files.make_dir(root / name)
+        with naming(root):
+            files.sync_dir(root)  # what is synced in them is lost with their names
         return cls.open(root, network=network)
 
     @classmethod
