@@ -21,7 +21,7 @@ from provisioning.core.workflow import (
 )
 from provisioning.errors import NotFound, SpoolUnusable
 from provisioning.storage import files, reading
-from provisioning.storage.naming import WrongKind
+from provisioning.storage.naming import WrongKind, naming
 
 MAX_PLAN_BYTES = 1 << 30
 MAX_RECORD_BYTES = 4 << 20
@@ -99,6 +99,8 @@ class WorkflowFolder:
                 files.make_dir(self.path / name)
             if (self.path / name).is_symlink():
                 raise Damaged(self.path / name, "it is a link")
+        with naming(self.path):
+            files.sync_dir(self.path)  # what is synced in them is lost with their names
 
     def submission(self) -> Submission:
         """Who submitted it, and how."""
