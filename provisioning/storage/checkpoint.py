@@ -212,7 +212,7 @@ class WorkflowFolder:
 
     def _save(self, path: Path, value: Any, kind: str) -> None:
         with owned(path):
-            files.write_atomic(path, encode(value), durable=files.DURABLE[kind], scratch=self._scratch)
+            files.write_atomic(path, encode(value), durable=files.DURABLE[kind], whole=True, scratch=self._scratch)
 
 
 def load_request(path: Path) -> Request:

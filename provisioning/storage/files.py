@@ -35,7 +35,7 @@ DURABLE = {
     "task starting, after a crash of the host": True,
     "view": False,
 }
-"""Whether a kind of file must be on the disk before anyone is told of it.
+"""Whether a kind of file must be on the disk before anyone is told of it. Checkpoints that need not be are `whole`.
 What is published once is always: outcomes (`Room`), `ids/` (`write_once`), `nulib/` (`publish_tree`), every `move`."""
 
 
@@ -158,12 +158,17 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def write_atomic(path: Path, data: bytes, *, durable: bool, mode: int = 0o600, scratch: Scratch | None = None) -> None:
-    """Replace the file at once and whole. Without a scratch folder the temporary file is beside the target."""
+def write_atomic(
+    path: Path, data: bytes, *, durable: bool, whole: bool = False, scratch: Scratch | None = None
+) -> None:
+    """Replace the file at once and whole. Without a scratch folder the temporary file is beside the target.
+
+    With `whole` a power cut may take back the replacement, but never leaves the name without its bytes.
+    """
     temporary = scratch.name() if scratch else path.with_name(f".{path.name}.{new_ulid()}")
     with naming(path):
         try:
-            write_new(temporary, data, durable=durable, mode=mode)
+            write_new(temporary, data, durable=durable or whole)
             os.rename(temporary, path)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
