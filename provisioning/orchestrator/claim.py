@@ -77,7 +77,6 @@ def _open(
     newly_claimed = path.parent == spool.incoming
     if newly_claimed:
         folder = spool.claim(workflow_id)
-    folder.prepare()
     checkpoint = folder.workflow()
     if checkpoint is None or checkpoint.state is WorkflowState.QUEUED:
         try:
@@ -95,6 +94,7 @@ def _open(
         )
         checkpoint = apply_workflow(queued, WorkflowEvent.CLAIMED, started_at=this.wall, holder=own_identity())
         folder.save_workflow(checkpoint)
+    folder.prepare()  # last: what it syncs has the name of the checkpoint too
     return folder, plan, checkpoint, this
 
 
