@@ -254,6 +254,7 @@ def snapshot(nu: Nushell, catalogue: Catalogue, tree: Tree, target: Path, scratc
     What runs from there is not changed by a newer nulib. Refused if the tree has changed since it was read.
     """
     if target.is_dir():
+        files.publish_tree({}, target, scratch)  # what is there stays, and is made durable
         return
     contents = tree.contents()
     if _catalogue_digest(nu, contents, catalogue.operations) != catalogue.digest:

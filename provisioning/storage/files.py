@@ -180,18 +180,18 @@ def write_atomic(
 
 def write_once(path: Path, data: bytes, *, scratch: Scratch) -> bool:
     """Publish the file durably unless its name is taken; whether it was this call that did."""
-    temporary = scratch.name()
+    temporary, taken = scratch.name(), False
     with naming(path):
         try:
             write_new(temporary, data, durable=True)
             os.link(temporary, path)
         except FileExistsError:
-            return False
+            taken = True  # by somebody who may have died before it was synced
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
         sync_dir(path.parent)
-    return True
+    return not taken
 
 
 class Room:
@@ -346,11 +346,12 @@ def remove_tree(path: Path) -> None:
 
 
 def publish_tree(files: Mapping[str, bytes], target: Path, scratch: Scratch) -> None:
-    """Make a folder with these files (by relative path) appear at once and durably; one that is there stays."""
-    if target.is_dir():
-        return
+    """Make a folder with these files (by relative path) appear at once; one that is there stays. Durable on return."""
     temporary = scratch.name()
     with naming(target):
+        if target.is_dir():
+            sync_dir(target.parent)  # who published it may have died before that
+            return
         try:
             for name, data in files.items():
                 path = temporary / name

@@ -124,7 +124,10 @@ class Spool:
             raise SpoolUnusable(f"{self.locks} is not there", hint=f"complete it: provisioning spool init {self.root}")
         try:
             workflow_id = self._reserve(submission)
-            if self.folder_path(workflow_id) or self._cleaned(workflow_id):
+            if path := self.folder_path(workflow_id):
+                with naming(path):
+                    files.sync_dir(path.parent)  # who put it in may have died before that
+            if path or self._cleaned(workflow_id):
                 return workflow_id
             return self._put(manifest, form, msgspec.structs.replace(submission, workflow_id=workflow_id))
         finally:
