@@ -87,46 +87,70 @@ def attempts_of(folder: Path) -> Iterator[tuple[str, int, Path]]:
 
 
 class AttemptLog:
-    """The output of an attempt, bounded: its head as it came, its tail at the end, the gap marked.
+    """The output of an attempt, bounded: its head as it came, its tail at the end, every gap marked with its bytes.
 
-    What a full disk refuses is dropped and counted: output never fails an attempt.
+    What a disk refuses is kept, up to the size of a tail, and tried again with the next output. Output never fails an
+    attempt: what is lost is counted.
     """
 
     TAIL_BYTES = 64 << 10
 
     def __init__(self, descriptor: int, limit: int) -> None:
         self._descriptor = descriptor
-        self._tail_bytes = min(limit, self.TAIL_BYTES)
-        self._head = limit - self._tail_bytes
-        self._tail = bytearray()
+        self._kept_bytes = min(limit, self.TAIL_BYTES)
+        self._head = limit - self._kept_bytes
+        """So many bytes more go out as they come."""
+        self._kept = bytearray()
         self._gap = 0
+        """So many bytes were left out between what is written and what is kept."""
         self.written = 0
+        """What is in the file, marks of gaps included."""
         self.dropped = 0
 
     def write(self, data: bytes) -> None:
         """Take more output."""
-        room = max(0, self._head - self.written) if not self._gap and not self._tail else 0
-        if head := data[:room]:
-            self._append(head)
-        self._tail += data[room:]
-        if (excess := len(self._tail) - self._tail_bytes) > 0:
-            del self._tail[:excess]
+        self._kept += data
+        if self._head and self._mark_gap():
+            landed = self._put(bytes(self._kept[: self._head]))
+            del self._kept[:landed]
+            self._head -= landed
+        if (excess := len(self._kept) - self._kept_bytes) > 0:
+            del self._kept[:excess]
             self._gap += excess
 
     def finish(self) -> None:
         """Write the tail behind the head."""
-        if self._gap:
-            self._append(f"\n[{self._gap} bytes of output left out here]\n".encode())
-        if self._tail:
-            self._append(bytes(self._tail))
-        self.dropped += self._gap
+        if self._mark_gap():
+            del self._kept[: self._put(bytes(self._kept))]
+        self.dropped += self._gap + len(self._kept)
 
-    def _append(self, data: bytes) -> None:
-        try:
-            files.write_all(self._descriptor, data)
-            self.written += len(data)
-        except OSError:
-            self.dropped += len(data)
+    def _mark_gap(self) -> bool:
+        """Say in the log how much is missing, if anything is; whether the output may go on behind it."""
+        if not self._gap:
+            return True
+        mark = f"\n[{self._gap} bytes of output left out here]\n".encode()
+        landed = self._put(mark)
+        if landed < len(mark):  # half a mark would look like output
+            self._take_back(landed)
+            return False
+        self.dropped += self._gap
+        self._gap = 0
+        return True
+
+    def _put(self, data: bytes) -> int:
+        """Write as many of the bytes as the disk takes; how many."""
+        landed = 0
+        with contextlib.suppress(OSError):
+            while landed < len(data):
+                landed += os.write(self._descriptor, memoryview(data)[landed:])
+        self.written += landed
+        return landed
+
+    def _take_back(self, count: int) -> None:
+        """Cut the bytes written last off again."""
+        with contextlib.suppress(OSError):  # a disk that refuses even that keeps them
+            os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - count)
+            self.written -= count
 
 
 class _SpoolLog(logging.Handler):

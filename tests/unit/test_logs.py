@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -136,6 +138,104 @@ def test_a_full_disk_fails_nothing_and_is_counted(path: Path) -> None:
     log.finish()
     os.close(full)
     assert (log.written, log.dropped) == (0, 150)
+
+
+class FullDisk:
+    """Lets so many more bytes be written to one descriptor; a write that does not fit is cut short, then refused."""
+
+    def __init__(self, patched: pytest.MonkeyPatch, descriptor: int) -> None:
+        self.room = 0
+        self._write = os.write
+        self._descriptor = descriptor
+        patched.setattr(os, "write", self.write)
+
+    def write(self, descriptor: int, data: bytes) -> int:
+        if descriptor != self._descriptor:
+            return self._write(descriptor, data)
+        if not self.room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        landed = self._write(descriptor, bytes(data)[: self.room])
+        self.room -= landed
+        return landed
+
+
+def test_a_write_that_lands_in_part_is_counted_for_what_landed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    descriptor = files.open_log(path)
+    disk = FullDisk(monkeypatch, descriptor)
+    log = AttemptLog(descriptor, 1 << 20)
+    disk.room = 4
+    log.write(b"0123456789")
+    assert (log.written, path.read_bytes()) == (4, b"0123")
+    log.finish()
+    os.close(descriptor)
+    assert (log.written, log.dropped) == (4, 6)
+
+
+def test_what_was_refused_lands_once_there_is_room_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    descriptor = files.open_log(path)
+    disk = FullDisk(monkeypatch, descriptor)
+    log = AttemptLog(descriptor, 1 << 20)
+    disk.room = 4
+    log.write(b"01234")
+    log.write(b"56")
+    disk.room = 1000
+    log.write(b"789")
+    assert path.read_bytes() == b"0123456789"
+    log.finish()
+    os.close(descriptor)
+    assert (log.written, log.dropped) == (10, 0)
+
+
+def test_what_a_full_disk_cost_is_marked_where_it_is_missing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AttemptLog, "TAIL_BYTES", 10)
+    descriptor = files.open_log(path)
+    disk = FullDisk(monkeypatch, descriptor)
+    log = AttemptLog(descriptor, 1 << 20)
+    disk.room = 4
+    log.write(b"head" + b"x" * 33 + b"recent 10.")
+    disk.room = 20  # half a mark would fit: it must not stay
+    log.write(b"")
+    assert path.read_bytes() == b"head"
+    disk.room = 1000
+    log.write(b"then this")
+    log.finish()
+    os.close(descriptor)
+    mark = b"\n[33 bytes of output left out here]\n"
+    assert path.read_bytes() == b"head" + mark + b"recent 10.then this"
+    assert (log.written, log.dropped) == (path.stat().st_size, 33)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 60), st.binary(max_size=40)), max_size=20),
+    st.integers(0, 120),
+    st.integers(0, 40),
+    st.integers(0, 200),
+)
+def test_every_byte_is_written_or_counted_whatever_the_disk_refuses(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, bytes]], limit: int, tail: int, last: int
+) -> None:
+    path = tmp_path_factory.mktemp("log") / "a.1.log"
+    descriptor = files.open_log(path)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(AttemptLog, "TAIL_BYTES", tail)
+        log = AttemptLog(descriptor, limit)
+        disk = FullDisk(patched, descriptor)
+        letters = [(room, bytes(97 + byte % 26 for byte in data)) for room, data in steps]
+        for room, data in letters:
+            disk.room = room
+            log.write(data)
+        disk.room = last
+        log.finish()
+    os.close(descriptor)
+    found, whole = path.read_bytes(), b"".join(data for _, data in letters)
+    marks = re.findall(rb"\n\[(\d+) bytes of output left out here\]\n", found)
+    parts = re.split(rb"\n\[\d+ bytes of output left out here\]\n", found)
+    assert log.written == len(found)
+    assert sum(map(len, parts)) + log.dropped == len(whole)
+    place = 0
+    for part, gap in zip(parts, [*map(int, marks), 0], strict=True):
+        assert whole[place : place + len(part)] == part
+        place += len(part) + gap
 
 
 @pytest.mark.parametrize(
