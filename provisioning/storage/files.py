@@ -208,11 +208,14 @@ class Room:
     def make(self, size: int) -> None:
         """Take the space; anew after each try to publish that failed."""
         self._name = self._scratch.name().name
+        self._spare = f"{self._name}.spare"
         with naming(self._scratch.path / self._name, "make room for"):
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._descriptor = os.open(self._name, flags, 0o600, dir_fd=self._scratch.descriptor)
             try:
                 os.posix_fallocate(self._descriptor, 0, size)
+                here = self._scratch.descriptor  # tmpfs counts names as inodes: a spare one is given up for the last
+                os.link(self._name, self._spare, src_dir_fd=here, dst_dir_fd=here)
             except BaseException:
                 self._give_back()
                 raise
@@ -231,6 +234,7 @@ class Room:
                 write_all(self._descriptor, data)
                 os.ftruncate(self._descriptor, len(data))
                 os.fsync(self._descriptor)
+                os.unlink(self._spare, dir_fd=self._scratch.descriptor)
                 os.link(self._name, name, src_dir_fd=self._scratch.descriptor, dst_dir_fd=self._target)
                 try:
                     os.fsync(self._target)
@@ -247,8 +251,9 @@ class Room:
 
     def _give_back(self) -> None:
         if self._descriptor >= 0:
-            with contextlib.suppress(OSError):
-                os.unlink(self._name, dir_fd=self._scratch.descriptor)
+            for name in (self._name, self._spare):
+                with contextlib.suppress(OSError):
+                    os.unlink(name, dir_fd=self._scratch.descriptor)
             os.close(self._descriptor)
             self._descriptor = -1
 
@@ -305,13 +310,10 @@ def make_dir(path: Path, mode: int = 0o700) -> None:
 
 def list_names(path: Path, *, folders: bool = False) -> list[str]:
     """The names in the folder, or those of its folders only; hidden ones are left out. A missing folder has none."""
-    with naming(path, "read"):
-        try:
-            with os.scandir(path) as entries:
-                found = [entry for entry in entries if not entry.name.startswith(".")]
-        except FileNotFoundError:
-            return []
+    with naming(path, "read"), contextlib.suppress(FileNotFoundError), os.scandir(path) as entries:
+        found = [entry for entry in entries if not entry.name.startswith(".")]
         return [entry.name for entry in found if not folders or entry.is_dir(follow_symlinks=False)]
+    return []
 
 
 def close_to_others(path: Path) -> None:

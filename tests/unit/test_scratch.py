@@ -50,7 +50,7 @@ def room(scratch: files.Scratch, outcomes: Path) -> Iterator[files.Room]:
 def test_room_is_published_whole_and_shorter_than_it_was(
     room: files.Room, scratch: files.Scratch, outcomes: Path
 ) -> None:
-    (made,) = scratch.path.iterdir()
+    made, _ = sorted(scratch.path.iterdir())
     assert made.stat().st_blocks * 512 >= 1 << 16
     room.publish("f", b"outcome")
     assert ((outcomes / "f").read_bytes(), names(outcomes), names(scratch.path)) == (b"outcome", ["f"], [])
@@ -126,7 +126,7 @@ def test_room_publishes_on_a_disk_that_has_become_full(small_disk: Path) -> None
     fill(small_disk)
     with pytest.raises(SpoolUnusable, match="cannot make room for"):
         late.make(64 << 10)
-    assert len(names(scratch.path)) == 1
+    assert len([name for name in names(scratch.path) if not name.endswith(".spare")]) == 1
     room.publish("outcome", b"y" * (60 << 10))
     assert (small_disk / "outcome").read_bytes() == b"y" * (60 << 10)
     for each in (room, late, scratch):
