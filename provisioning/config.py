@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import pwd
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from provisioning import convert
 from provisioning.errors import NotFound, UsageError
 from provisioning.ownership import refuse_unless_ours
 
@@ -20,7 +20,6 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 FORBIDDEN_PREFIXES = ("LD_", "_PYI_", "PYTHON", "NU_")
 """Variables that decide which code a process runs: a task never gets them."""
 
-_SIZE_UNITS = {"": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 _LOWER_CASE_VARIABLES = {"http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"}
 
 
@@ -55,6 +54,23 @@ class Bounds(msgspec.Struct, frozen=True):
     """Between TERM and KILL."""
 
 
+class Disk(msgspec.Struct, frozen=True):
+    """What the disk under the spool must be, and have free before something is accepted or started; 0 is no mark."""
+
+    network: bool = False
+    """A file system that other hosts may have mounted is allowed: the operator says that only this one works it."""
+    free_bytes: int = 64 << 20
+    free_inodes: int = 1000
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """How long what has ended is kept, and how much of it; 0 is for ever, and all."""
+
+    age_seconds: float = 0.0
+    count: int = 0
+    """So many of the workflows that ended are kept, the latest."""
+
+
 class Environment(msgspec.Struct, frozen=True):
     """What the process of a task gets: built from nothing, never inherited."""
 
@@ -67,13 +83,6 @@ class Environment(msgspec.Struct, frozen=True):
     """Proxies, CA files and whatever else the operator named in [environment]."""
 
 
-class Disk(msgspec.Struct, frozen=True):
-    """What the disk under the spool must be."""
-
-    network: bool = False
-    """A file system that other hosts may have mounted is allowed: the operator says that only this one works it."""
-
-
 class Config(msgspec.Struct, frozen=True):
     """All settings of one command."""
 
@@ -82,6 +91,7 @@ class Config(msgspec.Struct, frozen=True):
     limits: Bounds
     environment: Environment
     disk: Disk = Disk()
+    retention: Retention = Retention()
     search: str = ""
     """The caller's own PATH, on which Nushell is looked for where no setting names it."""
     file: Path | None = None
@@ -99,165 +109,64 @@ class Config(msgspec.Struct, frozen=True):
         UsageError names an unknown key or a wrong type and where it stands; Refused a file that others could change.
         """
         path, document = _document(flags, environ, euid)
-        places = _Places(environ, euid)
+        places = convert.Places(environ, euid)
         values: dict[str, dict[str, Any]] = {name: {} for name in SECTIONS}
         for section, table in document.items():
             for key, value in _section(section, table, path).items():
                 values[section][key] = _converted(section, key, value, f"{path}: {section}.{key}", places)
         for name, (section, key) in _variables(environ).items():
-            values[section][key] = _converted(section, key, _Text(environ[name]), name, places)
+            values[section][key] = _converted(section, key, convert.Text(environ[name]), name, places)
         for dotted, value in flags.items():
             section, _, key = dotted.partition(".")
             if key and value is not None:
-                typed = _Text(value) if isinstance(value, str) else value
+                typed = convert.Text(value) if isinstance(value, str) else value
                 values[section][key] = _converted(section, key, typed, f"--{key.replace('_', '-')}", places)
+        nulib = (LOCAL_NULIB,) if LOCAL_NULIB.is_dir() else ()
         return cls(
-            paths=Paths(**(places.defaults() | values["paths"])),
+            paths=Paths(**({"nulib": nulib} | places.defaults() | values["paths"])),
             orchestrator=Orchestrator(**values["orchestrator"]),
             limits=Bounds(**values["limits"]),
             environment=_environment(values["environment"], places),
             disk=Disk(**values["disk"]),
+            retention=Retention(**values["retention"]),
             search=environ.get("PATH", ""),
             file=path,
         )
 
 
-class _Text(str):
-    """A value from the environment or the command line: text, whatever it stands for."""
-
-
-class _Places:
-    """Where a user's things are by default (XDG Base Directory Specification)."""
-
-    def __init__(self, environ: Mapping[str, str], euid: int) -> None:
-        self._environ = environ
-        self._root = euid == 0
-        home = environ.get("HOME", "")
-        if not home.startswith("/"):
-            try:
-                home = pwd.getpwuid(euid).pw_dir
-            except KeyError:
-                home = "/"
-        self.home = home
-
-    def _own(self, for_root: str, variable: str, fallback: str) -> Path:
-        chosen = self._environ.get(variable, "")
-        base = chosen if chosen.startswith("/") else os.path.join(self.home, fallback)
-        return Path(for_root if self._root else base, "provisioning")
-
-    def config_dir(self) -> Path:
-        return self._own("/etc", "XDG_CONFIG_HOME", ".config")
-
-    def defaults(self) -> dict[str, Any]:
-        state = self._own("/var/spool", "XDG_STATE_HOME", ".local/state")
-        return {
-            "spool": state if self._root else state / "spool",
-            "cache": self._own("/var/cache", "XDG_CACHE_HOME", ".cache"),
-            "nulib": (LOCAL_NULIB,) if LOCAL_NULIB.is_dir() else (),
-        }
-
-
-# Values. A converter takes what TOML, the environment or a flag gave; ValueError says what was expected.
-
-
-def _path(value: Any, places: _Places) -> Path:
-    if not isinstance(value, str | Path) or not str(value) or "\0" in str(value):
-        raise ValueError("a path")
-    text = str(value)
-    if text == "~" or text.startswith("~/"):
-        text = places.home + text[1:]
-    if isinstance(value, str) and not isinstance(value, _Text) and not text.startswith("/"):
-        raise ValueError("an absolute path")
-    return Path(os.path.abspath(text))
-
-
-def _paths(value: Any, places: _Places) -> tuple[Path, ...]:
-    listed = [_Text(part) for part in value.split(":") if part] if isinstance(value, _Text) else value
-    if not isinstance(listed, list):
-        raise ValueError("a list of paths")
-    return tuple(_path(part, places) for part in listed)
-
-
-def _program(value: Any, places: _Places) -> str:
-    text = _text(value, places)
-    if not text:
-        raise ValueError("the path of a program")
-    return str(_path(_Text(text), places)) if "/" in text else text
-
-
-def _text(value: Any, places: _Places) -> str:
-    if not isinstance(value, str) or not value.isprintable():
-        raise ValueError("a text on one line")
-    return str(value)
-
-
-def _folder_list(value: Any, places: _Places) -> str:
-    text = _text(value, places)
-    if not text or not all(part.startswith("/") for part in text.split(":")):
-        raise ValueError("absolute paths with ':' between them")
-    return text
-
-
-def _count(value: Any, places: _Places) -> int:
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 100_000:
-        raise ValueError("a whole number from 1 to 100000")
-    return value
-
-
-def _size(value: Any, places: _Places) -> int:
-    found = re.fullmatch(r"([0-9]{1,15}) ?([kmg]ib)?", str(value).lower())
-    if isinstance(value, bool) or not found or int(found[1]) < 1:
-        raise ValueError('a number of bytes, or one with a unit such as "64MiB"')
-    return int(found[1]) * _SIZE_UNITS[found[2] or ""]
-
-
-def _seconds(value: Any, places: _Places) -> float:
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", value):
-        value = float(value)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1e9:
-        raise ValueError("a number of seconds")
-    return float(value)
-
-
-def _flag(value: Any, places: _Places) -> bool:
-    if isinstance(value, _Text) and value.lower() in ("true", "false"):
-        value = value.lower() == "true"
-    if not isinstance(value, bool):
-        raise ValueError("true or false")
-    return value
-
-
-Converter = Callable[[Any, _Places], Any]
-
-SECTIONS: dict[str, dict[str, Converter]] = {
-    "paths": {"spool": _path, "nu": _program, "nulib": _paths, "cache": _path},
+SECTIONS: dict[str, dict[str, convert.Converter]] = {
+    "paths": {"spool": convert.path, "nu": convert.program, "nulib": convert.paths, "cache": convert.path},
     "orchestrator": {
-        "slots": _count,
-        "active_workflows": _count,
-        "scan_seconds": _seconds,
-        "drain_seconds": _seconds,
-        "idle_worker_seconds": _seconds,
+        "slots": convert.count,
+        "active_workflows": convert.count,
+        "scan_seconds": convert.seconds,
+        "drain_seconds": convert.seconds,
+        "idle_worker_seconds": convert.seconds,
     },
-    "limits": {"manifest_bytes": _size, "result_bytes": _size, "log_bytes": _size, "grace_seconds": _seconds},
-    "disk": {"network": _flag},
-    "environment": {"path": _folder_list, "home": _path, "lang": _text, "tz": _text},
+    "limits": {
+        "manifest_bytes": convert.size,
+        "result_bytes": convert.size,
+        "log_bytes": convert.size,
+        "grace_seconds": convert.seconds,
+    },
+    "disk": {"network": convert.flag, "free_bytes": convert.size_or_none, "free_inodes": convert.count_or_none},
+    "retention": {"age_seconds": convert.seconds, "count": convert.count_or_none},
+    "environment": {"path": convert.folders, "home": convert.path, "lang": convert.line, "tz": convert.line},
 }
 """Every key of the config file; [environment] takes the names of further variables besides."""
 
 SHORT_FORMS = {"PROVISIONING_SPOOL": "spool", "PROVISIONING_NU": "nu", "PROVISIONING_NULIB": "nulib"}
 
 
-def _converted(section: str, key: str, value: Any, where: str, places: _Places) -> Any:
-    convert: Converter = SECTIONS[section].get(key, _text)
+def _converted(section: str, key: str, value: Any, where: str, places: convert.Places) -> Any:
+    converter: convert.Converter = SECTIONS[section].get(key, convert.line)
     try:
-        return convert(value, places)
+        return converter(value, places)
     except ValueError as error:
         raise UsageError(f"{where} must be {error}, not {str(value)[:60]!r}") from None
 
 
-def _environment(values: dict[str, Any], places: _Places) -> Environment:
+def _environment(values: dict[str, Any], places: convert.Places) -> Environment:
     settings: dict[str, Any] = {"home": places.home, "variables": {}}
     for key, value in values.items():
         (settings if key in SECTIONS["environment"] else settings["variables"])[key] = str(value)
@@ -318,7 +227,7 @@ def _nearest(name: str, known: list[str]) -> str:
 def _document(flags: Mapping[str, Any], environ: Mapping[str, str], euid: int) -> tuple[Path | None, dict[str, Any]]:
     """The config file and what it says; it need not exist unless it was named."""
     named = flags.get("config") or environ.get("PROVISIONING_CONFIG") or ""
-    path = Path(os.path.abspath(named)) if named else _Places(environ, euid).config_dir() / "config.toml"
+    path = Path(os.path.abspath(named)) if named else convert.Places(environ, euid).config_dir() / "config.toml"
     try:
         refuse_unless_ours(path, "config file", euid)
         with open(path, "rb") as file:

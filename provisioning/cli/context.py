@@ -49,7 +49,8 @@ class Context:
     def spool(self) -> Spool:
         from provisioning.storage.spool import Spool
 
-        return Spool.open(self.config.paths.spool, network=self.config.disk.network)
+        disk = self.config.disk
+        return Spool.open(self.config.paths.spool, disk, network=disk.network)
 
     @cached_property
     def nulib(self) -> Nulib:

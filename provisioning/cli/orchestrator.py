@@ -143,6 +143,8 @@ def status(context: Context) -> None:
     if page["running"]:
         rows += [[name, str(page[name])] for name in ("pid", "host", "started_at", "slots", "version")]
     rows += [["spool", page["spool"]], ["workflows", counts]]
+    if page["disk"]:
+        rows.append(["disk", f"waiting for disk space: {page['disk']}"])
     context.answer(table(rows, width=context.width))
 
 
@@ -163,7 +165,8 @@ def _page(context: Context) -> dict[str, Any]:
             "slots": record.slots,
             "version": record.version,
         }
-    return {**page, "workflows": dict(sorted(counts.items()))}
+    shortage = context.spool.shortage()
+    return {**page, "workflows": dict(sorted(counts.items())), "disk": shortage.message if shortage else None}
 
 
 @orchestrator.command(exits=(0, 2, 6))
@@ -172,8 +175,8 @@ def _page(context: Context) -> dict[str, Any]:
 def health(context: Context) -> int:
     """Exit code 0 if an orchestrator works the spool, 6 if not.
 
-    Checks that the spool can be opened, that the orchestrator lives, and that Nushell and the operations can be
-    used. What is in the spool is for: provisioning spool check.
+    Checks that the spool can be opened and its disk has room, that the orchestrator lives, and that Nushell and the
+    operations can be used. What is in the spool is for: provisioning spool check.
     """
     from provisioning.cli.ending import answer_problems
     from provisioning.errors import Problem, ProvisioningError
@@ -183,6 +186,8 @@ def health(context: Context) -> int:
         if context.spool.running_orchestrator() is None:
             text = f"no orchestrator works {context.spool.root}"
             problems.append(Problem("not-running", text, "start one: provisioning orchestrator start"))
+        if shortage := context.spool.shortage():
+            problems.append(Problem(shortage.code, shortage.message, shortage.hint))
         problems += context.nulib.catalogue.broken
     except ProvisioningError as error:
         problems.append(Problem(error.code, error.message, error.hint))

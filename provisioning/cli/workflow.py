@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 
 from provisioning.cli.context import Context
 from provisioning.cli.groups import Noun, json_option, pass_context
-from provisioning.errors import NotFound, UsageError
+from provisioning.errors import NotFound, SpoolUnusable, UsageError
 
 if TYPE_CHECKING:
     from provisioning.views.status import Page
@@ -94,11 +94,13 @@ def status(context: Context, workflow_id: str) -> None:
 
 def page_of(context: Context, workflow_id: str) -> Page:
     """The page of a workflow; Rejected with the problems of one that was."""
-    from provisioning.views.status import find, workflow_status
+    from provisioning.views.status import ENDED, find, waiting_for_disk, workflow_status
 
     for _ in range(3):
         try:
-            return workflow_status(find(context.spool, workflow_id))
+            page = workflow_status(find(context.spool, workflow_id))
+            shortage = context.spool.shortage() if page["state"] not in ENDED else None
+            return waiting_for_disk(page, shortage.message) if shortage else page
         except FileNotFoundError:  # claimed while we read
             continue
     raise NotFound(f"workflow {workflow_id} went away", hint="see: provisioning workflow list")
@@ -270,22 +272,38 @@ def retry(context: Context, workflow_id: str, tasks: tuple[str, ...]) -> None:
 
 
 @workflow.command(exits=(0, 2, 6))
-@click.option(
-    "--older-than", default="7d", show_default=True, metavar="AGE", help="30m, 12h, 7d, 4w: since they ended."
-)
-@click.option("--dry-run", is_flag=True, help="Name them and remove nothing.")
+@click.option("--older-than", metavar="AGE", help="30m, 12h, 7d, 4w: since they ended. 7d, unless --keep is given.")
+@click.option("--keep", type=click.IntRange(min=0), metavar="N", help="All but the N that ended last.")
+@click.option("--dry-run", is_flag=True, help="Name what would go, and remove nothing.")
 @json_option
 @pass_context
-def cleanup(context: Context, older_than: str, dry_run: bool) -> None:  # noqa: FBT001
-    """Remove workflows that ended some time ago, with their logs."""
-    from provisioning.orchestrator.requests import cleanup as remove
+def cleanup(context: Context, older_than: str | None, keep: int | None, dry_run: bool) -> None:  # noqa: FBT001
+    """Remove workflows that ended some time ago, or all but the latest, with their logs.
 
-    removed = remove(context.spool, older_than_seconds=_age_seconds(older_than), dry_run=dry_run)
+    With an age, what was rejected longer ago goes too; and always the kept trees of operations that no workflow
+    needs. An orchestrator does the same about once an hour, as [retention] in the config says.
+
+    \b
+    Example:
+      provisioning workflow cleanup --older-than 4w --keep 1000 --dry-run
+    """
+    from provisioning.clock import now
+    from provisioning.orchestrator.retention import Rule, Sweep
+
+    spool = context.spool  # a spool that cannot be used is said before anything about the age
+    age = _age_seconds(older_than or "7d") if older_than or keep is None else None
+    sweep = Sweep(spool, Rule(age, keep), now(), dry_run=dry_run)
+    sweep.finish()
     if context.json:
-        context.answer_json({"removed": removed, "dry_run": dry_run})
-        return
-    context.answer("\n".join(removed))
-    context.say(f"{len(removed)} workflows {'would be' if dry_run else 'were'} removed")
+        gone = {"removed": sweep.workflows, "rejected": sweep.rejected, "trees": sweep.trees}
+        context.answer_json({**gone, "dry_run": dry_run})
+    else:
+        aside = [f"rejected/{name}" for name in sweep.rejected], [f"nulib/{digest}" for digest in sweep.trees]
+        context.answer("\n".join([*sweep.workflows, *aside[0], *aside[1]]))
+        counts = f"{len(sweep.workflows)} workflows, {len(sweep.rejected)} rejected, {len(sweep.trees)} trees"
+        context.say(f"{counts} {'would be' if dry_run else 'were'} removed")
+    if sweep.problems:
+        raise SpoolUnusable("\n".join(sweep.problems), hint="see: provisioning spool check")
 
 
 def _age_seconds(text: str) -> float:

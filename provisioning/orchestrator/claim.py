@@ -21,6 +21,7 @@ from provisioning.resources import schema
 from provisioning.storage.checkpoint import MAX_PLAN_BYTES, Damaged, WorkflowFolder
 from provisioning.storage.lock import Lock
 from provisioning.storage.spool import Spool
+from provisioning.storage.trees import planning
 
 
 def instant() -> Now:
@@ -70,8 +71,9 @@ def _open(
             _refuse_while_broken(error, nulib)
             target = spool.reject(folder, error)
             raise Rejected(f"{workflow_id} was put into {target}: {error}") from error
-        nulib.keep(spool)
-        folder.save_plan(plan)
+        with planning(spool):
+            nulib.keep(spool)
+            folder.save_plan(plan)
     if not (spool.nulib / plan.nulib).is_dir():
         raise SpoolUnusable(f"the operations {plan.nulib[:12]} of {workflow_id} are not in {spool.nulib}")
     newly_claimed = path.parent == spool.incoming

@@ -112,7 +112,10 @@ def run(
 def _work(
     orchestrator: Orchestrator, presence: Presence, watcher: Watcher, signals: _Signals, max_wait: float | None
 ) -> None:
-    """Tick until a signal comes or, with `max_wait`, until nothing can start within so many seconds."""
+    """Tick until a signal comes or, with `max_wait`, until nothing can start within so many seconds.
+
+    Then also what is in the way of all starts for so long ends it: it is raised.
+    """
     while signals.asked is None:
         if max_wait is not None:
             presence.insist()
@@ -120,6 +123,8 @@ def _work(
             signals.wait(LOOK_SECONDS)
             continue
         orchestrator.tick()
+        if max_wait is not None and (error := orchestrator.stuck(max_wait)):
+            raise error
         if max_wait is not None and not orchestrator.running:
             at = orchestrator.next_start()
             if at is None or at > boottime() + max_wait:

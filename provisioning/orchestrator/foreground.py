@@ -8,7 +8,7 @@ from provisioning.clock import new_ulid, now
 from provisioning.config import Config
 from provisioning.core.states import ENDED_WORKFLOWS, WorkflowState
 from provisioning.core.workflow import FORMAT, Request
-from provisioning.errors import Interrupted, ProvisioningError, Refused
+from provisioning.errors import Interrupted, ProvisioningError, Refused, SpoolUnusable
 from provisioning.execution.nulib import Nulib
 from provisioning.execution.pool import Pool
 from provisioning.orchestrator.loop import Orchestrator
@@ -18,6 +18,8 @@ from provisioning.storage.spool import Spool
 
 LOOK_SECONDS = 0.1
 """Between two looks at an interruption, and at a workflow that another process works."""
+PATIENCE_SECONDS = 5.0
+"""So long a foreground command waits for a full disk to have room again; its workflow waits longer."""
 
 
 def work_workflow(  # noqa: PLR0913 - whose workflow, where, and how its user takes part
@@ -35,7 +37,8 @@ def work_workflow(  # noqa: PLR0913 - whose workflow, where, and how its user ta
 
     With `lock`, the workflow's own from its submission, it is worked here and by nobody else.
 
-    The first interruption asks for a cancel, the second stops waiting for it: Interrupted.
+    The first interruption asks for a cancel, the second stops waiting for it: Interrupted. SpoolUnusable where the
+    disk or the host lets nothing start: the workflow stays for whoever works the spool next.
     """
     pool = Pool(spool, config.orchestrator.slots, config.orchestrator.idle_worker_seconds)
     orchestrator = Orchestrator(spool, config, pool, load_nulib, only=workflow_id, lock=lock)
@@ -52,6 +55,11 @@ def work_workflow(  # noqa: PLR0913 - whose workflow, where, and how its user ta
                 return checkpoint.state
             if error := orchestrator.errors.get(workflow_id):
                 raise error if isinstance(error, ProvisioningError) else Refused(str(error))
+            if error := orchestrator.stuck(PATIENCE_SECONDS):
+                raise SpoolUnusable(
+                    f"{error}; workflow {workflow_id} waits in the spool",
+                    hint=f"when there is room: provisioning orchestrator start; or: workflow cancel {workflow_id}",
+                ) from error
             if interruptions() and not cancelled:
                 cancelled = True
                 spool.request(Request(FORMAT, new_ulid(), workflow_id, "cancel", operator, now()))

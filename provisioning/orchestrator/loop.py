@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from provisioning.config import Config
+from provisioning.config import Config, Retention
 from provisioning.core import attempts
 from provisioning.core.scheduler import Scheduler
 from provisioning.core.states import ENDED_WORKFLOWS, TaskState, WorkflowEvent, WorkflowState
@@ -14,14 +14,16 @@ from provisioning.core.workflow import TaskCheckpoint
 from provisioning.errors import ProvisioningError, SpoolUnusable
 from provisioning.execution.executor import Executor, Key, News, wait_for_news
 from provisioning.execution.nulib import Nulib
-from provisioning.execution.nushell import Nushell
 from provisioning.orchestrator.claim import Rejected, hold, instant, take
 from provisioning.orchestrator.claimed import Claimed
 from provisioning.orchestrator.complaints import AGAIN_SECONDS, FAULTS, Complaints, refused_by_host
 from provisioning.orchestrator.held import Held
+from provisioning.orchestrator.installed import Installed
 from provisioning.orchestrator.queue import Queue
 from provisioning.orchestrator.recovery import cancel_adopted, settle, take_news
 from provisioning.orchestrator.requests import apply_all, apply_unheld
+from provisioning.orchestrator.rest import Rest
+from provisioning.orchestrator.retention import Retainer
 from provisioning.storage.lock import Lock
 from provisioning.storage.spool import Spool
 
@@ -29,8 +31,6 @@ _log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.1
 """Between two looks at attempts that no worker of ours runs."""
-REST_SECONDS = 2.0
-"""Before anything is started again after the disk refused a write."""
 
 
 class Orchestrator:
@@ -49,7 +49,6 @@ class Orchestrator:
         self._spool = spool
         self._config = config
         self._executor = executor
-        self._load_nulib = load_nulib
         self._only = only
         self._lock = lock
         """The lock of the one workflow, taken when it was submitted, until it is held."""
@@ -58,8 +57,9 @@ class Orchestrator:
         self._queue = Queue(spool, only)
         self._claimed = Claimed(spool)
         self._complaints = Complaints()
-        self._nulib: tuple[float, Nulib] | None = None
-        self._rest_until = 0.0
+        self._installed = Installed(load_nulib, lambda: self._now.boottime)
+        self._rest = Rest(spool)
+        self._retainer = Retainer(spool, config.retention if only is None else Retention())
         self._scan_at = 0.0
         self.draining = False
         self.failed = False
@@ -71,6 +71,7 @@ class Orchestrator:
     def tick(self) -> None:
         """Look at everything once, and act."""
         self._now = instant()
+        self._rest.look(self._now.boottime)
         self._take_news()
         self._look_at_watched()
         try:
@@ -78,21 +79,22 @@ class Orchestrator:
                 self._scan()
             self._apply_requests()
         except SpoolUnusable as error:
-            self._rest(error)
+            self._rest.begin(error, self._now.boottime)
         self._claim()
         self._start()
         self._finish()
+        self._rest.end(self._now.boottime)
+        self._retainer.step(self._now, pressed=self._rest.reason is not None)
 
     def wait(self, others: list[Any], at_most: float = 60.0) -> list[Any]:
         """Sleep until a worker, a deadline or one of `others` wants a tick; those of `others` that are ready."""
         trim_at = self._executor.trim(self._now.boottime)
         dues = [self._queue.next_due(), *(held.schedule.next_due() for held in self._held.values())]
         later = (at for at in dues if at and at > self._now.boottime)  # what was due already waits for a slot
-        bounds = [self._now.boottime + at_most, self._scan_at, trim_at, *later]
+        own = (self._scan_at, trim_at, self._rest.next_look(), self._retainer.next_due())
+        bounds = [self._now.boottime + at_most, *own, *later]
         if any(held.watched for held in self._held.values()):
             bounds.append(self._now.boottime + LOOK_SECONDS)
-        if self._rest_until > self._now.boottime:
-            bounds.append(self._rest_until)
         at = min(bound for bound in bounds if bound is not None)
         return wait_for_news(self._executor, others, max(0.0, at - instant().boottime))
 
@@ -107,11 +109,21 @@ class Orchestrator:
 
     def next_start(self) -> float | None:
         """The boottime at which something may start here; None when nothing that is known of ever will."""
-        if self._rest_until > self._now.boottime:
-            return self._rest_until
-        if self._queue.best(self._now) or self._scheduler.best_ready(self._now) is not None:
+        if self._rest.refused():
+            return self._rest.next_look()
+        if self._is_ready():
             return self._now.boottime
         return min((at for at in (self._scheduler.next_due(), self._queue.next_due()) if at is not None), default=None)
+
+    def _is_ready(self) -> bool:
+        return self._queue.best(self._now) is not None or self._scheduler.best_ready(self._now) is not None
+
+    def stuck(self, seconds: float) -> Exception | None:
+        """What has kept this process for so long from doing what there is to do, while no process of its own runs."""
+        busy = self._executor.free_slots() < self._config.orchestrator.slots
+        waits = self._rest.refused() or self._is_ready()
+        long = self._rest.seconds(self._now.boottime) >= seconds
+        return self._rest.reason if waits and long and not busy else None
 
     # Outcomes
 
@@ -177,7 +189,7 @@ class Orchestrator:
     def _apply(self, workflow_id: str) -> None:
         held = self._held.get(workflow_id)
         if held is None:
-            if self._only is None and apply_unheld(self._spool, self._config, self._current_nulib, workflow_id):
+            if self._only is None and apply_unheld(self._spool, self._config, self._installed.nulib, workflow_id):
                 self.scan_soon()
             return
         apply_all(self._spool, held)
@@ -202,7 +214,7 @@ class Orchestrator:
 
     def _claim(self) -> None:
         """Take queued workflows while a slot would be free for them, or where one is more urgent than what is held."""
-        if self.draining or self._now.boottime < self._rest_until:
+        if self.draining or self._rest.lasts(self._now.boottime):
             return
         while len(self._held) < self._config.orchestrator.active_workflows and self._free_slots() > 0:
             candidate = self._queue.best(self._now)
@@ -221,7 +233,7 @@ class Orchestrator:
         """Take a workflow and what is under way in it; False where it must stay where it is for now."""
         try:
             lock, self._lock = self._lock, None
-            held = take(self._spool, workflow_id, self._current_nulib, lock)
+            held = take(self._spool, workflow_id, self._installed.nulib, lock)
         except Rejected as error:
             self._complaints.add(workflow_id, error, self._now.boottime)
             self._queue.drop(workflow_id)
@@ -254,12 +266,12 @@ class Orchestrator:
 
     def _start(self) -> None:
         """Start what may start, as long as there are slots; after each claim there may be more."""
-        if self.draining or self._now.boottime < self._rest_until:
+        if self.draining or self._rest.lasts(self._now.boottime):
             return
         while starts := self._scheduler.starts(self._now, self._free_slots()):
             for workflow_id, task_id in starts:
                 self._begin(self._held[workflow_id], task_id)
-            if self._now.boottime < self._rest_until:
+            if self._rest.lasts(self._now.boottime):
                 return
             self._claim()
 
@@ -271,12 +283,12 @@ class Orchestrator:
         key = Key(held.workflow_id, task_id, number)
         try:
             after = attempts.started(checkpoint, self._now, self._executor.assign(key))
-            request = held.request(key, self._spool, self._config, self._nu())
+            request = held.request(key, self._spool, self._config, self._installed.nu())
             held.folder.save_task(after, held.start_kind(task))
         except (ProvisioningError, OSError) as error:  # the latter: no room for another process
             self._executor.withdraw(key)
             held.schedule.withdraw(task_id)
-            self._rest(error)
+            self._rest.begin(error, self._now.boottime)
             return
         held.settle(after, self._now)
         self._executor.start(request)
@@ -306,7 +318,7 @@ class Orchestrator:
             step(*arguments)
         except FAULTS as error:
             if refused_by_host(error) or not self._spool.workflows.is_dir():  # else it has been renamed, for now
-                self._rest(error)
+                self._rest.begin(error, self._now.boottime)
                 return False
             self._complaints.add(workflow_id, error, self._now.boottime)
             self.failed = True
@@ -322,23 +334,6 @@ class Orchestrator:
         held.release()
         if self._spool.requests_of(held.workflow_id):
             self.scan_soon()
-
-    def _current_nulib(self) -> Nulib:
-        """The operations as they were at most a second ago."""
-        if self._nulib is None or self._nulib[0] + 1.0 < self._now.boottime:
-            self._nulib = (self._now.boottime, self._load_nulib())
-        return self._nulib[1]
-
-    def _nu(self) -> Nushell:
-        """Nushell as it was when it was last looked for: what is planned needs nothing else of the installation."""
-        return self._nulib[1].nu if self._nulib else self._current_nulib().nu
-
-    def _rest(self, error: Exception) -> None:
-        """The host refuses writes or processes: start nothing for a while; what runs goes on."""
-        self.failed = True
-        if self._now.boottime >= self._rest_until:
-            _log.error("%s; nothing is started for %g s", error, REST_SECONDS)
-        self._rest_until = self._now.boottime + REST_SECONDS
 
     def close(self) -> None:
         """Let go of everything. Attempts under way go on in their workers and are adopted by whoever comes next."""

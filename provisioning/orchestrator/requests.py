@@ -157,25 +157,3 @@ def _reopen(held: Held, named: tuple[str, ...]) -> None:
             after = attempts.reopened(checkpoint)
             held.folder.save_task(after, "request")
             held.checkpoints[after.task_id] = after
-
-
-def cleanup(spool: Spool, *, older_than_seconds: float, dry_run: bool) -> list[str]:
-    """Remove workflows that ended longer ago; their ids."""
-    removed = []
-    for workflow_id in spool.claimed_ids():
-        checkpoint = spool.workflow(workflow_id).workflow()
-        if checkpoint is None or checkpoint.state not in ENDED_WORKFLOWS or checkpoint.ended_at is None:
-            continue
-        if (now() - checkpoint.ended_at).total_seconds() < older_than_seconds:
-            continue
-        if dry_run:
-            removed.append(workflow_id)
-        elif lock := spool.lock(workflow_id):
-            try:
-                again = spool.workflow(workflow_id).workflow()
-                if again == checkpoint and not spool.requests_of(workflow_id):
-                    spool.forget(workflow_id)
-                    removed.append(workflow_id)
-            finally:
-                lock.release()
-    return removed

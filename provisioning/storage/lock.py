@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -35,6 +36,12 @@ class Lock:
                 if self._descriptor is None:
                     os.close(descriptor)
         return self._descriptor is not None
+
+    def share(self) -> None:
+        """Wait for the lock and have it together with others who share it."""
+        with naming(self._path, "lock"):
+            self._descriptor = files.open_lock(self._path)
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
 
     def release(self) -> None:
         """Let it go."""

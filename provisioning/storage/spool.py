@@ -13,11 +13,12 @@ from typing import Any
 import msgspec
 
 from provisioning.clock import new_ulid, now
+from provisioning.config import Disk
 from provisioning.core.identifiers import WORKFLOW_ID, Process
 from provisioning.core.workflow import FORMAT, Request, Submission
 from provisioning.errors import Invalid, NotFound, OrchestratorUnusable, Refused, SpoolUnusable
 from provisioning.processes import is_alive
-from provisioning.storage import files
+from provisioning.storage import disk, files
 from provisioning.storage.checkpoint import (
     Damaged,
     Newer,
@@ -59,8 +60,9 @@ class OrchestratorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 class Spool:
     """A spool that exists and may be worked by this process. Use `open` or `create`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, marks: Disk | None = None) -> None:
         self.root = root
+        self._marks = marks or Disk()
         self._scratch: files.Scratch | None = None
         for name in FOLDERS:
             setattr(self, name, root / name)
@@ -90,15 +92,19 @@ class Spool:
         return cls.open(root, network=network)
 
     @classmethod
-    def open(cls, root: Path, *, network: bool = False) -> Spool:
-        """The spool at `root`; SpoolUnusable or Refused says what is wrong with it.
+    def open(cls, root: Path, marks: Disk | None = None, *, network: bool = False) -> Spool:
+        """The spool at `root`, its disk held to `marks`; SpoolUnusable or Refused says what is wrong with it.
 
         `network` allows a file system that other hosts may have mounted: no lock of ours binds them.
         """
         check_format(root)
         refuse_network(root, allowed=network)
         refuse_open_to_others(check_folders(root))
-        return cls(root)
+        return cls(root, marks)
+
+    def shortage(self) -> disk.DiskLow | None:
+        """What its disk has too little of for anything new; None where it has enough."""
+        return disk.shortage(self.root, self._marks)
 
     @property
     def scratch(self) -> files.Scratch:
@@ -117,6 +123,7 @@ class Spool:
 
     def submit(self, manifest: bytes, form: str, submission: Submission) -> str:
         """Put a checked manifest into `incoming/`, durably; its workflow_id, or the one its `id` already has."""
+        disk.refuse_below(self.root, self._marks)
         if submission.id is None:
             return self._put(manifest, form, submission)
         lock = Lock(self.locks / "ids")  # or two who submit the same id at once would both put it in
@@ -135,6 +142,7 @@ class Spool:
 
     def submit_held(self, manifest: bytes, form: str, submission: Submission) -> Lock:
         """Put in a manifest without an `id`, its lock held from its first instant: nobody else can claim it."""
+        disk.refuse_below(self.root, self._marks)
         prepared = self._prepare(manifest, form, submission)
         lock = Lock(prepared / "lock")
         lock.take()
@@ -179,14 +187,18 @@ class Spool:
     def _cleaned(self, workflow_id: str) -> bool:
         return (self.ids / f"{workflow_id}.cleaned").exists()
 
-    def forget(self, workflow_id: str) -> None:
-        """Remove an ended workflow; its `id`, if it had one, stays taken. Only its lock's holder may."""
+    def forget(self, workflow_id: str) -> Path:
+        """Take an ended workflow out; the folder to remove. Only its lock's holder may; its `id` stays taken."""
         folder = self.workflow(workflow_id)
-        if folder.submission().id is not None:
+        if folder.submission().id is not None and not self._cleaned(workflow_id):
             files.write_once(self.ids / f"{workflow_id}.cleaned", b"", scratch=self.scratch)
-        gone = self.scratch.name()
-        files.move(folder.path, gone)
-        files.remove_tree(gone)
+        return self.put_away(folder.path)
+
+    def put_away(self, path: Path) -> Path:
+        """Make a folder one of `tmp/` that nobody holds: to be removed, or swept. It takes no room on the disk."""
+        gone = self.tmp / new_ulid()
+        files.move(path, gone)
+        return gone
 
     def lock(self, workflow_id: str) -> Lock | None:
         """The workflow's lock, if nobody has it, whether it is claimed or not."""

@@ -81,6 +81,7 @@ def _waiting(reason: str, task: dict[str, Any]) -> str:
         "stopped": "another task failed",
         "paused": "the workflow is paused",
         "slot": "waits for a free slot",
+        "disk": "is waiting for disk space",
         "max_parallel": "waits for max_parallel",
     }.get(kind, reason)
 
@@ -93,7 +94,7 @@ def explain_text(page: Page, task_ids: list[str], *, worked: bool) -> str:
         lines.append("  nobody works this spool; start an orchestrator: provisioning orchestrator start")
     elif page["state"] == "queued" and page["not_before"]:
         lines.append(f"  it starts at {clock_time(page['not_before'])} at the earliest")
-    elif page["state"] == "queued":
+    elif page["state"] == "queued" and not page["reason"]:
         lines.append("  it is taken on as soon as one of its tasks can start")
     elif page["state"] == "paused":
         lines.append(f"  go on with: provisioning workflow resume {workflow_id}")

@@ -44,6 +44,15 @@ def workflow_status(folder: WorkflowFolder) -> Page:
     return WorkflowView(folder).page()
 
 
+def waiting_for_disk(page: Page, shortage: str) -> Page:
+    """The page of a workflow that has not ended, on a disk that lets nothing start: what waits, waits for that."""
+    if page["state"] == WorkflowState.QUEUED:
+        page["reason"] = f"waiting for disk space: {shortage}"
+    for task in page["tasks"]:
+        task["waiting_for"] = ["disk" if reason == "slot" else reason for reason in task["waiting_for"]]
+    return page
+
+
 def shown_state(checkpoint: WorkflowCheckpoint) -> str:
     """The workflow's state, or that a running one has nobody who runs it."""
     held = checkpoint.holder is not None and is_alive(checkpoint.holder)

@@ -19,7 +19,7 @@ LAYERS = [
     {"execution", "views"},
     {"storage"},
     {"config", "resources", "processes"},
-    {"clock", "ownership"},
+    {"clock", "convert", "ownership"},
     {"core"},
     {"errors"},
 ]

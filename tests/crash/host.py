@@ -29,6 +29,7 @@ from provisioning.execution.nulib import Nulib
 from provisioning.execution.nushell import Nushell
 from provisioning.orchestrator import claim, loop, recovery, requests
 from provisioning.orchestrator.loop import Orchestrator
+from provisioning.orchestrator.retention import Rule, Sweep
 from provisioning.storage import files, reading
 from provisioning.storage.check import check
 from provisioning.storage.checkpoint import WorkflowFolder, encode
@@ -228,6 +229,12 @@ class Host:
 
     def ask(self, verb: str, workflow_id: str, *tasks: str) -> None:
         requests.ask(self.person, self.config, self.load_nulib, verb, workflow_id, operator="alice", tasks=tuple(tasks))
+
+    def clean(self) -> list[str]:
+        """A person has all that ended removed; the workflows that were."""
+        sweep = Sweep(self.person, Rule(None, 0), now())
+        sweep.finish()
+        return sweep.workflows
 
     def ended(self, *tasks: Task) -> str:
         """A workflow that was worked to its end."""

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from provisioning.clock import new_ulid, now
 from provisioning.core.workflow import FORMAT, Request, Task
-from provisioning.orchestrator.requests import cleanup
 from provisioning.storage import files
 from provisioning.storage.check import check
 from tests.crash.hands import end
@@ -108,21 +107,17 @@ def test_request_after_the_end(host: Host) -> None:
 # Cleanup
 
 
-def clean(host: Host) -> list[str]:
-    return cleanup(host.person, older_than_seconds=-1.0, dry_run=False)
-
-
 def test_cleaned_and_still_there(host: Host) -> None:
     workflow_id = host.submit(id="mine")
     host.recover()
-    host.crash("move", "/tmp/*", of=lambda: clean(host))
+    host.crash("move", "/tmp/*", of=host.clean)
     assert f"{workflow_id}.cleaned" in files.list_names(host.person.ids)
     host.recover()
     assert host.submit(id="mine") == workflow_id
     host.ask("retry", workflow_id, "a")
     host.recover()
     assert host.ran() == ["a.1", "a.2"], "it can still be asked for more"
-    assert clean(host) == [workflow_id]
+    assert host.clean() == [workflow_id]
     assert host.submit(id="mine") == workflow_id
     assert host.person.workflow_ids() == []
 
@@ -130,7 +125,7 @@ def test_cleaned_and_still_there(host: Host) -> None:
 def test_cleaned_half_way(host: Host) -> None:
     workflow_id = host.submit(id="mine")
     host.recover()
-    host.crash("remove_tree", "/tmp/*", of=lambda: clean(host))
+    host.crash("remove_tree", "/tmp/*", of=host.clean)
     assert host.person.workflow_ids() == []
     assert any(host.person.tmp.glob("*/*/workflow.json"))
     host.recover()

@@ -27,7 +27,6 @@ from provisioning.clock import new_ulid, now
 from provisioning.core.states import TaskState
 from provisioning.core.workflow import FORMAT, Request, Retry, Task
 from provisioning.errors import NotFound
-from provisioning.orchestrator.requests import cleanup
 from provisioning.storage import files
 from provisioning.storage.spool import Spool
 from provisioning.views.status import workflow_status
@@ -239,22 +238,18 @@ def test_request_after_the_holder_let_go(host: Host) -> None:
 # Cleanup
 
 
-def clean(host: Host) -> list[str]:
-    return cleanup(host.person, older_than_seconds=-1.0, dry_run=False)
-
-
 def test_cleanup_before_the_rename_against_a_lock_taker(host: Host) -> None:
     workflow_id = host.ended()
     got: list[object] = []
     host.between("move", "/tmp/*", lambda: got.append(Spool.open(host.root).lock(workflow_id)))
-    assert clean(host) == [workflow_id]
+    assert host.clean() == [workflow_id]
     assert got == [None]
 
 
 @pytest.mark.parametrize("after", [False, True])
 def test_lock_taker_before_it_locks_against_a_cleanup(host: Host, after: bool) -> None:
     workflow_id = host.ended()
-    host.between("open_lock", f"/{workflow_id}/lock", lambda: clean(host), after=after)
+    host.between("open_lock", f"/{workflow_id}/lock", host.clean, after=after)
     assert Spool.open(host.root).lock(workflow_id) is None
     assert host.person.workflow_ids() == [], "and it was not made anew"
 
@@ -263,7 +258,7 @@ def test_cleanup_before_the_rename_against_a_retry(host: Host) -> None:
     """Whoever asks a moment too late asks nobody; nothing of it stays."""
     workflow_id = host.ended(Task("a", "work.fail"))
     host.between("move", "/tmp/*", lambda: ask_only(host, "retry", workflow_id))
-    assert clean(host) == [workflow_id]
+    assert host.clean() == [workflow_id]
     host.recover()
     assert (host.person.workflow_ids(), list(host.person.pending_requests())) == ([], [])
     assert host.ran() == ["a.1"]
@@ -272,7 +267,7 @@ def test_cleanup_before_the_rename_against_a_retry(host: Host) -> None:
 def test_retry_before_the_cleanup_looks_for_requests(host: Host) -> None:
     workflow_id = host.ended(Task("a", "work.fail"))
     host.between("open_lock", f"/{workflow_id}/lock", lambda: ask_only(host, "retry", workflow_id))
-    assert clean(host) == []
+    assert host.clean() == []
     host.recover()
     assert host.ran() == ["a.1", "a.2"]
 
@@ -284,7 +279,7 @@ def test_reader_against_a_cleanup(host: Host, path: str, after: bool) -> None:
     workflow_id = host.ended()
     folder = Spool.open(host.root).find(workflow_id)
     removed: list[str] = []
-    host.between("read_regular", path, lambda: removed.extend(clean(host)), after=after)
+    host.between("read_regular", path, lambda: removed.extend(host.clean()), after=after)
     try:
         page = workflow_status(folder)
     except (NotFound, FileNotFoundError):

@@ -21,6 +21,7 @@ from provisioning.storage.check import CODES, check
 from provisioning.storage.checkpoint import WorkflowFolder, encode
 from provisioning.storage.naming import naming
 from provisioning.storage.spool import OrchestratorRecord, Spool
+from provisioning.storage.trees import planning
 from tests.simulation.values import EPOCH, checkpoint, graph, record, submission
 
 ROOT = Path(__file__).parents[2]
@@ -48,12 +49,14 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     files.append(folder.log_path("a", 1), b"said")
     folder.append_event({"event": "x"})
     made.claim(THREE)
-    made.forget(THREE)
+    files.remove_tree(made.forget(THREE))
     tree = {"tree/a.nu": b"", "entries/selftest.noop.nu": b"", "catalogue.json": b"{}"}
     files.publish_tree(tree, made.nulib / "digest", made.scratch)
     made.nudge()
     made.request(Request(FORMAT, TWO, ONE, "cancel", "alice", EPOCH))
     made.take_orchestrator_lock().release()
+    with planning(made):
+        pass
     made.save_orchestrator_record(OrchestratorRecord(FORMAT, own_identity(), "wuji", EPOCH, "0.1.0", 10))
     for name in ("process", "group"):
         files.write_atomic(made.scratch.path / name, encode(own_identity()), durable=False)

@@ -1,0 +1,340 @@
+"""What leaves the spool when: by age and by count, under its lock, with what it alone needed; and a kill in between."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provisioning.config import Retention
+from provisioning.core.states import WorkflowState
+from provisioning.core.workflow import FORMAT, Plan, Request, Workflow, WorkflowCheckpoint
+from provisioning.orchestrator import retention
+from provisioning.orchestrator.retention import Retainer, Rule, Sweep, to_forget
+from provisioning.storage import files, trees
+from provisioning.storage.spool import Spool
+from provisioning.storage.trees import Unneeded, planning
+from tests.simulation.values import at, submission
+
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+HOUR, DAY = 3600.0, 86400.0
+ALL = Rule(0.0, None)
+
+
+def name(number: int) -> str:
+    return f"01kc{number:022}"
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    made = Spool.create(tmp_path / "spool")
+    yield made
+    made.close()
+
+
+def ended(
+    spool: Spool,
+    number: int,
+    hours_ago: float,
+    *,
+    state: WorkflowState = WorkflowState.SUCCEEDED,
+    tree: str = "shared",
+    id: str | None = None,
+) -> str:
+    """A workflow that ended so long ago, with the tree that its plan needs."""
+    workflow_id = name(number)
+    spool.submit(b"{}", "json", submission(workflow_id, id=id))
+    folder = spool.claim(workflow_id)
+    folder.prepare()
+    files.make_dir(spool.nulib / tree)
+    folder.save_plan(Plan(FORMAT, workflow_id, Workflow("w", ()), {}, tree))
+    end = None if state is WorkflowState.RUNNING else NOW - timedelta(hours=hours_ago)
+    folder.save_workflow(WorkflowCheckpoint(FORMAT, workflow_id, state, "alice", NOW, "boot", ended_at=end))
+    files.write_atomic(folder.log_path("a", 1), b"said", durable=False)
+    return workflow_id
+
+
+def sweep(spool: Spool, rule: Rule, *, dry_run: bool = False, now: datetime = NOW) -> Sweep:
+    made = Sweep(spool, rule, now, dry_run=dry_run)
+    made.finish()
+    return made
+
+
+# The choice
+
+ENDS = st.dictionaries(
+    st.integers(0, 99).map(name), st.integers(0, 500).map(lambda hours: NOW - timedelta(hours=hours)), max_size=30
+)
+
+
+@given(ENDS, st.none() | st.floats(0, 500 * HOUR), st.none() | st.integers(0, 40))
+def test_what_goes_is_older_than_the_age_or_beyond_the_count(
+    ends: dict[str, datetime], age_seconds: float | None, keep: int | None
+) -> None:
+    gone = to_forget(ends, Rule(age_seconds, keep), NOW)
+    kept = ends.keys() - set(gone)
+    assert len(set(gone)) == len(gone)
+    assert set(gone) <= ends.keys()
+    old = {each for each in ends if age_seconds is not None and (NOW - ends[each]).total_seconds() >= age_seconds}
+    assert old <= set(gone)
+    if keep is None:
+        assert set(gone) == old
+    else:
+        assert len(kept) <= keep
+        assert len(kept) == keep or set(gone) == old or keep >= len(ends), "no more goes than must"
+    latest = {each: (ends[each], each) for each in ends}
+    assert all(latest[left] < latest[right] for left in gone for right in kept)
+    assert [latest[each] for each in gone] == sorted(latest[each] for each in gone)
+
+
+# Workflows
+
+
+def test_what_ended_long_ago_goes_and_the_rest_stays(spool: Spool) -> None:
+    old, young = ended(spool, 1, 49), ended(spool, 2, 47)
+    paused, running = (
+        ended(spool, 3, 99, state=WorkflowState.PAUSED),
+        ended(spool, 4, 99, state=WorkflowState.RUNNING),
+    )
+    spool.submit(b"{}", "json", submission(name(5)))
+    assert sweep(spool, Rule(2 * DAY, None)).workflows == [old]
+    assert spool.workflow_ids() == [young, paused, running, name(5)]
+    assert sweep(spool, Rule(None, 0)).workflows == [young]
+    assert os.listdir(spool.tmp) == [spool.scratch.path.name]
+
+
+def test_only_so_many_of_the_latest_stay(spool: Spool) -> None:
+    ids = [ended(spool, number, hours_ago) for number, hours_ago in enumerate([1, 5, 3, 4, 2])]
+    assert sweep(spool, Rule(None, 2)).workflows == [ids[1], ids[3], ids[2]]
+    assert spool.workflow_ids() == [ids[0], ids[4]]
+
+
+def test_a_dry_run_names_all_and_removes_nothing(spool: Spool) -> None:
+    old = ended(spool, 1, 49, tree="its-own")
+    aside = spool.rejected / "20260101T000000Z-x"
+    aside.mkdir()
+    later = datetime.now(UTC) + timedelta(days=3)
+    said = sweep(spool, Rule(HOUR, None), dry_run=True, now=later)
+    assert (said.workflows, said.rejected, said.trees) == ([old], [aside.name], ["its-own"])
+    assert (spool.workflow_ids(), aside.exists(), os.listdir(spool.nulib)) == ([old], True, ["its-own"])
+    done = sweep(spool, Rule(HOUR, None), now=later)
+    assert (done.workflows, done.rejected, done.trees) == (said.workflows, said.rejected, said.trees)
+    assert [os.listdir(path) for path in (spool.workflows, spool.rejected, spool.nulib)] == [[], [], []]
+
+
+def test_what_somebody_holds_or_asks_something_of_stays(spool: Spool) -> None:
+    held, asked = ended(spool, 1, 9), ended(spool, 2, 9)
+    lock = spool.lock(held)
+    assert lock is not None
+    spool.request(Request(FORMAT, name(9), asked, "retry", "alice", NOW))
+    assert sweep(spool, ALL).workflows == []
+    lock.release()
+    for path, _ in spool.requests_of(asked):
+        files.remove(path)
+    assert sweep(spool, ALL).workflows == [held, asked]
+
+
+def test_what_was_set_going_again_since_it_was_looked_at_stays(spool: Spool) -> None:
+    workflow_id = ended(spool, 1, 9)
+    steps = Sweep(spool, ALL, NOW).steps()
+    next(steps)  # it was read, and is about to go
+    folder = spool.workflow(workflow_id)
+    folder.save_workflow(WorkflowCheckpoint(FORMAT, workflow_id, WorkflowState.RUNNING, "alice", NOW, "boot"))
+    for _ in steps:
+        pass
+    assert spool.workflow_ids() == [workflow_id]
+
+
+def test_one_that_cannot_be_read_or_removed_stops_nothing_else(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged, stubborn, plain = (ended(spool, number, 9) for number in (1, 2, 3))
+    (spool.workflows / damaged / "workflow.json").write_bytes(b"{")
+    real = Spool.forget
+
+    def refuse(self: Spool, workflow_id: str) -> Path:
+        if workflow_id == stubborn:
+            raise OSError(28, "No space left on device")
+        return real(self, workflow_id)
+
+    monkeypatch.setattr(Spool, "forget", refuse)
+    done = sweep(spool, ALL)
+    assert done.workflows == [plain]
+    assert len(done.problems) == 1
+    assert stubborn in done.problems[0]
+    assert spool.workflow_ids() == [damaged, stubborn]
+
+
+def test_the_id_of_what_has_gone_stays_taken(spool: Spool) -> None:
+    workflow_id = ended(spool, 1, 9, id="nightly")
+    assert sweep(spool, ALL).workflows == [workflow_id]
+    assert spool.submit(b"{}", "json", submission(name(2), id="nightly")) == workflow_id
+    assert spool.workflow_ids() == []
+
+
+def test_a_kill_at_any_step_leaves_the_workflow_or_what_is_swept(spool: Spool) -> None:
+    """Given up after each number of steps; then what an orchestrator does at its start, and another sweep."""
+    for steps_done in range(8):
+        workflow_id = ended(spool, steps_done, 9)
+        whole = sorted(path.name for path in (spool.workflows / workflow_id).rglob("*"))
+        steps = Sweep(spool, ALL, NOW).steps()
+        for _ in range(steps_done):
+            next(steps, None)
+        if (left := spool.workflows / workflow_id).exists():
+            assert sorted(path.name for path in left.rglob("*")) == whole
+        files.sweep_scratch(spool.tmp)
+        assert os.listdir(spool.tmp) in ([], [spool.scratch.path.name])
+        sweep(spool, ALL)
+        assert spool.workflow_ids() == []
+
+
+# What was rejected, and trees
+
+
+def test_what_was_rejected_stays_as_long_as_what_ended(spool: Spool) -> None:
+    (spool.rejected / "folder").mkdir()
+    (spool.rejected / "folder" / "reason.json").write_bytes(b"{}")
+    (spool.rejected / "request.json").write_bytes(b"{")
+    moment = datetime.now(UTC)
+    assert sweep(spool, Rule(HOUR, 0), now=moment).rejected == []
+    assert sweep(spool, Rule(None, 0), now=moment + timedelta(days=9)).rejected == []
+    assert sweep(spool, Rule(HOUR, None), now=moment + timedelta(hours=2)).rejected == ["folder", "request.json"]
+    assert os.listdir(spool.rejected) == []
+
+
+def test_a_tree_goes_once_no_plan_needs_it_and_it_is_old(spool: Spool) -> None:
+    kept = ended(spool, 1, 1, tree="needed")
+    ended(spool, 2, 9, tree="unneeded")
+    moment = datetime.now(UTC)
+    rule = Rule((moment - NOW).total_seconds() + 5 * HOUR, None)
+    assert sweep(spool, rule, now=moment).trees == []
+    assert spool.workflow_ids() == [kept]
+    assert sweep(spool, Rule(None, 9), now=later()).trees == ["unneeded"]
+    assert os.listdir(spool.nulib) == ["needed"]
+
+
+def later() -> datetime:
+    return datetime.now(UTC) + timedelta(seconds=trees.UNUSED_SECONDS)
+
+
+def test_a_plan_that_comes_after_the_first_look_keeps_its_tree(spool: Spool) -> None:
+    files.make_dir(spool.nulib / "tree")
+    spool.submit(b"{}", "json", submission(name(1)))
+    unneeded = Unneeded(spool, later())
+    list(unneeded.search())
+    assert unneeded.digests == {"tree"}
+    folder = spool.claim(name(1))
+    folder.save_plan(Plan(FORMAT, name(1), Workflow("w", ()), {}, "tree"))
+    assert unneeded.put_away() == {}
+    assert os.listdir(spool.nulib) == ["tree"]
+
+
+def test_a_workflow_claimed_between_two_looks_at_it_keeps_its_tree(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its folder is found in `incoming/`, and has moved when the plan is read there."""
+    files.make_dir(spool.nulib / "tree")
+    spool.submit(b"{}", "json", submission(name(1)))
+    spool.find(name(1)).save_plan(Plan(FORMAT, name(1), Workflow("w", ()), {}, "tree"))
+    real, calls = Spool.folder_path, list[str]()
+
+    def claimed_behind(self: Spool, workflow_id: str) -> Path | None:
+        found = real(self, workflow_id)
+        if not calls:
+            self.claim(workflow_id)
+        calls.append(workflow_id)
+        return found
+
+    monkeypatch.setattr(Spool, "folder_path", claimed_behind)
+    assert Unneeded(spool, later()).put_away() == {}
+    assert calls[0] == name(1)
+    assert os.listdir(spool.nulib) == ["tree"]
+
+
+def test_no_tree_goes_while_somebody_plans(spool: Spool) -> None:
+    files.make_dir(spool.nulib / "tree")
+    with planning(spool), planning(Spool.open(spool.root)):
+        assert Unneeded(spool, later()).put_away() == {}
+    assert list(Unneeded(spool, later()).put_away()) == ["tree"]
+
+
+def test_who_plans_waits_until_the_trees_have_gone(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The claimer is held at its lock while the tree goes, and then finds that it must make it again."""
+    files.make_dir(spool.nulib / "tree")
+    there: list[bool] = []
+    planner = threading.Thread(target=lambda: _plan(spool, there))
+    real = Spool.put_away
+
+    def slow(self: Spool, path: Path) -> Path:
+        planner.start()
+        planner.join(0.2)
+        assert there == []
+        return real(self, path)
+
+    monkeypatch.setattr(Spool, "put_away", slow)
+    assert list(Unneeded(spool, later()).put_away()) == ["tree"]
+    planner.join(20)
+    assert there == [False]
+
+
+def _plan(spool: Spool, there: list[bool]) -> None:
+    with planning(spool):
+        there.append((spool.nulib / "tree").exists())
+
+
+@pytest.mark.parametrize("content", [b"{", b'{"format": 99, "nulib": "other"}'])
+def test_a_plan_that_cannot_be_read_keeps_every_tree(spool: Spool, content: bytes) -> None:
+    workflow_id = ended(spool, 1, 1)
+    (spool.workflows / workflow_id / "plan.json").write_bytes(content)
+    done = sweep(spool, Rule(None, 99), now=later())
+    assert done.trees == []
+    assert "plan.json" in done.problems[0]
+    assert os.listdir(spool.nulib) == ["shared"]
+
+
+# By itself
+
+
+def seconds_of_ticks(spool: Spool, settings: Retention, ticks: Sequence[tuple[float, bool]]) -> list[int]:
+    """How many workflows are left after each tick at this second, with the disk low or not."""
+    retainer, left = Retainer(spool, settings), []
+    for second, low in ticks:
+        retainer.step(at(second), pressed=low)
+        while retainer._sweep is not None:
+            retainer.step(at(second), pressed=low)
+        left.append(len(spool.workflow_ids()))
+        ended(spool, 50 + len(left), 1e5)
+    return left
+
+
+def test_it_is_applied_at_the_start_then_once_an_hour_and_sooner_on_a_low_disk(spool: Spool) -> None:
+    ended(spool, 1, 1e5)
+    ticks = [(10.0, False), (3000.0, False), (3610.0, False), (3640.0, True), (3670.0, True)]
+    assert seconds_of_ticks(spool, Retention(age_seconds=HOUR), ticks) == [0, 1, 0, 1, 0]
+
+
+def test_without_a_setting_nothing_is_read_and_nothing_goes(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended(spool, 1, 1e5)
+    monkeypatch.setattr(Spool, "claimed_ids", None)
+    retainer = Retainer(spool, Retention())
+    retainer.step(at(1e6), pressed=True)
+    assert retainer.next_due() == float("inf")
+    assert len(os.listdir(spool.workflows)) == 1
+
+
+def test_a_tick_is_held_up_for_a_portion_only(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(5):
+        ended(spool, number, 1e5)
+    monkeypatch.setattr(retention, "PORTION_SECONDS", 0.0)
+    retainer = Retainer(spool, Retention(count=1))
+    retainer.step(at(0), pressed=False)
+    assert len(spool.workflow_ids()) == 5
+    assert retainer.next_due() <= 0
+    for _ in range(100):
+        retainer.step(at(1), pressed=False)
+    assert spool.workflow_ids() == [name(4)]
+    assert retainer.next_due() == retention.AGAIN_SECONDS
