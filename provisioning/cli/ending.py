@@ -12,7 +12,7 @@ import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
@@ -184,9 +184,11 @@ def answer_problems(context: Context, sound: str, problems: Sequence[Problem]) -
 
 
 def _say(text: str) -> None:
-    with contextlib.suppress(BrokenPipeError):
+    try:
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
+    except OSError:  # a closed pipe, a full disk: the exit code still says it
+        _drop(sys.stderr)
 
 
 def prepare_streams() -> None:
@@ -204,7 +206,11 @@ def prepare_streams() -> None:
 
 def drop_stdout() -> None:
     """Let the interpreter's own last flush go nowhere."""
+    _drop(sys.stdout)
+
+
+def _drop(stream: TextIO) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     with contextlib.suppress(OSError, ValueError):
-        os.dup2(null, sys.stdout.fileno())
+        os.dup2(null, stream.fileno())
     os.close(null)
