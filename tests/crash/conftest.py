@@ -1,4 +1,4 @@
-"""A host of a test's own."""
+"""A host of a test's own; the undisturbed run of the sweeps, and their figures at the end of a test session."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.crash.host import Host
+from tests.crash.sweep import report
+from tests.crash.undisturbed import Undisturbed, record
 
 
 @pytest.fixture
@@ -15,3 +17,23 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     made = Host(tmp_path, monkeypatch)
     yield made
     made.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many points were tried, and what came of them."""
+    if lines := report():
+        terminalreporter.section("disturbances")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache of the catalogue for all runs."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Undisturbed:
+    """The run with which all others are compared."""
+    return record(tmp_path_factory.mktemp("undisturbed"), cache_dir)

@@ -1,120 +1,163 @@
-"""kill -9 of an orchestrator at each of its renames, then another one: the end is that of an undisturbed run.
+"""kill -9 at every system call that changes the spool; then another orchestrator: the end is that of no kill.
 
-Every change of state appears by a rename, so that these are the instants between which the spool differs. Only the
-orchestrator dies; what it started goes on.
+What may differ is what was promised: an attempt that was cut off is *unknown*, and its task does what `on_interrupt`
+says. Each point asserts that somebody was killed; what the promises are is in `workload`.
 """
 
 from __future__ import annotations
 
-import shutil
+import random
 import signal
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
-from tests.installation import Installation
+from tests.crash.sweep import Figures, spread, sweep
+from tests.crash.tracing import (
+    Call,
+    Tracing,
+    calls_of,
+    changes,
+    injection,
+    logs_of,
+    may_trace,
+    start_traced,
+    was_killed,
+)
+from tests.crash.undisturbed import RUN, Undisturbed, judged
+from tests.crash.workload import Work, worked
 
-RENAMES = "rename,renameat,renameat2"
-LAST = 20
-"""The undisturbed run has so many."""
+pytestmark = [
+    pytest.mark.nu,
+    pytest.mark.timeout(3600),
+    pytest.mark.skipif(not may_trace(), reason="strace is missing or may not trace"),
+]
 
-
-def may_trace() -> bool:
-    """Whether strace is there and the kernel lets it work."""
-    strace = shutil.which("strace")
-    if strace is None:
-        return False
-    return subprocess.run([strace, "-qq", "true"], capture_output=True, check=False).returncode == 0
-
-
-pytestmark = [pytest.mark.nu, pytest.mark.skipif(not may_trace(), reason="strace is missing or may not trace")]
-
-
-class End(NamedTuple):
-    """What must be the same, however often somebody was killed."""
-
-    state: str
-    reason: str
-    states: dict[str, str]
-    outcomes: dict[str, list[str]]
-    marks: list[str]
-
-
-def tasks(site: Installation) -> list[dict[str, Any]]:
-    """Success, failure, a retry that helps, and marks that may be made only once."""
-    flaky = f"test -e {site.root}/tried || {{ touch {site.root}/tried; exit 1; }}"
-    return [
-        site.mark("first"),
-        site.mark("second", depends_on=["first"]),
-        {"id": "noop", "operation": "selftest.noop", "depends_on": ["first"]},
-        {
-            "id": "flaky",
-            "operation": "trial.again",
-            "params": {"script": flaky},
-            "retry": {"max_attempts": 2, "initial_delay": "10ms"},
-        },
-        {"id": "bad", "operation": "selftest.fail"},
-        site.mark("never", depends_on=["bad"]),
-        site.mark("last", after=["bad", "second", "flaky"]),
-    ]
+TENTH_OR_ALL = [pytest.param(10, id="tenth"), pytest.param(1, marks=pytest.mark.long, id="all")]
+"""Of the points of a sweep, one in so many is tried."""
+SAMPLES = [pytest.param(6, id="6"), pytest.param(60, marks=pytest.mark.long, id="60")]
+SEED = 20260101
+KILL = "signal=KILL"
 
 
-def end_of(site: Installation, workflow_id: str) -> End:
-    """How the workflow has ended; attempts that were lost to the kill left out."""
-    checkpoint = site.workflow(workflow_id)
-    lost = ("interrupted", "not_started")
-    made = [task.task_id for task in site.folder(workflow_id).tasks()]
-    outcomes = {task: [one for one in site.outcomes(workflow_id, task) if one not in lost] for task in made}
-    return End(str(checkpoint.state), checkpoint.reason, site.states(workflow_id), outcomes, sorted(site.mark_lines()))
+def killed(work: Work, undisturbed: Undisturbed, *names: str) -> Figures:
+    """What has become of the work after these processes, by the names of their logs, were killed."""
+    last = [list(calls_of(logs_of(work.site) / name))[-1] for name in names]
+    aimed = sum(changes(call, work.site.spool.root) for call in last)
+    return judged(work, undisturbed) + Figures(struck=len(names), aimed=aimed)
 
 
-def work_traced(site: Installation, *inject: str) -> int:
-    """Work the spool below strace; how that ended."""
-    before = ["strace", "-qq", "-o", str(site.root / "trace"), "-e", f"trace={RENAMES}", *inject]
-    arguments = ["orchestrator", "run", "--until-empty", "--max-wait", "2", "--slots", "2"]
-    own_renames_only = {"PYTHONDONTWRITEBYTECODE": "1"}  # the interpreter's caches appear by rename too
-    return site.start(*arguments, before=before, environment=own_renames_only).wait(60)
+def test_the_undisturbed_run_is_what_the_tasks_say(undisturbed: Undisturbed) -> None:
+    main = undisturbed.ends["main"]
+    assert {name: end.state for name, end in undisturbed.ends.items()} == {
+        "main": "failed",
+        "cancelled": "cancelled",
+        "small": "succeeded",
+    }
+    assert main.tasks["flaky"].outcomes == ("failed", "succeeded")
+    assert main.tasks["slow"].outcomes == ("timed_out",)
+    assert main.tasks["never"].state == "skipped"
+    made = {call.name.removesuffix("at") for calls in undisturbed.calls.values() for call in calls}
+    assert made >= {"open", "write", "fsync", "rename", "link", "unlink", "mkdir", "rmdir", "ftruncate", "fallocate"}
 
 
-@pytest.fixture(scope="module")
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache of the catalogue for all runs."""
-    return tmp_path_factory.mktemp("cache")
+@pytest.mark.parametrize("share", TENTH_OR_ALL)
+def test_orchestrator_killed(undisturbed: Undisturbed, cache_dir: Path, tmp_path: Path, share: int) -> None:
+    """Its workers, and what they run, go on."""
+
+    def trial(call: Call, root: Path) -> Figures:
+        with worked(root, cache_dir) as work:
+            run = start_traced(work.site, Tracing(injection(call, KILL)), *RUN)
+            assert run.wait(60) == -signal.SIGKILL, f"nobody was killed\n{work.site.said()}"
+            return killed(work, undisturbed, "orchestrator")
+
+    sweep("orchestrator killed", spread(undisturbed.calls["orchestrator"], share), trial, tmp_path)
 
 
-@pytest.fixture
-def site(tmp_path: Path, cache_dir: Path) -> Iterator[Installation]:
-    """A spool and a configuration; every process started on it ends with the test."""
-    made = Installation(tmp_path, cache_dir)
-    yield made
-    made.close()
+@pytest.mark.parametrize("share", TENTH_OR_ALL)
+def test_orchestrator_killed_while_it_publishes_operations(
+    undisturbed: Undisturbed, cache_dir: Path, tmp_path: Path, share: int
+) -> None:
+    """The calls are one as the other: a tenth of the share does."""
+
+    def trial(call: Call, root: Path) -> Figures:
+        with worked(root, cache_dir, claimed_before=False) as work:
+            run = start_traced(work.site, Tracing(injection(call, KILL)), *RUN)
+            assert run.wait(60) == -signal.SIGKILL, f"nobody was killed\n{work.site.said()}"
+            return killed(work, undisturbed, "orchestrator")
+
+    points = spread(undisturbed.publishing, share * 5 if share > 1 else 1)
+    sweep("orchestrator killed as it publishes", points, trial, tmp_path)
 
 
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Iterator[End]:
-    """How the workflow ends when nobody is killed."""
-    site = Installation(tmp_path_factory.mktemp("undisturbed"), cache_dir)
-    workflow_id = site.submit(tasks(site), on_failure="continue")
-    assert work_traced(site) == 1, site.said()
-    traced = (site.root / "trace").read_text().splitlines()
-    assert sum(line.startswith("rename") for line in traced) == LAST, "sweep over all of them: set LAST"
-    yield end_of(site, workflow_id)
-    site.close()
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("share", TENTH_OR_ALL)
+def test_worker_killed(undisturbed: Undisturbed, cache_dir: Path, tmp_path: Path, share: int, number: int) -> None:
+    """Its orchestrator goes on, and so does the Nushell that the worker had started, until it is ended."""
+
+    def trial(call: Call, root: Path) -> Figures:
+        return worker_killed(call, number, undisturbed, cache_dir, root)
+
+    points = spread(undisturbed.calls[f"worker.{number}"], share)
+    sweep(f"worker {number} killed", points, trial, tmp_path)
 
 
-def test_the_undisturbed_run_is_what_the_tasks_say(undisturbed: End) -> None:
-    assert undisturbed.state == "failed"
-    assert undisturbed.marks == ["first", "last", "second"]
-    assert undisturbed.outcomes["flaky"] == ["failed", "succeeded"]
+def worker_killed(call: Call, number: int, undisturbed: Undisturbed, cache_dir: Path, root: Path) -> Figures:
+    """Kill that worker at that call. Which worker gets which attempt is chance: where it got too few, again."""
+    for chance in range(5):
+        with worked(root / str(chance), cache_dir) as work:
+            tracing = Tracing(None, injection(call, KILL), str(number))
+            assert start_traced(work.site, tracing, *RUN).wait(60) == 1, work.site.said()
+            log = logs_of(work.site) / f"worker.{number}"
+            if was_killed(log):
+                return killed(work, undisturbed, log.name)
+    raise AssertionError("nobody was killed")
 
 
-@pytest.mark.parametrize("number", range(1, LAST + 1))
-def test_killed_at_a_rename(site: Installation, undisturbed: End, number: int) -> None:
-    workflow_id = site.submit(tasks(site), on_failure="continue")
-    code = work_traced(site, "-e", f"inject={RENAMES}:signal=KILL:when={number}")
-    assert code == -signal.SIGKILL, f"nobody was killed\n{site.said()}"
-    site.drain(slots=2, max_wait=15)
-    assert end_of(site, workflow_id) == undisturbed, site.said()
+@pytest.mark.parametrize("count", SAMPLES)
+def test_worker_and_then_its_orchestrator_killed(
+    undisturbed: Undisturbed, cache_dir: Path, tmp_path: Path, count: int
+) -> None:
+    """The worker dies in its first attempt, its orchestrator in what comes after that.
+
+    How many calls that is depends on whether a person is waited for: where not both died, it is tried elsewhere.
+    """
+    chance = random.Random(SEED)
+    early, late = undisturbed.calls["worker.1"][:16], undisturbed.calls["orchestrator"]
+    late = late[len(late) // 3 : len(late) * 2 // 3]
+    points = [(chance.choice(early), [chance.choice(late) for _ in range(8)]) for _ in range(count)]
+
+    def trial(calls: tuple[Call, list[Call]], root: Path) -> Figures:
+        names = ("orchestrator", "worker.1")
+        for number, call in enumerate(calls[1]):
+            with worked(root / str(number), cache_dir) as work:
+                tracing = Tracing(injection(call, KILL), injection(calls[0], KILL), "1")
+                start_traced(work.site, tracing, *RUN).wait(60)
+                if all(was_killed(logs_of(work.site) / name) for name in names):
+                    return killed(work, undisturbed, *names)
+        raise AssertionError("not both were killed")
+
+    sweep("worker, then orchestrator killed", points, trial, tmp_path)
+
+
+@pytest.mark.parametrize("count", SAMPLES)
+def test_killed_again_in_the_recovery(undisturbed: Undisturbed, cache_dir: Path, tmp_path: Path, count: int) -> None:
+    """An orchestrator is killed, the one after it in the midst of what it makes of that; the third ends it all."""
+    chance = random.Random(SEED)
+    calls = [call for call in undisturbed.calls["orchestrator"] if call.name in ("rename", "fsync")]
+    points = []
+    for _ in range(count):
+        first = chance.choice(calls[: len(calls) * 2 // 3])
+        left = [call.number for call in calls if call.name == first.name][-1] - first.number
+        points.append((first, first._replace(number=chance.randint(1, left))))
+
+    def trial(calls: tuple[Call, Call], root: Path) -> Figures:
+        with worked(root, cache_dir) as work:
+            log = logs_of(work.site) / "orchestrator"
+            for number, call in enumerate(calls, start=1):
+                run = start_traced(work.site, Tracing(injection(call, KILL)), *RUN)
+                assert run.wait(60) == -signal.SIGKILL, f"{number}: nobody was killed\n{work.site.said()}"
+                log.rename(log.with_name(f"killed.{number}"))
+            return killed(work, undisturbed, "killed.1", "killed.2")
+
+    sweep("orchestrator killed twice", points, trial, tmp_path)
