@@ -25,6 +25,7 @@ from provisioning.processes import group_members, send_signal, starttime
 from provisioning.storage import files
 from provisioning.storage.checkpoint import Damaged, load
 from provisioning.storage.logs import attempt_is_alive, lock_ended_attempt
+from provisioning.storage.naming import naming
 from provisioning.storage.spool import Spool
 
 _log = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ def settle(spool: Spool, config: Config, held: Held, checkpoint: TaskCheckpoint,
     if record := held.folder.outcome(checkpoint.task_id, last.number):
         if not files.scratch_is_held(worker) and attempt_is_alive(log):
             end_holders(log, 0.2)
+        _make_sure_of(held, record)
         _ended(held, checkpoint, record, now)
         return True
     if files.scratch_is_held(worker):
@@ -73,6 +75,13 @@ def _ended(held: Held, checkpoint: TaskCheckpoint, record: OutcomeRecord, now: N
     held.record(attempts.ended(checkpoint, task, record, now, **asked), now)
 
 
+def _make_sure_of(held: Held, record: OutcomeRecord) -> None:
+    """Make an outcome that was found durable before anything follows from it: its worker may have died before that."""
+    path = held.folder.outcome_path(record.task_id, record.attempt)
+    with naming(path, "sync"):
+        files.sync_dir(path.parent)
+
+
 def _interrupt(held: Held, checkpoint: TaskCheckpoint, now: Now) -> bool:
     """Call the attempt interrupted while holding its lock, so that a late worker finds it given up."""
     last = checkpoint.attempts[-1]
@@ -83,6 +92,7 @@ def _interrupt(held: Held, checkpoint: TaskCheckpoint, now: Now) -> bool:
         return False
     try:
         if record := held.folder.outcome(checkpoint.task_id, last.number):
+            _make_sure_of(held, record)
             _ended(held, checkpoint, record, now)
         elif never_began:
             held.record(attempts.not_started(checkpoint, now, "its worker never began"), now)

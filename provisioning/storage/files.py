@@ -179,19 +179,29 @@ def write_atomic(
 
 
 def write_once(path: Path, data: bytes, *, scratch: Scratch) -> bool:
-    """Publish the file durably unless its name is taken; whether it was this call that did."""
-    temporary, taken = scratch.name(), False
+    """Publish the file durably unless its name is taken; whether it was this call that did.
+
+    A taken name is durable too: whoever took it may have died before that. After an error nothing of this call is at
+    `path`, unless the disk refuses even to remove it.
+    """
+    temporary = scratch.name()
     with naming(path):
         try:
             write_new(temporary, data, durable=True)
             os.link(temporary, path)
+            published = True
         except FileExistsError:
-            taken = True  # by somebody who may have died before it was synced
+            published = False
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
-        sync_dir(path.parent)
-    return not taken
+        try:
+            sync_dir(path.parent)
+        except OSError:
+            if published:
+                os.unlink(path)
+            raise
+    return published
 
 
 class Room:
