@@ -1,13 +1,22 @@
-"""One random history: workflows, failures, crashes, requests; then the end, and what must be true of it."""
+"""One random history: workflows, failures, crashes, power cuts, full disks, requests; then calm, and what must be true.
+
+`python -m tests.simulation.history SEED` repeats one; `FIRST-LAST` does all of a range.
+"""
 
 from __future__ import annotations
 
+import argparse
 import errno
 import hashlib
+import logging
 import os
 import random
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,27 +26,29 @@ import pytest
 from provisioning.config import Bounds, Config, Environment, Paths
 from provisioning.config import Orchestrator as OrchestratorSettings
 from provisioning.core import manifest
-from provisioning.core.states import ENDED_WORKFLOWS, Outcome, TaskState, WorkflowState
+from provisioning.core.states import ENDED_WORKFLOWS, WorkflowState
 from provisioning.core.workflow import Workflow
 from provisioning.errors import NotFound, Refused, SpoolUnusable
-from provisioning.execution.executor import Key
 from provisioning.orchestrator import claim, loop, recovery, requests
 from provisioning.orchestrator.loop import Orchestrator
 from provisioning.storage import files
-from provisioning.storage.naming import naming
+from provisioning.storage import spool as spool_module
 from provisioning.storage.spool import Spool
+from tests.simulation import promises
+from tests.simulation.calls import CHANGING, Calls, Crash
+from tests.simulation.disk import Disk
 from tests.simulation.values import submission
 from tests.simulation.workload import load_nulib, random_workflow
-from tests.simulation.world import Begin, End, SimulatedExecutor, World
+from tests.simulation.world import SimulatedExecutor, World
 
-STEPS = 4000
+MOST_WORKFLOWS = 4
+STEPS = 1000
 """More ticks than any history needs: who needs them has no end."""
 SPINNING = 30
 """So many ticks in a row without anything to do are a loop that does not sleep."""
-
-
-class Crash(BaseException):
-    """The orchestrator's process ends here."""
+HOUR = 3600.0
+CALM_HOURS = 10_000
+"""The clock is set so far ahead in the end: what waits for an instant that somebody wrote has to begin."""
 
 
 class Incarnation:
@@ -53,8 +64,41 @@ class Incarnation:
         self.executor.close()
         for held in self.orchestrator._held.values():
             held.release()
-        if self.spool._scratch is not None:
-            os.close(self.spool._scratch.descriptor)
+        drop_scratch(self.spool)
+
+
+def drop_scratch(spool: Spool) -> None:
+    """The spool's process is gone; its scratch folder stays, and nobody has its lock."""
+    if spool._scratch is not None:
+        os.close(spool._scratch.descriptor)
+        spool._scratch = None
+
+
+@dataclass
+class Said:
+    """What people were told, and what they did themselves."""
+
+    workflows: dict[str, Workflow] = field(default_factory=dict)
+    """All that somebody tried to submit."""
+    accepted: set[str] = field(default_factory=set)
+    ids: dict[str, Workflow] = field(default_factory=dict)
+    of_ids: dict[str, str] = field(default_factory=dict)
+    """The workflow_id that was said for an id."""
+    requests: dict[str, set[str]] = field(default_factory=dict)
+    """Of each workflow, the request ids that were taken."""
+    retried: dict[str, int] = field(default_factory=dict)
+    cleaned: set[str] = field(default_factory=set)
+    """What may have been cleaned up."""
+    damaged: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Fault:
+    """A disk that refuses."""
+
+    number: int
+    calls: tuple[str, ...]
+    left: int
 
 
 class History:
@@ -63,123 +107,212 @@ class History:
     def __init__(self, seed: int, root: Path, patched: pytest.MonkeyPatch) -> None:
         self.chance = random.Random(seed)
         self.person = Spool.create(root)
-        self.world = World(seed, self.person)
-        self.world.check = self._may_begin
+        self.calls = Calls(patched)
+        self.disk = Disk(root) if self.chance.random() < 0.5 else None
+        self.calls.disk = self.disk
+        self.calls.before, self.calls.after = self._before, self._after
+        self.world = World(seed, self.person, self.calls)
+        self.said = Said()
+        self.world.check = lambda key: promises.may_begin(self.world, self.said, key)
         self.config = Config(
             paths=Paths(root, root),
             orchestrator=OrchestratorSettings(slots=self.chance.randint(1, 4)),
             limits=Bounds(grace_seconds=1.0),
             environment=Environment(),
         )
-        self.workflows: dict[str, Workflow] = {}
-        self.retried: dict[str, int] = {}
         self.alive: list[Incarnation] = []
         self.sleeps: list[float] = []
-        self._acting: Incarnation | None = None
         self._crash_at = 0
-        self._disk_full = False
+        self._fault: Fault | None = None
+        self._asked = ""
+        self._spun = 0
         self._patch(patched)
 
     def _patch(self, patched: pytest.MonkeyPatch) -> None:
         for module in (claim, loop, requests):
             patched.setattr(module, "instant", self.world.instant)
-        patched.setattr(claim, "boot_id", self.world.boot_id)
+        for module in (claim, recovery):
+            patched.setattr(module, "boot_id", self.world.boot_id)
         for name in ("holders", "end_holders", "send_signal"):
             patched.setattr(recovery, name, getattr(self.world, name))
+        for module in (files, spool_module):
+            patched.setattr(module, "new_ulid", self.world.new_ulid)
+        for module in (requests, spool_module):
+            patched.setattr(module, "now", self.world.wall)
+        patched.setattr(requests, "new_ulid", self._new_request_id)
         patched.setattr(loop, "wait_for_news", self._sleep)
-        patched.setattr(os, "fsync", lambda descriptor: None)  # no power cut here loses what was written
-        for name in ("write_atomic", "move", "remove", "write_once"):
-            patched.setattr(files, name, self._breaking(getattr(files, name)))
 
     def _sleep(self, executor: SimulatedExecutor, others: Sequence[Any], seconds: float) -> list[Any]:
         self.sleeps.append(0.0 if executor.has_news() else seconds)
         return []
 
-    def _breaking(self, original: Callable[..., Any]) -> Callable[..., Any]:
-        """A call that changes the spool, at which the orchestrator may end or the disk refuse."""
+    def _new_request_id(self) -> str:
+        self._asked = self.world.new_ulid()
+        return self._asked
 
-        def call(*args: Any, **rest: Any) -> Any:
-            if self._acting is None:
-                return original(*args, **rest)
-            if self._disk_full and original.__name__ != "remove":
-                with naming(args[0]):
-                    raise OSError(errno.ENOSPC, "No space left on device")
-            self._crash_at -= 1
-            if self._crash_at == 0 and self.chance.random() < 0.5:
-                raise Crash
-            result = original(*args, **rest)
-            if self._crash_at == 0:
-                raise Crash
-            return result
+    # What goes wrong at a call
 
-        return call
+    def _before(self, name: str) -> None:
+        fault = self._fault
+        if fault is not None and name in fault.calls:
+            fault.left -= 1
+            if fault.left == 0:
+                self._fault = None
+            raise OSError(fault.number, os.strerror(fault.number))
+        self._crash_at -= 1
+        if self._crash_at == 0 and self.chance.random() < 0.5:
+            raise Crash
+
+    def _after(self, name: str) -> None:
+        if self._crash_at == 0:
+            self._crash_at = -1
+            raise Crash
 
     # What happens
 
     def run(self) -> None:
         """Chaos for a while, then calm until all has ended; then the checks."""
-        self.alive.append(Incarnation(self.world, self.config))
-        for _ in range(self.chance.randint(1, 3)):
+        self._start()
+        for _ in range(self.chance.randint(1, 2)):
             self._submit()
-        for _ in range(self.chance.randint(10, 60)):
+        for _ in range(self.chance.randint(5, 30)):
             self._chaos()
             self._step()
-        self._disk_full = False
+        self._fault, self._crash_at = None, 0
+        self.world.wall_set_by = CALM_HOURS * HOUR
         for _ in range(STEPS):
             if not self.alive:
-                self.alive.append(Incarnation(self.world, self.config))
+                self._start()
             if self._is_over():
                 break
             self._step()
         else:
-            raise AssertionError(f"it has no end: {self._states()}")
-        self._check()
+            raise AssertionError(f"it has no end: {promises.states(self.person, self.said)}")
+        promises.check_all(self.person, self.world, self.said)
+
+    def _start(self) -> None:
+        self.alive.append(Incarnation(self.world, self.config))
+
+    @contextmanager
+    def _as_person(self) -> Iterator[None]:
+        """A command that a person types; its process may be killed, and its disk may refuse."""
+        try:
+            with self.calls.life(), suppress(Refused, NotFound, SpoolUnusable):
+                yield
+        except Crash:
+            drop_scratch(self.person)
 
     def _submit(self) -> None:
-        workflow = random_workflow(self.chance)
-        workflow_id = f"01kc{len(self.workflows):022}"
-        self.workflows[workflow_id] = workflow
+        if len(self.said.workflows) == MOST_WORKFLOWS:
+            return
+        workflow_id = f"01kc{len(self.said.workflows):022}"
+        facts: dict[str, Any] = {}
+        if self.said.ids and self.chance.random() < 0.4:
+            facts["id"] = self.chance.choice(list(self.said.ids))
+            workflow = self.said.ids[facts["id"]]
+        else:
+            workflow = random_workflow(self.chance)
+            if self.chance.random() < 0.3:
+                facts["id"] = f"id-{len(self.said.ids)}"
+                self.said.ids[facts["id"]] = workflow
         data = manifest.write(workflow, form="json")
-        facts: dict[str, Any] = {"priority": workflow.priority, "tasks": len(workflow.tasks)}
-        facts["digest"] = hashlib.sha256(data).hexdigest()
+        digest = hashlib.sha256(data).hexdigest()
+        facts |= {"priority": workflow.priority, "tasks": len(workflow.tasks), "digest": digest}
         if self.chance.random() < 0.2:
-            facts["not_before"] = self.world.instant().wall + timedelta(seconds=self.chance.choice([1, 10]))
-        self.person.submit(data, "json", submission(workflow_id, **facts))
+            facts["not_before"] = self.world.wall() + timedelta(seconds=self.chance.choice([1, 10, 24 * HOUR]))
+        self.said.workflows[workflow_id] = workflow
+        with self._as_person():
+            said = self.person.submit(data, "json", submission(workflow_id, **facts))
+            self.said.accepted.add(said)
+            if name := facts.get("id"):
+                assert self.said.of_ids.setdefault(name, said) == said, f"{name} is two workflows"
 
     def _chaos(self) -> None:
-        deed = self.chance.random()
-        if deed < 0.10 and self.alive:
+        deeds: list[tuple[float, Callable[[], None]]] = [
+            (0.08, self._kill_orchestrator),
+            (0.12, self._crash_soon),
+            (0.08, self._kill_worker),
+            (0.03, self._power_cut),
+            (0.09, self._break_disk),
+            (0.12, self._ask),
+            (0.03, self._submit),
+            (0.02, self._set_clock),
+            (0.02, self._clean_up),
+            (0.01, self._damage),
+        ]
+        at = self.chance.random()
+        for share, deed in deeds:
+            at -= share
+            if at < 0:
+                deed()
+                break
+        if len(self.alive) < 2 and self.chance.random() < (0.6 if not self.alive else 0.1):
+            self._start()
+            if self.chance.random() < 0.3:  # it does not get far, and the next one may fare no better
+                self._crash_at = self.chance.randint(1, 12)
+
+    def _kill_orchestrator(self) -> None:
+        if self.alive:
             self._die(self.chance.choice(self.alive))
-        elif deed < 0.20:
-            self._crash_at = self.chance.randint(1, 6)
-        elif deed < 0.30 and (living := [worker for worker in self.world.workers.values() if worker.alive]):
+
+    def _crash_soon(self) -> None:
+        """Whoever makes the call, an orchestrator, a worker or a person's command, ends at it."""
+        self._crash_at = self.chance.choice([self.chance.randint(1, 8), self.chance.randint(1, 60)])
+
+    def _kill_worker(self) -> None:
+        if living := [worker for worker in self.world.workers.values() if worker.alive]:
             self.world.kill(self.chance.choice(living), all_of_it=self.chance.random() < 0.5)
-        elif deed < 0.33:
-            for incarnation in list(self.alive):
-                self._die(incarnation)
-            self.world.power_cut()
-        elif deed < 0.40:
-            self._disk_full = not self._disk_full
-        elif deed < 0.50:
-            self._ask()
-        elif deed < 0.53:
-            self._submit()
-        if len(self.alive) < 2 and self.chance.random() < (0.6 if not self.alive else 0.05):
-            self.alive.append(Incarnation(self.world, self.config))
+
+    def _set_clock(self) -> None:
+        self.world.wall_set_by += self.chance.choice([-72, -1, 1, 72]) * HOUR
+
+    def _break_disk(self) -> None:
+        if self._fault is not None:
+            self._fault = None
+            return
+        number = self.chance.choice([errno.ENOSPC, errno.EIO, errno.EDQUOT])
+        calls = self.chance.choice([CHANGING, (self.chance.choice(CHANGING),)])
+        self._fault = Fault(number, calls, self.chance.choice([1, 1, 3, -1]))
+
+    def _power_cut(self) -> None:
+        for incarnation in list(self.alive):
+            self._die(incarnation)
+        drop_scratch(self.person)
+        self.world.power_cut()
+        if self.disk is not None:
+            with self.calls.unwatched():
+                self.disk.cut(self.chance)
+        self.person = Spool.open(self.person.root)
+        self.world.spool = self.person
 
     def _ask(self) -> None:
         verb = self.chance.choice(["cancel", "pause", "resume", "resume", "retry", "retry"])
-        workflow_id = self.chance.choice(list(self.workflows))
-        names = [task.id for task in self.workflows[workflow_id].tasks]
+        workflow_id = self.chance.choice(list(self.said.workflows))
+        names = [task.id for task in self.said.workflows[workflow_id].tasks]
         tasks = (self.chance.choice(names),) if verb == "retry" and self.chance.random() < 0.5 else ()
         self._request(verb, workflow_id, tasks)
 
     def _request(self, verb: str, workflow_id: str, tasks: tuple[str, ...] = ()) -> None:
-        try:
+        self._asked = ""
+        with self._as_person():
             requests.ask(self.person, self.config, load_nulib, verb, workflow_id, operator="alice", tasks=tasks)
-        except (Refused, NotFound, SpoolUnusable):
-            return
-        self.retried[workflow_id] = self.retried.get(workflow_id, 0) + (verb == "retry")
+            self.said.requests.setdefault(workflow_id, set()).add(self._asked)
+        if self._asked and verb == "retry":  # also where its asker was told that it failed: it may have been put in
+            self.said.retried[workflow_id] = self.said.retried.get(workflow_id, 0) + 1
+
+    def _clean_up(self) -> None:
+        ended = {name for name, state in promises.states(self.person, self.said).items() if state in ENDED_WORKFLOWS}
+        self.said.cleaned |= ended
+        with self._as_person():
+            requests.cleanup(self.person, older_than_seconds=self.chance.choice([0.0, 5.0]), dry_run=False)
+
+    def _damage(self) -> None:
+        """Somebody's editor, or a bad sector: a file of a claimed workflow is no longer what it was."""
+        found = [path for path in sorted(self.person.workflows.glob("*/**/*.json")) if path.is_file()]
+        if found:
+            path = self.chance.choice(found)
+            self.said.damaged.add(path.relative_to(self.person.workflows).parts[0])
+            path.write_bytes(path.read_bytes()[: self.chance.choice([0, 1, 20])])
 
     def _die(self, incarnation: Incarnation) -> None:
         self.alive.remove(incarnation)
@@ -187,13 +320,11 @@ class History:
 
     @contextmanager
     def _as(self, incarnation: Incarnation) -> Iterator[None]:
-        self._acting = incarnation
         try:
-            yield
+            with self.calls.life():
+                yield
         except Crash:
             self._die(incarnation)
-        finally:
-            self._acting = None
 
     def _step(self) -> None:
         """Every orchestrator does one tick; then the time passes until one of them or a worker wants something."""
@@ -209,118 +340,68 @@ class History:
         assert self._spun < SPINNING, "an orchestrator does not sleep"
         self.world.advance(max(seconds, 0.001) if seconds else 0.0)  # two clocks of floats differ in the last bits
 
-    _spun = 0
-
-    # What must be true
-
-    def _may_begin(self, key: Key, probe: bool) -> None:
-        """An attempt begins: nothing else of its task lives, and what it waits for has happened."""
-        living = [worker.key for worker in self.world.living() if worker.key[:2] != key[:2] or worker.key != key]
-        same = [other for other in living if other[:2] == key[:2]]
-        assert not same, f"{key} began while {same[0]} lived"
-        workflow = self.workflows[key.workflow_id]
-        mine = [other for other in living if other.workflow_id == key.workflow_id]
-        assert len(mine) < (workflow.max_parallel or 1000), f"{key} began beside {len(mine)} others"
-        task = next(task for task in workflow.tasks if task.id == key.task_id)
-        for other in (*task.depends_on, *task.after):
-            assert all(each.task_id != other for each in mine), f"{key} began while {other} lived"
-        for other in task.depends_on:
-            ends = [e for e in self.world.trace if isinstance(e, End) and e.key[:2] == (key.workflow_id, other)]
-            assert ends, f"{key} began before {other}"
-            assert any(end.outcome is Outcome.SUCCEEDED for end in ends), f"{key} began and {other} had not succeeded"
-
-    def _states(self) -> dict[str, str]:
-        found = {}
-        for workflow_id in self.workflows:
-            try:
-                checkpoint = self.person.find(workflow_id).workflow()
-            except NotFound:
-                found[workflow_id] = "lost"
-                continue
-            found[workflow_id] = str(checkpoint.state) if checkpoint else "queued"
-        return found
-
     def _is_over(self) -> bool:
-        if self.world.living() or any(each.orchestrator.running for each in self.alive):
+        if self.world.next_event() is not None or self.world.living():
             return False
-        if any(self.person.pending_requests()):
+        if any(each.orchestrator.running or each.executor.has_news() for each in self.alive):
+            return False
+        if any(request.workflow_id not in self.said.damaged for _, request in self.person.pending_requests()):
             return False
         over = True
-        for workflow_id, state in self._states().items():
-            if state == WorkflowState.PAUSED and not self._waits_for_a_person(workflow_id):
+        for workflow_id, state in promises.states(self.person, self.said).items():
+            if state == WorkflowState.PAUSED and not promises.waits_for_a_person(self.person, workflow_id):
                 self._request("resume", workflow_id)
                 over = False
-            elif state not in {*ENDED_WORKFLOWS, WorkflowState.PAUSED}:
+            elif state not in {*ENDED_WORKFLOWS, WorkflowState.PAUSED} or promises.runs(self.person, workflow_id):
                 over = False
-        return over and not any(map(self._runs, self.workflows))
-
-    def _runs(self, workflow_id: str) -> bool:
-        """Whether its files say that an attempt is under way: an orchestrator that has just begun does not know yet."""
-        return any(checkpoint.state is TaskState.RUNNING for checkpoint in self.person.workflow(workflow_id).tasks())
-
-    def _waits_for_a_person(self, workflow_id: str) -> bool:
-        return any(checkpoint.held for checkpoint in self.person.workflow(workflow_id).tasks())
-
-    def _check(self) -> None:
-        assert self.person.incoming_ids() == []
-        assert self.person.claimed_ids() == sorted(self.workflows), "a workflow was lost"
-        for workflow_id, workflow in self.workflows.items():
-            self._check_workflow(workflow_id, workflow)
-        self._check_after()
-
-    def _check_workflow(self, workflow_id: str, workflow: Workflow) -> None:
-        folder = self.person.workflow(workflow_id)
-        retries = self.retried.get(workflow_id, 0)
-        checkpoint = folder.workflow()
-        assert checkpoint is not None
-        states = []
-        for task in workflow.tasks:
-            said = folder.task(task.id)
-            states.append(said.state)
-            assert said.state is not TaskState.RUNNING
-            effects = self.world.effects.get((workflow_id, task.id), 0)
-            if task.operation != "work.again":
-                assert effects <= 1 + retries, f"{workflow_id}/{task.id} was done {effects} times"
-            if said.state is TaskState.SUCCEEDED:
-                assert effects >= 1, f"{workflow_id}/{task.id} is called done and was not"
-                assert said.last is not None
-                record = folder.outcome(task.id, said.last.number)
-                assert record is not None
-                assert record.outcome is Outcome.SUCCEEDED
-            numbers = [attempt.number for attempt in said.attempts]
-            assert numbers == sorted(set(numbers))  # with gaps, where an attempt never began
-        if checkpoint.state is WorkflowState.SUCCEEDED:
-            assert set(states) == {TaskState.SUCCEEDED}
-        elif checkpoint.state is WorkflowState.FAILED:
-            assert TaskState.FAILED in states or TaskState.CANCELLED in states
-
-    def _check_after(self) -> None:
-        """Nothing of what a task comes after began once it had begun, unless a person asked for it again."""
-        begun = [each.key for each in self.world.trace if isinstance(each, Begin)]
-        for i, key in enumerate(begun):
-            if self.retried.get(key.workflow_id):
-                continue
-            task = next(task for task in self.workflows[key.workflow_id].tasks if task.id == key.task_id)
-            rest = [other for other in begun[i:] if other.workflow_id == key.workflow_id]
-            late = [other for other in rest if other.task_id in task.after]
-            assert not late, f"{late} began after {key}"
+        return over
 
     def close(self) -> None:
+        """End every process."""
         for incarnation in list(self.alive):
             self._die(incarnation)
         self.world.close()
-        self.person.close()
+        drop_scratch(self.person)
 
 
 def run_history(seed: int, root: Path) -> History:
-    """Run one history; an AssertionError, or any other error, names the seed."""
+    """Run one history; an AssertionError, or any other error, names the seed and how to see it again."""
     with pytest.MonkeyPatch.context() as patched:
         history = History(seed, root, patched)
         try:
             history.run()
         except Exception as error:
-            error.add_note(f"seed {seed}")
+            error.add_note(f"seed {seed}; again: PYTHONHASHSEED=0 python -m tests.simulation.history {seed}")
             raise
         finally:
             history.close()
     return history
+
+
+def run_histories(seeds: Iterable[int]) -> None:
+    """Run them, each on a spool in memory where there is such a place: what they break is no disk."""
+    logging.disable()  # crashes and full disks are logged, thousands of them
+    memory = "/dev/shm"
+    try:
+        with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as place:
+            for seed in seeds:
+                root = Path(place, f"spool-{seed}")
+                run_history(seed, root)
+                shutil.rmtree(root)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def main() -> None:
+    """Repeat one history, or run a range of them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("seeds", help="SEED, or FIRST-LAST")
+    first, _, last = parser.parse_args().seeds.partition("-")
+    if os.environ.get("PYTHONHASHSEED") != "0":  # the order in sets is part of a history
+        command = [sys.executable, "-m", "tests.simulation.history", *sys.argv[1:]]
+        os.execve(sys.executable, command, os.environ | {"PYTHONHASHSEED": "0"})
+    run_histories(range(int(first), int(last or first) + 1))
+
+
+if __name__ == "__main__":
+    main()

@@ -29,7 +29,8 @@ class FakeNulib(NamedTuple):
     nu: Nushell
 
     def keep(self, spool: Spool) -> None:
-        files.make_dir(spool.nulib / self.catalogue.digest)
+        entries = {f"entries/{name}.nu": b"" for name in OPERATIONS}
+        files.publish_tree(entries, spool.nulib / self.catalogue.digest, spool.scratch)
 
 
 def load_nulib() -> Nulib:
@@ -38,7 +39,7 @@ def load_nulib() -> Nulib:
 
 
 def random_workflow(chance: random.Random) -> Workflow:
-    names = [f"t{i}" for i in range(chance.randint(1, 7))]
+    names = [f"t{i}" for i in range(chance.randint(1, 6))]
     tasks = []
     for i, name in enumerate(names):
         operation = chance.choice(["work.once", "work.once", "work.again", "work.probed"])
@@ -49,7 +50,7 @@ def random_workflow(chance: random.Random) -> Workflow:
                 name,
                 operation,
                 depends_on=tuple(other for other in waits if other not in after),
-                after=tuple(after),
+                after=tuple(other for other in waits if other in after),
                 retry=Retry(max_attempts=chance.randint(1, 3), initial_delay_seconds=chance.choice([0.0, 1.0, 7.0])),
                 on_interrupt="probe" if operation == "work.probed" else None,
             )

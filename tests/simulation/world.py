@@ -7,13 +7,14 @@ drawn from the seed and the attempt's key alone: the order in which others act c
 from __future__ import annotations
 
 import contextlib
+import errno
 import heapq
 import os
 import random
 import signal
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,12 +22,14 @@ from provisioning.core.identifiers import Process, ulid
 from provisioning.core.scheduler import Now
 from provisioning.core.states import Outcome
 from provisioning.core.workflow import FORMAT, OutcomeRecord, TaskError
+from provisioning.errors import SpoolUnusable
 from provisioning.execution.attempt import _is_wanted
 from provisioning.execution.executor import AttemptRequest, Key, News, Seen
 from provisioning.storage import files
 from provisioning.storage.checkpoint import WorkflowFolder, encode
 from provisioning.storage.logs import open_attempt_log
 from provisioning.storage.spool import Spool
+from tests.simulation.calls import Calls, Crash
 from tests.simulation.values import EPOCH
 
 PROBE = "work.probe"
@@ -36,7 +39,7 @@ class Begin(NamedTuple):
     """An attempt began its work."""
 
     key: Key
-    probe: bool
+    boot: int
 
 
 class End(NamedTuple):
@@ -53,6 +56,7 @@ class Worker:
     name: str
     pid: int
     scratch: files.Scratch | None = None
+    room: files.Room | None = None
     request: AttemptRequest | None = None
     log: int | None = None
     alive: bool = True
@@ -60,6 +64,8 @@ class Worker:
     cancelled: bool = False
     stubborn: bool = False
     """What it runs ends only by KILL."""
+    record: OutcomeRecord | None = None
+    """How its attempt ended, once it has."""
     news: Callable[[News], None] = field(default=lambda news: None)
     """Its pipe to the executor."""
 
@@ -72,16 +78,19 @@ class Worker:
 class World:
     """The host: time, workers, and the trace of what really happened."""
 
-    def __init__(self, seed: int, spool: Spool) -> None:
+    def __init__(self, seed: int, spool: Spool, calls: Calls) -> None:
         self.seed = seed
         self.spool = spool
+        self.calls = calls
         self.boot = 1
         self.boottime = 100.0
         self.elapsed = 0.0
+        self.wall_set_by = 0.0
+        """Seconds by which the wall clock was set forward in all."""
         self.trace: list[Begin | End] = []
         self.effects: dict[tuple[str, str], int] = {}
         self.workers: dict[str, Worker] = {}
-        self.check: Callable[[Key, bool], None] = lambda key, probe: None
+        self.check: Callable[[Key], None] = lambda key: None
         """Called as an attempt begins its work; fails the history if it must not."""
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
@@ -90,7 +99,16 @@ class World:
 
     def instant(self) -> Now:
         """This instant; stands in for `claim.instant`."""
-        return Now(EPOCH + timedelta(seconds=self.elapsed), self.boottime, self.boot_id())
+        return Now(self.wall(), self.boottime, self.boot_id())
+
+    def wall(self) -> datetime:
+        """Stands in for `clock.now`."""
+        return EPOCH + timedelta(seconds=self.elapsed + self.wall_set_by)
+
+    def new_ulid(self, _after: str = "") -> str:
+        """Stands in for `clock.new_ulid`."""
+        self._count += 1
+        return ulid(self._count, bytes(10))
 
     def boot_id(self) -> str:
         return f"boot-{self.boot}"
@@ -135,24 +153,51 @@ class World:
         """What a worker does when its command has come: `execution.attempt.run_attempt` up to the spawn."""
         if not worker.alive:
             return
+        with self._living(worker):
+            try:
+                worker.scratch = files.Scratch(self.spool.tmp / worker.name)
+                identity = Process(self.boot_id(), worker.pid, 1)
+                files.write_atomic(
+                    worker.scratch.path / "process", encode(identity), durable=False, scratch=worker.scratch
+                )
+            except (SpoolUnusable, OSError):
+                self.kill(worker, all_of_it=True)
+                return
+            self._begin(worker)
+
+    @contextlib.contextmanager
+    def _living(self, worker: Worker) -> Iterator[None]:
+        """What the worker does until it ends or is killed."""
+        try:
+            with self.calls.life():
+                yield
+        except Crash:
+            self.kill(worker, all_of_it=self.fate(f"{worker.key}/crash").random() < 0.5)
+
+    def _begin(self, worker: Worker) -> None:
         request, fate = worker.request, self.fate(worker.key)
         assert request is not None
-        worker.scratch = files.Scratch(self.spool.tmp / worker.name)
-        identity = Process(self.boot_id(), worker.pid, 1)
-        (worker.scratch.path / "process").write_bytes(encode(identity))
+        assert worker.scratch is not None
         folder = WorkflowFolder(self.spool.workflows / worker.key.workflow_id)
-        worker.log = open_attempt_log(folder.log_path(worker.key.task_id, worker.key.attempt))
+        try:
+            worker.log = open_attempt_log(folder.log_path(worker.key.task_id, worker.key.attempt))
+        except (SpoolUnusable, OSError) as error:
+            self._report(worker, News(worker.key, Seen.NOT_STARTED, problem=str(error)))
+            return
         if worker.log is None or not _is_wanted(folder, request, worker.scratch):
             self._close_log(worker)
             self._report(worker, News(worker.key, Seen.LOST))
             return
-        if fate.random() < 0.05:
+        try:
+            worker.room = files.Room(worker.scratch, folder.path / "outcomes")
+            worker.room.make(4096)
+        except SpoolUnusable as error:
             self._close_log(worker)
-            self._report(worker, News(worker.key, Seen.NOT_STARTED, problem="no room for its outcome"))
+            self._report(worker, News(worker.key, Seen.NOT_STARTED, problem=str(error)))
             return
         probe = request.argv[-1].endswith(f"/{PROBE}.nu")
-        self.check(worker.key, probe)
-        self.trace.append(Begin(worker.key, probe))
+        self.check(worker.key)
+        self.trace.append(Begin(worker.key, self.boot))
         worker.begun, worker.stubborn = True, fate.random() < 0.2
         self.later(fate.choice([0.01, 0.2, 1.0, 3.0]), lambda: self._work_done(worker, probe))
 
@@ -161,7 +206,7 @@ class World:
         if worker.log is None:
             return
         fate = self.fate(f"{worker.key}/outcome")
-        outcome, error = fate.choices([Outcome.SUCCEEDED, Outcome.FAILED, Outcome.TIMED_OUT], [8, 2, 1])[0], None
+        outcome, error = self.ends(worker.key, fate), None
         if probe:
             outcome, error = self._probe(worker.key, fate)
         elif worker.cancelled:
@@ -174,6 +219,10 @@ class World:
             return
         self.later(fate.choice([0.0, 0.0, 0.05]), lambda: self._publish(worker, outcome, error))
 
+    def ends(self, key: Key, fate: random.Random) -> Outcome:
+        """How an operation ends that is left alone."""
+        return fate.choices([Outcome.SUCCEEDED, Outcome.FAILED, Outcome.TIMED_OUT], [8, 2, 1])[0]
+
     def _probe(self, key: Key, fate: random.Random) -> tuple[Outcome, TaskError | None]:
         if self.effects.get((key.workflow_id, key.task_id)):
             return Outcome.SUCCEEDED, None
@@ -181,22 +230,46 @@ class World:
         return Outcome.FAILED, TaskError(code)
 
     def _publish(self, worker: Worker, outcome: Outcome, error: TaskError | None) -> None:
+        if worker.record is not None:
+            return
         if not worker.alive or worker.scratch is None or worker.log is None:
             self._close_log(worker)
             return
-        wall = self.instant().wall
-        record = OutcomeRecord(FORMAT, *worker.key, outcome=outcome, started_at=wall, ended_at=wall, error=error)
-        folder = WorkflowFolder(self.spool.workflows / worker.key.workflow_id)
-        path = folder.outcome_path(worker.key.task_id, worker.key.attempt)
-        room = files.Room(worker.scratch, path.parent)
-        room.make(4096)
-        room.publish(path.name, encode(record))
-        room.close()
-        self._close_log(worker, outcome)
-        self._report(worker, News(worker.key, Seen.ENDED, record))
+        wall = self.wall()
+        worker.record = OutcomeRecord(FORMAT, *worker.key, outcome=outcome, started_at=wall, ended_at=wall, error=error)
+        self._put_outcome(worker)
+
+    def _put_outcome(self, worker: Worker) -> None:
+        """`execution.attempt._publish`: on a full disk it is tried until there is room."""
+        if not worker.alive:
+            return
+        with self._living(worker):
+            try:
+                self._write_outcome(worker)
+            except SpoolUnusable as error:
+                if isinstance(error.__cause__, OSError) and error.__cause__.errno in (errno.ENOSPC, errno.EDQUOT):
+                    self.later(1.0, lambda: self._put_outcome(worker))
+                    return
+                self._close_log(worker)
+                self._report(worker, News(worker.key, Seen.LOST, problem=str(error)))
+                return
+            assert worker.record is not None
+            self._close_log(worker, worker.record.outcome)
+            self._report(worker, News(worker.key, Seen.ENDED, worker.record))
+
+    def _write_outcome(self, worker: Worker) -> None:
+        assert worker.scratch is not None
+        assert worker.record is not None
+        assert worker.room is not None
+        if worker.room._descriptor < 0:
+            worker.room.make(4096)
+        worker.room.publish(f"{worker.key.task_id}.{worker.key.attempt}.json", encode(worker.record))
 
     def _report(self, worker: Worker, news: News) -> None:
         worker.alive = False  # a real one would wait for its next command; here the next attempt hires anew
+        if worker.room is not None:
+            worker.room.close()
+            worker.room = None
         if worker.scratch is not None:
             worker.scratch.close()
             worker.scratch = None
@@ -212,10 +285,15 @@ class World:
     def kill(self, worker: Worker, *, all_of_it: bool) -> None:
         """SIGKILL to a worker; `all_of_it` to what it runs as well."""
         worker.alive = False
+        if worker.room is not None:
+            for descriptor in (worker.room._descriptor, worker.room._target):
+                if descriptor >= 0:
+                    os.close(descriptor)
+            worker.room = None
         if worker.scratch is not None:
             os.close(worker.scratch.descriptor)
             worker.scratch = None
-        if all_of_it or not worker.begun:
+        if all_of_it or not worker.begun or worker.record is not None:
             self._close_log(worker)
         if worker.request is not None:
             worker.news(News(worker.key, Seen.LOST, problem="its worker died"))

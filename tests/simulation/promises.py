@@ -1,0 +1,133 @@
+"""What must be true of every history, whatever went wrong in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from provisioning.core.states import Outcome, TaskState, WorkflowState
+from provisioning.errors import NotFound, Problem
+from provisioning.execution.executor import Key
+from provisioning.storage.check import check
+from provisioning.storage.spool import Spool
+from tests.simulation.world import Begin, End, World
+
+if TYPE_CHECKING:
+    from tests.simulation.history import Said
+
+
+def may_begin(world: World, said: Said, key: Key) -> None:
+    """An attempt begins: nothing else of its task lives, and what it waits for has happened and is on record."""
+    if key.workflow_id in said.damaged:
+        return
+    living = [worker.key for worker in world.living() if worker.key != key]
+    same = [other for other in living if other[:2] == key[:2]]
+    assert not same, f"{key} began while {same[0]} lived"
+    workflow = said.workflows[key.workflow_id]
+    mine = [other for other in living if other.workflow_id == key.workflow_id]
+    assert len(mine) < (workflow.max_parallel or 1000), f"{key} began beside {len(mine)} others"
+    task = next(task for task in workflow.tasks if task.id == key.task_id)
+    again = [each for each in world.trace if isinstance(each, Begin) and each.key == key]
+    lost = task.operation == "work.again" and all(each.boot != world.boot for each in again)
+    assert not again or lost, f"{key} began twice"
+    folder = world.spool.workflow(key.workflow_id)
+    for other in (*task.depends_on, *task.after):
+        assert all(each.task_id != other for each in mine), f"{key} began while {other} lived"
+    for other in task.depends_on:
+        ends = [e for e in world.trace if isinstance(e, End) and e.key[:2] == (key.workflow_id, other)]
+        assert ends, f"{key} began before {other}"
+        found = [record.outcome for end in ends if (record := folder.outcome(other, end.key.attempt))]
+        assert Outcome.SUCCEEDED in found, f"{key} began and {other} had not succeeded, or its outcome is gone: {found}"
+
+
+def states(spool: Spool, said: Said) -> dict[str, str]:
+    """The state of every whole workflow that is there."""
+    found = {}
+    for workflow_id in said.workflows:
+        if workflow_id in said.damaged:
+            continue
+        try:
+            checkpoint = spool.find(workflow_id).workflow()
+        except NotFound:
+            continue
+        found[workflow_id] = str(checkpoint.state) if checkpoint else "queued"
+    return found
+
+
+def runs(spool: Spool, workflow_id: str) -> bool:
+    """Whether its files say that an attempt is under way: an orchestrator that has just begun does not know yet."""
+    return any(checkpoint.state is TaskState.RUNNING for checkpoint in spool.workflow(workflow_id).tasks())
+
+
+def waits_for_a_person(spool: Spool, workflow_id: str) -> bool:
+    """Whether a task of it was interrupted and nobody knows whether its work is done."""
+    return any(checkpoint.held for checkpoint in spool.workflow(workflow_id).tasks())
+
+
+def check_all(spool: Spool, world: World, said: Said) -> None:
+    """What must be true in the end."""
+    whole = set(said.workflows) - said.damaged
+    there = set(spool.claimed_ids())
+    assert not whole & set(spool.incoming_ids())
+    lost = said.accepted - there - said.cleaned - said.damaged
+    assert not lost, f"accepted and lost: {lost}"
+    for workflow_id in sorted(whole & there):
+        _check_workflow(spool, world, said, workflow_id)
+    _check_after(world, said)
+    for name, workflow_id in said.of_ids.items():
+        twins = [each for each in there - said.damaged if spool.workflow(each).submission().id == name]
+        assert set(twins) <= {workflow_id}, f"{name} is {twins}"
+    problems = [problem for problem in check(spool.root) if not _is_allowed(problem, said)]
+    assert not problems, problems
+
+
+def _is_allowed(problem: Problem, said: Said) -> bool:
+    """Whether somebody damaged that workflow, or a power cut may leave this: a start that may be lost, its end not."""
+    parts = Path(problem.file).parts
+    workflow_id = next((part for part in parts if part in said.workflows), "")
+    if workflow_id in said.damaged or problem.code != "unknown-attempt":
+        return workflow_id in said.damaged
+    task_id = parts[-1].split(".")[0]
+    return any(task.id == task_id and task.operation == "work.again" for task in said.workflows[workflow_id].tasks)
+
+
+def _check_workflow(spool: Spool, world: World, said: Said, workflow_id: str) -> None:
+    workflow = said.workflows[workflow_id]
+    folder = spool.workflow(workflow_id)
+    retries = said.retried.get(workflow_id, 0)
+    checkpoint = folder.workflow()
+    assert checkpoint is not None
+    applied = {each.request_id for each in checkpoint.applied}
+    assert said.requests.get(workflow_id, set()) <= applied, f"{workflow_id}: what was asked of it was not done"
+    ended = []
+    for task in workflow.tasks:
+        known = folder.task(task.id)
+        ended.append(known.state)
+        assert known.state is not TaskState.RUNNING
+        effects = world.effects.get((workflow_id, task.id), 0)
+        if task.operation != "work.again":
+            assert effects <= 1 + retries, f"{workflow_id}/{task.id} was done {effects} times"
+        if known.state is TaskState.SUCCEEDED:
+            assert effects >= 1, f"{workflow_id}/{task.id} is called done and was not"
+            assert known.last is not None
+            record = folder.outcome(task.id, known.last.number)
+            assert record is not None
+            assert record.outcome is Outcome.SUCCEEDED
+        numbers = [attempt.number for attempt in known.attempts]
+        assert numbers == sorted(set(numbers))  # with gaps, where an attempt never began
+    if checkpoint.state is WorkflowState.SUCCEEDED:
+        assert set(ended) == {TaskState.SUCCEEDED}
+    elif checkpoint.state is WorkflowState.FAILED:
+        assert TaskState.FAILED in ended or TaskState.CANCELLED in ended
+
+
+def _check_after(world: World, said: Said) -> None:
+    """Nothing of what a task comes after began once it had begun, unless a person asked for it again."""
+    begun = [each.key for each in world.trace if isinstance(each, Begin)]
+    for i, key in enumerate(begun):
+        if said.retried.get(key.workflow_id) or key.workflow_id in said.damaged:
+            continue
+        task = next(task for task in said.workflows[key.workflow_id].tasks if task.id == key.task_id)
+        rest = [other for other in begun[i:] if other.workflow_id == key.workflow_id]
+        late = [other for other in rest if other.task_id in task.after]
+        assert not late, f"{late} began after {key}"

@@ -1,0 +1,197 @@
+"""The histories can fail: each of these defects, planted on purpose, is found by them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from provisioning.core import attempts
+from provisioning.core.scheduler import Schedule
+from provisioning.core.workflow import TaskCheckpoint, Workflow
+from provisioning.execution.executor import Key, News, Seen
+from provisioning.orchestrator import claim, loop, queue, recovery, requests
+from provisioning.orchestrator.held import Held
+from provisioning.storage import files
+from provisioning.storage.checkpoint import WorkflowFolder
+from provisioning.storage.lock import Lock
+from provisioning.storage.spool import Spool
+from tests.simulation import world
+from tests.simulation.history import run_histories
+
+SEEDS = range(400)
+"""A fifth of the ordinary run: each defect shows in fewer."""
+
+
+def no_directory_fsync(patched: pytest.MonkeyPatch) -> None:
+    """Renames and links are not made durable."""
+    patched.setattr(files, "sync_dir", lambda path: None)
+
+
+def outcome_after_the_message(patched: pytest.MonkeyPatch) -> None:
+    """A worker says how its attempt ended, and only then puts the outcome on the disk."""
+    original = world.World._put_outcome
+
+    def hasty(self: world.World, worker: world.Worker) -> None:
+        assert worker.record is not None
+        worker.news(News(worker.key, Seen.ENDED, worker.record))
+        worker.news = lambda news: None
+        self.later(0.05, lambda: original(self, worker))
+
+    patched.setattr(world.World, "_put_outcome", hasty)
+
+
+def unlink_before_acceptance(patched: pytest.MonkeyPatch) -> None:
+    """A request goes before what it asks for is on record."""
+
+    def hasty(spool: Spool, held: Held) -> bool:
+        found = spool.requests_of(held.workflow_id)
+        for path, request in found:
+            files.remove(path)
+            requests._apply(held, request)
+        return bool(found)
+
+    for module in (loop, requests):
+        patched.setattr(module, "apply_all", hasty)
+
+
+def accepted_before_it_is_durable(patched: pytest.MonkeyPatch) -> None:
+    """A submission is called accepted as soon as it is visible."""
+
+    def hasty(self: Spool, manifest: bytes, form: str, submission: Any) -> str:
+        os.rename(self._prepare(manifest, form, submission), self.incoming / submission.workflow_id)
+        return str(submission.workflow_id)
+
+    patched.setattr(Spool, "_put", hasty)
+
+
+def lock_by_age(patched: pytest.MonkeyPatch) -> None:
+    """A lock that somebody has had for a while is taken over."""
+    original = Lock.take
+    since: dict[Path, float] = {}
+
+    def impatient(self: Lock, *, wait: bool = False) -> bool:
+        at = claim.instant().boottime
+        if original(self, wait=wait):
+            since[self._path] = at
+            return True
+        return at - since.get(self._path, at) > 3.0
+
+    patched.setattr(Lock, "take", impatient)
+
+
+def retry_without_attempt_number(patched: pytest.MonkeyPatch) -> None:
+    """Another attempt has the number of the one before."""
+    original = attempts.started
+
+    def careless(checkpoint: TaskCheckpoint, *rest: Any) -> TaskCheckpoint:
+        after = original(checkpoint, *rest)
+        return msgspec.structs.replace(after, attempts=(msgspec.structs.replace(after.attempts[-1], number=1),))
+
+    patched.setattr(attempts, "started", careless)
+    patched.setattr(loop, "Key", lambda workflow_id, task_id, _number: Key(workflow_id, task_id, 1))
+
+
+def checkpoints_in_pieces(patched: pytest.MonkeyPatch) -> None:
+    """The bytes of a checkpoint are not on the disk before its name is."""
+
+    def careless(path: Path, data: bytes, *, scratch: files.Scratch | None = None) -> None:
+        files.write_atomic(path, data, durable=False, scratch=scratch)
+
+    patched.setattr(files, "write_whole", careless)
+
+
+def ends_before_its_tasks(patched: pytest.MonkeyPatch) -> None:
+    """That a workflow has ended is on the disk, and that its tasks have is not."""
+    patched.setattr(WorkflowFolder, "sync_tasks", lambda self: None)
+
+
+def folders_in_an_unsynced_folder(patched: pytest.MonkeyPatch) -> None:
+    """What is synced in `tasks/` and `outcomes/` goes with them."""
+
+    def careless(self: WorkflowFolder) -> None:
+        for name in ("tasks", "outcomes", "logs"):
+            files.make_dir(self.path / name)
+
+    patched.setattr(WorkflowFolder, "prepare", careless)
+
+
+def deaf_to_the_clock(patched: pytest.MonkeyPatch) -> None:
+    """Nobody notices that the wall clock was set."""
+    patched.setattr(queue, "STEP_SECONDS", 1e12)
+
+
+def ignore_locks(patched: pytest.MonkeyPatch) -> None:
+    """Recovery calls an attempt interrupted without asking whether it lives."""
+    patched.setattr(recovery, "attempt_is_alive", lambda path: False)
+    patched.setattr(recovery, "lock_ended_attempt", files.open_log_to_lock)
+    patched.setattr(files, "scratch_is_held", lambda path: False)
+
+
+def ignore_dependencies(patched: pytest.MonkeyPatch) -> None:
+    """The scheduler starts every task at once."""
+    original = Schedule.__init__
+
+    def careless(self: Schedule, workflow: Workflow, *rest: Any) -> None:
+        tasks = tuple(msgspec.structs.replace(task, depends_on=(), after=()) for task in workflow.tasks)
+        original(self, msgspec.structs.replace(workflow, tasks=tasks), *rest)
+
+    patched.setattr(Schedule, "__init__", careless)
+
+
+def rerun_everything(patched: pytest.MonkeyPatch) -> None:
+    """What was interrupted is done again although it may have been done."""
+    original = attempts.interrupted
+
+    def careless(checkpoint: Any, task: Any, *rest: Any) -> Any:
+        return original(checkpoint, msgspec.structs.replace(task, on_interrupt="rerun"), *rest)
+
+    patched.setattr(attempts, "interrupted", careless)
+
+
+def work_unasked(patched: pytest.MonkeyPatch) -> None:
+    """A worker does not look whether its attempt was given up before it began."""
+    patched.setattr(world, "_is_wanted", lambda *_args: True)
+
+
+def share_locks(patched: pytest.MonkeyPatch) -> None:
+    """A workflow may have two holders."""
+    patched.setattr(Lock, "take", lambda self, *, wait=False: True)
+
+
+def leave_outcomes(patched: pytest.MonkeyPatch) -> None:
+    """Recovery finds an outcome and does not record it."""
+    patched.setattr(recovery, "_ended", lambda *_args: None)
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        no_directory_fsync,
+        outcome_after_the_message,
+        unlink_before_acceptance,
+        accepted_before_it_is_durable,
+        lock_by_age,
+        retry_without_attempt_number,
+        checkpoints_in_pieces,
+        ends_before_its_tasks,
+        folders_in_an_unsynced_folder,
+        deaf_to_the_clock,
+        ignore_locks,
+        ignore_dependencies,
+        rerun_everything,
+        work_unasked,
+        share_locks,
+        leave_outcomes,
+    ],
+)
+def test_a_planted_defect_is_found(plant: Callable[[pytest.MonkeyPatch], None]) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        plant(patched)
+        with pytest.raises(Exception) as raised:
+            run_histories(SEEDS)
+    assert any("seed" in note for note in raised.value.__notes__)
