@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import pytest
@@ -15,6 +16,15 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 
 class Crash(BaseException):
     """The process that makes the call ends here."""
+
+
+@dataclass
+class Fault:
+    """A disk that refuses."""
+
+    number: int
+    calls: tuple[str, ...]
+    left: int
 
 
 class Recorder(Protocol):

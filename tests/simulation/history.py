@@ -16,7 +16,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,19 +26,19 @@ from provisioning.config import Bounds, Config, Environment, Paths
 from provisioning.config import Orchestrator as OrchestratorSettings
 from provisioning.core import manifest
 from provisioning.core.states import ENDED_WORKFLOWS, WorkflowState
-from provisioning.core.workflow import Workflow
 from provisioning.errors import NotFound, Refused, SpoolUnusable
 from provisioning.orchestrator import claim, loop, recovery, requests
-from provisioning.orchestrator.loop import Orchestrator
 from provisioning.storage import files
 from provisioning.storage import spool as spool_module
 from provisioning.storage.spool import Spool
 from tests.simulation import promises
-from tests.simulation.calls import CHANGING, Calls, Crash
+from tests.simulation.calls import CHANGING, Calls, Crash, Fault
 from tests.simulation.disk import Disk
+from tests.simulation.processes import Incarnation, SimulatedExecutor, drop_scratch
+from tests.simulation.promises import Said
 from tests.simulation.values import submission
 from tests.simulation.workload import load_nulib, random_workflow
-from tests.simulation.world import SimulatedExecutor, World
+from tests.simulation.world import World
 
 MOST_WORKFLOWS = 4
 STEPS = 1000
@@ -49,56 +48,6 @@ SPINNING = 30
 HOUR = 3600.0
 CALM_HOURS = 10_000
 """The clock is set so far ahead in the end: what waits for an instant that somebody wrote has to begin."""
-
-
-class Incarnation:
-    """One orchestrator process."""
-
-    def __init__(self, world: World, config: Config) -> None:
-        self.spool = Spool.open(world.spool.root)
-        self.executor = SimulatedExecutor(world, config.orchestrator.slots)
-        self.orchestrator = Orchestrator(self.spool, config, self.executor, load_nulib)
-
-    def die(self) -> None:
-        """Its descriptors close, and with them its locks; what it left half written stays."""
-        self.executor.close()
-        for held in self.orchestrator._held.values():
-            held.release()
-        drop_scratch(self.spool)
-
-
-def drop_scratch(spool: Spool) -> None:
-    """The spool's process is gone; its scratch folder stays, and nobody has its lock."""
-    if spool._scratch is not None:
-        os.close(spool._scratch.descriptor)
-        spool._scratch = None
-
-
-@dataclass
-class Said:
-    """What people were told, and what they did themselves."""
-
-    workflows: dict[str, Workflow] = field(default_factory=dict)
-    """All that somebody tried to submit."""
-    accepted: set[str] = field(default_factory=set)
-    ids: dict[str, Workflow] = field(default_factory=dict)
-    of_ids: dict[str, str] = field(default_factory=dict)
-    """The workflow_id that was said for an id."""
-    requests: dict[str, set[str]] = field(default_factory=dict)
-    """Of each workflow, the request ids that were taken."""
-    retried: dict[str, int] = field(default_factory=dict)
-    cleaned: set[str] = field(default_factory=set)
-    """What may have been cleaned up."""
-    damaged: set[str] = field(default_factory=set)
-
-
-@dataclass
-class Fault:
-    """A disk that refuses."""
-
-    number: int
-    calls: tuple[str, ...]
-    left: int
 
 
 class History:
@@ -129,10 +78,9 @@ class History:
         self._patch(patched)
 
     def _patch(self, patched: pytest.MonkeyPatch) -> None:
-        for module in (claim, loop, requests):
-            patched.setattr(module, "instant", self.world.instant)
-        for module in (claim, recovery):
-            patched.setattr(module, "boot_id", self.world.boot_id)
+        for modules, name in (((claim, loop, requests), "instant"), ((claim, recovery), "boot_id")):
+            for module in modules:
+                patched.setattr(module, name, getattr(self.world, name))
         for name in ("holders", "end_holders", "send_signal"):
             patched.setattr(recovery, name, getattr(self.world, name))
         for module in (files, spool_module):
@@ -142,7 +90,7 @@ class History:
         patched.setattr(requests, "new_ulid", self._new_request_id)
         patched.setattr(loop, "wait_for_news", self._sleep)
 
-    def _sleep(self, executor: SimulatedExecutor, others: Sequence[Any], seconds: float) -> list[Any]:
+    def _sleep(self, executor: SimulatedExecutor, _others: Sequence[Any], seconds: float) -> list[Any]:
         self.sleeps.append(0.0 if executor.has_news() else seconds)
         return []
 
@@ -172,7 +120,7 @@ class History:
 
     def run(self) -> None:
         """Chaos for a while, then calm until all has ended; then the checks."""
-        self._start()
+        self.alive.append(Incarnation(self.world, self.config))
         for _ in range(self.chance.randint(1, 2)):
             self._submit()
         for _ in range(self.chance.randint(5, 30)):
@@ -182,16 +130,13 @@ class History:
         self.world.wall_set_by = CALM_HOURS * HOUR
         for _ in range(STEPS):
             if not self.alive:
-                self._start()
+                self.alive.append(Incarnation(self.world, self.config))
             if self._is_over():
                 break
             self._step()
         else:
             raise AssertionError(f"it has no end: {promises.states(self.person, self.said)}")
         promises.check_all(self.person, self.world, self.said)
-
-    def _start(self) -> None:
-        self.alive.append(Incarnation(self.world, self.config))
 
     @contextmanager
     def _as_person(self) -> Iterator[None]:
@@ -236,7 +181,7 @@ class History:
             (0.09, self._break_disk),
             (0.12, self._ask),
             (0.03, self._submit),
-            (0.02, self._set_clock),
+            (0.02, lambda: self.world.set_clock(self.chance.choice([-72, -1, 1, 72]) * HOUR)),
             (0.02, self._clean_up),
             (0.01, self._damage),
         ]
@@ -247,7 +192,7 @@ class History:
                 deed()
                 break
         if len(self.alive) < 2 and self.chance.random() < (0.6 if not self.alive else 0.1):
-            self._start()
+            self.alive.append(Incarnation(self.world, self.config))
             if self.chance.random() < 0.3:  # it does not get far, and the next one may fare no better
                 self._crash_at = self.chance.randint(1, 12)
 
@@ -262,9 +207,6 @@ class History:
     def _kill_worker(self) -> None:
         if living := [worker for worker in self.world.workers.values() if worker.alive]:
             self.world.kill(self.chance.choice(living), all_of_it=self.chance.random() < 0.5)
-
-    def _set_clock(self) -> None:
-        self.world.wall_set_by += self.chance.choice([-72, -1, 1, 72]) * HOUR
 
     def _break_disk(self) -> None:
         if self._fault is not None:

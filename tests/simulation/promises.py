@@ -2,18 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from provisioning.core.states import Outcome, TaskState, WorkflowState
+from provisioning.core.workflow import Workflow
 from provisioning.errors import NotFound, Problem
 from provisioning.execution.executor import Key
 from provisioning.storage.check import check
 from provisioning.storage.spool import Spool
 from tests.simulation.world import Begin, End, World
 
-if TYPE_CHECKING:
-    from tests.simulation.history import Said
+
+@dataclass
+class Said:
+    """What people were told, and what they did themselves."""
+
+    workflows: dict[str, Workflow] = field(default_factory=dict)
+    """All that somebody tried to submit."""
+    accepted: set[str] = field(default_factory=set)
+    ids: dict[str, Workflow] = field(default_factory=dict)
+    of_ids: dict[str, str] = field(default_factory=dict)
+    """The workflow_id that was said for an id."""
+    requests: dict[str, set[str]] = field(default_factory=dict)
+    """Of each workflow, the request ids that were taken."""
+    retried: dict[str, int] = field(default_factory=dict)
+    cleaned: set[str] = field(default_factory=set)
+    """What may have been cleaned up."""
+    damaged: set[str] = field(default_factory=set)
 
 
 def may_begin(world: World, said: Said, key: Key) -> None:

@@ -26,6 +26,7 @@ from tests.simulation import history as history_module
 from tests.simulation import promises
 from tests.simulation.disk import Disk
 from tests.simulation.history import STEPS, History
+from tests.simulation.processes import Incarnation
 from tests.simulation.values import submission
 from tests.simulation.world import End, World
 
@@ -85,7 +86,7 @@ class ErrorRun(History):
 
     def run(self) -> None:
         """Submit two workflows, cancel one of them, work them to their ends, and cut the power."""
-        self._start()
+        self.alive.append(Incarnation(self.world, self.config))
         work, cancelled = self._put(WORK), self._put(CANCELLED)
         for _ in range(STEPS):
             self._step()

@@ -12,11 +12,11 @@ import heapq
 import os
 import random
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from provisioning.core.identifiers import Process, ulid
 from provisioning.core.scheduler import Now
@@ -104,6 +104,9 @@ class World:
     def wall(self) -> datetime:
         """Stands in for `clock.now`."""
         return EPOCH + timedelta(seconds=self.elapsed + self.wall_set_by)
+
+    def set_clock(self, seconds: float) -> None:
+        self.wall_set_by += seconds
 
     def new_ulid(self, _after: str = "") -> str:
         """Stands in for `clock.new_ulid`."""
@@ -345,57 +348,3 @@ class World:
         for worker in self.workers.values():
             with contextlib.suppress(OSError):
                 self.kill(worker, all_of_it=True)
-
-
-class SimulatedExecutor:
-    """The executor of one orchestrator on a simulated host."""
-
-    def __init__(self, world: World, slots: int) -> None:
-        self._world = world
-        self._slots = slots
-        self._workers: dict[Key, Worker] = {}
-        self._news: list[News] = []
-
-    def assign(self, key: Key) -> str:
-        assert self.free_slots() > 0, "more attempts than slots"
-        self._workers[key] = worker = self._world.hire()
-        return worker.name
-
-    def start(self, request: AttemptRequest) -> None:
-        worker = self._workers[request.key]
-        worker.request, worker.news = request, self._take
-        self._world.later(self._world.fate(request.key).choice([0.0, 0.02, 0.5]), lambda: self._world.begin(worker))
-
-    def _take(self, news: News) -> None:
-        self._news.append(news)
-        self._workers.pop(news.key, None)
-
-    def withdraw(self, key: Key) -> None:
-        self._workers.pop(key).alive = False
-
-    def cancel(self, key: Key) -> None:
-        if worker := self._workers.get(key):
-            self._world.cancel(worker)
-
-    def free_slots(self) -> int:
-        return self._slots - len(self._workers)
-
-    def waitables(self) -> Sequence[Any]:
-        return ()
-
-    def has_news(self) -> bool:
-        return bool(self._news)
-
-    def news(self) -> Iterable[News]:
-        found, self._news = self._news, []
-        return found
-
-    def trim(self, now: float) -> float | None:
-        return None
-
-    def close(self) -> None:
-        """As when the process ends: what runs goes on, and nobody hears of it; what was not started never is."""
-        for worker in self._workers.values():
-            worker.news = lambda news: None
-            if worker.request is None:
-                worker.alive = False
