@@ -13,7 +13,9 @@ from provisioning.core import manifest
 from provisioning.core.states import ENDED_WORKFLOWS, Outcome, TaskState, WorkflowState
 from provisioning.core.workflow import INTERRUPTIONS_ALLOWED, Retry, Task, TaskCheckpoint, Workflow
 from provisioning.storage import files
-from tests.simulation.history import History, Incarnation
+from tests.simulation import promises
+from tests.simulation.history import History
+from tests.simulation.processes import Incarnation
 from tests.simulation.values import submission
 from tests.simulation.world import Begin
 
@@ -57,8 +59,8 @@ class CrashingHost:
 
     def submit(self, workflow: Workflow) -> str:
         """Submit a workflow; its workflow_id."""
-        workflow_id = f"01kc{len(self.history.workflows):022}"
-        self.history.workflows[workflow_id] = workflow
+        workflow_id = f"01kc{len(self.history.said.workflows):022}"
+        self.history.said.workflows[workflow_id] = workflow
         data = manifest.write(workflow, form="json")
         self.history.person.submit(data, "json", submission(workflow_id, tasks=len(workflow.tasks)))
         return workflow_id
@@ -80,11 +82,16 @@ class CrashingHost:
                 self.history.world.power_cut()
                 self._unsynced.lose()
             self._seen = len(begun)
-        raise AssertionError(f"{crashes} crashes, and no end: {self.history._states()}")
+        raise AssertionError(
+            f"{crashes} crashes, and no end: {promises.states(self.history.person, self.history.said)}"
+        )
 
     def _is_over(self) -> bool:
         """Whether every workflow has ended or waits for a person. A synced end may outlive the records of its tasks."""
-        return {*self.history._states().values()} <= {*ENDED_WORKFLOWS, WorkflowState.PAUSED}
+        return {*promises.states(self.history.person, self.history.said).values()} <= {
+            *ENDED_WORKFLOWS,
+            WorkflowState.PAUSED,
+        }
 
     def task(self, workflow_id: str, task_id: str) -> TaskCheckpoint:
         """A task's checkpoint."""
