@@ -22,7 +22,7 @@ from provisioning.execution.ending import end_holders, holders, signal_group
 from provisioning.execution.executor import News, Seen
 from provisioning.orchestrator.held import Held
 from provisioning.processes import group_members, send_signal, starttime
-from provisioning.storage import files
+from provisioning.storage import files, reading
 from provisioning.storage.checkpoint import Damaged, load
 from provisioning.storage.logs import attempt_is_alive, lock_ended_attempt
 from provisioning.storage.naming import naming
@@ -55,12 +55,12 @@ def settle(spool: Spool, config: Config, held: Held, checkpoint: TaskCheckpoint,
     log = held.folder.log_path(checkpoint.task_id, last.number)
     worker = spool.tmp / last.worker
     if record := held.folder.outcome(checkpoint.task_id, last.number):
-        if not files.scratch_is_held(worker) and attempt_is_alive(log):
+        if not reading.scratch_is_held(worker) and attempt_is_alive(log):
             end_holders(log, 0.2)
         _make_sure_of(held, record)
         _ended(held, checkpoint, record, now)
         return True
-    if files.scratch_is_held(worker):
+    if reading.scratch_is_held(worker):
         if attempt_is_alive(log) or _has_children(spool, last.worker):  # the latter: it has let go of its log
             return False  # adopted: it goes on
     elif attempt_is_alive(log) or _has_children(spool, last.worker):
@@ -125,7 +125,7 @@ def _end_orphans(spool: Spool, config: Config, held: Held, checkpoint: TaskCheck
 
 def workers_with_children(spool: Spool) -> list[str]:
     """The scratch folders whose workers' attempts have processes left, whether the worker lives or not."""
-    return [name for name in files.list_names(spool.tmp) if _has_children(spool, name)]
+    return [name for name in reading.list_names(spool.tmp) if _has_children(spool, name)]
 
 
 def _group(spool: Spool, worker: str) -> int | None:

@@ -16,7 +16,7 @@ from provisioning.core.scheduler import Now
 from provisioning.core.states import ENDED_WORKFLOWS
 from provisioning.core.workflow import WorkflowCheckpoint
 from provisioning.errors import ProvisioningError, SpoolUnusable
-from provisioning.storage import files
+from provisioning.storage import files, reading
 from provisioning.storage.spool import Spool
 from provisioning.storage.trees import Unneeded
 
@@ -130,7 +130,7 @@ class Sweep:
     # What was rejected
 
     def _rejected(self) -> Iterator[None]:
-        for name in sorted(files.list_names(self._spool.rejected)):
+        for name in sorted(reading.list_names(self._spool.rejected)):
             path = self._spool.rejected / name
             try:
                 since = datetime.fromtimestamp(os.lstat(path).st_ctime, UTC)  # when it was put there: by a rename

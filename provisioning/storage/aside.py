@@ -92,9 +92,7 @@ class Aside:
     def put_workflow_aside(self, folder: WorkflowFolder, problem: Problem) -> str:
         """Move the whole workflow into `rejected/`."""
         if os.path.lexists(folder.path / "reason.json"):
-            files.move(
-                folder.path / "reason.json", self._new_folder(f"{folder.workflow_id}-reason") / "was-reason.json"
-            )
+            self.put_aside(Problem("foreign-file", "another takes its place", "", str(folder.path / "reason.json")))
         self._write_reason(folder.path, problem)
         target = self._free_name(folder.workflow_id)
         files.move(folder.path, target)

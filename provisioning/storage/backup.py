@@ -120,7 +120,7 @@ class _Backup:
         for workflow_id in self._spool.claimed_ids():
             if workflow_id not in self._copied:  # else it was claimed between the two lists
                 self._copy_claimed(workflow_id)
-        for name in sorted(files.list_names(self._spool.rejected)):
+        for name in sorted(reading.list_names(self._spool.rejected)):
             if name[-26:] not in self._copied:  # else it was rejected after it had been copied
                 self._copy_tree(self._spool.rejected / name)
         for digest in sorted(self._trees):
@@ -167,7 +167,7 @@ class _Backup:
         self._states[checkpoint.state if checkpoint else WorkflowState.QUEUED] += 1
 
     def _requests_of(self, workflow_id: str) -> set[str]:
-        return {name for name in files.list_names(self._spool.requests) if name.startswith(f"{workflow_id}.")}
+        return {name for name in reading.list_names(self._spool.requests) if name.startswith(f"{workflow_id}.")}
 
     def _stage(self, folder: Path) -> dict[str, bytes] | None:
         """Requests, submission, manifest and plan, by member name; None where the workflow is no longer there."""
@@ -276,7 +276,7 @@ class _Backup:
 
     def _listed(self, folder: Path) -> list[str]:
         try:
-            return files.list_names(folder)
+            return reading.list_names(folder)
         except WrongKind:
             self._leave_out(self._name(folder))
             return []

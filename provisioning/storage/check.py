@@ -13,7 +13,7 @@ from pathlib import Path
 
 from provisioning.core.identifiers import WORKFLOW_ID
 from provisioning.errors import Problem, ProvisioningError
-from provisioning.storage import files
+from provisioning.storage import reading
 from provisioning.storage.check_workflow import (
     check_claimed,
     check_submission,
@@ -25,8 +25,9 @@ from provisioning.storage.check_workflow import (
     read,
 )
 from provisioning.storage.checkpoint import WorkflowFolder, load, load_request
+from provisioning.storage.ids import Reservation
 from provisioning.storage.opening import check_folders, check_format
-from provisioning.storage.spool import FOLDERS, Reservation, Spool
+from provisioning.storage.spool import FOLDERS, Spool
 
 CODES = {
     "unusable": "the spool cannot be opened at all",
@@ -92,10 +93,10 @@ def _places(spool: Spool) -> list[Problem]:
     folders = [spool.root, *(spool.root / name for name in FOLDERS)]
     found = [each for path in folders for each in open_folder(path)]
     found += [each for path in folders if path != spool.tmp for each in leftovers(path)]
-    found += [foreign(spool.root / name) for name in files.list_names(spool.root) if name not in _KNOWN]
+    found += [foreign(spool.root / name) for name in reading.list_names(spool.root) if name not in _KNOWN]
     for parent in (spool.incoming, spool.workflows):
-        known = set(files.list_names(parent, folders=True))
-        for name in files.list_names(parent):
+        known = set(reading.list_names(parent, folders=True))
+        for name in reading.list_names(parent):
             if not WORKFLOW_ID.match(name):
                 found.append(foreign(parent / name))
             elif name not in known and os.path.lexists(parent / name):
@@ -107,7 +108,7 @@ def _places(spool: Spool) -> list[Problem]:
 
 def _incoming(spool: Spool, folder: WorkflowFolder) -> list[Problem]:
     found: list[Problem] = [*open_folder(folder.path), *leftovers(folder.path)]
-    found += [foreign(folder.path / name) for name in files.list_names(folder.path) if name not in _INCOMING]
+    found += [foreign(folder.path / name) for name in reading.list_names(folder.path) if name not in _INCOMING]
     check_submission(found, folder)
     plan = read(found, folder.path, folder.path / "plan.json", folder.plan)
     if plan is not None and plan.workflow_id != folder.workflow_id:
@@ -118,7 +119,7 @@ def _incoming(spool: Spool, folder: WorkflowFolder) -> list[Problem]:
 
 def _requests(spool: Spool) -> list[Problem]:
     found: list[Problem] = []
-    for path in (spool.requests / name for name in files.list_names(spool.requests)):
+    for path in (spool.requests / name for name in reading.list_names(spool.requests)):
         request = read(found, path, path, partial(load_request, path))
         if request and spool.folder_path(request.workflow_id) is None and path.exists():
             hint = "an orchestrator removes it"
@@ -130,7 +131,7 @@ def _ids(spool: Spool) -> list[Problem]:
     """Reservations that cannot be read, and workflows whose `id` is not reserved for them."""
     found: list[Problem] = []
     reserved: dict[str, str] = {}
-    for path in (spool.ids / name for name in files.list_names(spool.ids)):
+    for path in (spool.ids / name for name in reading.list_names(spool.ids)):
         if path.name.endswith(".json"):
             reservation = read(found, path, path, partial(load, path, Reservation))
             reserved[path.name.removesuffix(".json")] = reservation.workflow_id if reservation else ""

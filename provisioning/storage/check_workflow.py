@@ -17,7 +17,7 @@ from provisioning.core.identifiers import TASK_ID
 from provisioning.core.states import ENDED_WORKFLOWS, Outcome, TaskState
 from provisioning.core.workflow import OutcomeRecord, Plan, Submission, TaskCheckpoint, WorkflowCheckpoint
 from provisioning.errors import NotFound, Problem, ProvisioningError
-from provisioning.storage import files
+from provisioning.storage import reading
 from provisioning.storage.checkpoint import Damaged, Newer, WorkflowFolder
 from provisioning.storage.naming import WrongKind
 from provisioning.storage.spool import Spool
@@ -114,7 +114,7 @@ def check_claimed(spool: Spool, folder: WorkflowFolder) -> list[Problem]:
     for name in ("", "tasks", "outcomes", "logs"):
         found += open_folder(path / name)
         found += leftovers(path / name)
-    found += [foreign(path / name) for name in files.list_names(path) if name not in _FILES | _FOLDERS]
+    found += [foreign(path / name) for name in reading.list_names(path) if name not in _FILES | _FOLDERS]
     found += [
         damaged(path / name, "it is not a regular file")
         for name in ("lock", "events.jsonl")
@@ -205,7 +205,7 @@ class _Records:
         if os.path.lexists(folder) and not stat.S_ISDIR(_mode(folder)):
             self._found.append(damaged(folder, "it is not a folder"))
             return []
-        return [folder / each for each in read(self._found, folder, folder, partial(files.list_names, folder)) or ()]
+        return [folder / each for each in read(self._found, folder, folder, partial(reading.list_names, folder)) or ()]
 
     def _read_tasks(self) -> None:
         for path in self._listed("tasks"):

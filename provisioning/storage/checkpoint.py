@@ -154,7 +154,7 @@ class WorkflowFolder:
     def tasks(self) -> Iterator[TaskCheckpoint]:
         """All task checkpoints that were ever written."""
         with owned(self.path / "tasks"):
-            names = files.list_names(self.path / "tasks")
+            names = reading.list_names(self.path / "tasks")
         for name in names:
             if name.endswith(".json"):
                 yield self.task(name.removesuffix(".json"))

@@ -19,7 +19,8 @@ from typing import BinaryIO
 
 from provisioning.clock import new_ulid
 from provisioning.errors import SpoolUnusable
-from provisioning.storage.naming import WrongKind, naming
+from provisioning.storage import reading
+from provisioning.storage.naming import naming
 from provisioning.storage.reading import regular
 
 DURABLE = {
@@ -76,33 +77,9 @@ class Scratch:
         os.close(self.descriptor)
 
 
-def is_locked(path: Path) -> bool:
-    """Whether a process holds the lock of the file or folder. Only for whoever may act on it: readers never try one."""
-    with naming(path, "look at the lock of"):
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-    return False
-
-
-def scratch_is_held(path: Path) -> bool:
-    """Whether the process whose scratch folder this is lives. What is no folder was never anybody's."""
-    try:
-        return is_locked(path)
-    except WrongKind:
-        return False
-
-
 def sweep_scratch(parent: Path, spare: Collection[str] = ()) -> None:
     """Remove the scratch folders whose processes are gone, but those whose names are to be spared."""
-    for path in (parent / entry for entry in list_names(parent) if entry not in spare):
+    for path in (parent / entry for entry in reading.list_names(parent) if entry not in spare):
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
@@ -316,14 +293,6 @@ def make_dir(path: Path, mode: int = 0o700) -> None:
     """Make the folder and its parents where they are missing."""
     with naming(path, "make"):
         os.makedirs(path, mode, exist_ok=True)
-
-
-def list_names(path: Path, *, folders: bool = False) -> list[str]:
-    """The names in the folder, or those of its folders only; hidden ones are left out. A missing folder has none."""
-    with naming(path, "read"), contextlib.suppress(FileNotFoundError), os.scandir(path) as entries:
-        found = [entry for entry in entries if not entry.name.startswith(".")]
-        return [entry.name for entry in found if not folders or entry.is_dir(follow_symlinks=False)]
-    return []
 
 
 def close_to_others(path: Path) -> None:

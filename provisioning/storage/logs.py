@@ -47,7 +47,7 @@ def _locked(descriptor: int) -> int | None:
 def attempt_is_alive(path: Path) -> bool:
     """Whether a process holds the attempt's lock. Only for whoever may act on it: readers never try a lock."""
     with owned(path):
-        return files.is_locked(path)
+        return reading.is_locked(path)
 
 
 def read_from(path: Path, offset: int, limit: int = 1 << 20) -> bytes:
@@ -80,7 +80,7 @@ def _reading(path: Path) -> BinaryIO:
 
 def attempts_of(folder: Path) -> Iterator[tuple[str, int, Path]]:
     """Every attempt that has a log: task, number, path; in the order of their names."""
-    for name in sorted(files.list_names(folder)):
+    for name in sorted(reading.list_names(folder)):
         task_id, _, number = name.removesuffix(".log").rpartition(".")
         if name.endswith(".log") and number.isdigit():
             yield task_id, int(number), folder / name

@@ -68,7 +68,7 @@ def begin(root: Path) -> None:
     with naming(root):
         for path in missing:
             files.sync_dir(path.parent)
-    foreign = [name for name in files.list_names(root) if name not in {"README.md", "examples"}]
+    foreign = [name for name in reading.list_names(root) if name not in {"README.md", "examples"}]
     if foreign and not os.path.lexists(root / "format"):  # else another process began it at the same time
         raise Refused(
             f"{root} is not empty and no spool: it has {', '.join(sorted(foreign)[:3])}",

@@ -1,7 +1,12 @@
-"""Reads files that must be plain ones: a link, FIFO or device in their place is an error and waits for nobody."""
+"""Looks at the spool without changing it: plain files, locks that are held, the names in a folder.
+
+A link, FIFO or device in the place of a plain file is an error and waits for nobody.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import stat
 from pathlib import Path
@@ -36,3 +41,35 @@ def read_regular(path: Path, limit: int) -> bytes:
     if len(data) > limit:
         raise WrongKind(f"{path} is larger than {limit} bytes", f"it is larger than {limit} bytes")
     return data
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds the lock of the file or folder. Only for whoever may act on it: readers never try one."""
+    with naming(path, "look at the lock of"):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+    return False
+
+
+def scratch_is_held(path: Path) -> bool:
+    """Whether the process whose scratch folder this is lives. What is no folder was never anybody's."""
+    try:
+        return is_locked(path)
+    except WrongKind:
+        return False
+
+
+def list_names(path: Path, *, folders: bool = False) -> list[str]:
+    """The names in the folder, or those of its folders only; hidden ones are left out. A missing folder has none."""
+    with naming(path, "read"), contextlib.suppress(FileNotFoundError), os.scandir(path) as entries:
+        found = [entry for entry in entries if not entry.name.startswith(".")]
+        return [entry.name for entry in found if not folders or entry.is_dir(follow_symlinks=False)]
+    return []

@@ -19,9 +19,10 @@ from provisioning.storage.aside import LEFT, Aside, Step
 from provisioning.storage.check import check
 from provisioning.storage.check_workflow import check_claimed
 from provisioning.storage.checkpoint import WorkflowFolder, encode
+from provisioning.storage.ids import Reservation
 from provisioning.storage.lock import Lock
 from provisioning.storage.repair_workflow import Mending
-from provisioning.storage.spool import Reservation, Spool
+from provisioning.storage.spool import Spool
 
 PASSES = 5
 """What is mended may show what was hidden behind it: so often the spool is looked at again."""

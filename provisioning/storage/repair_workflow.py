@@ -14,7 +14,7 @@ from provisioning.clock import new_ulid, now
 from provisioning.core.states import ENDED_WORKFLOWS, Outcome, TaskState, WorkflowState
 from provisioning.core.workflow import FORMAT, Attempt, OutcomeRecord, TaskCheckpoint, WorkflowCheckpoint
 from provisioning.errors import Problem
-from provisioning.storage import files
+from provisioning.storage import files, reading
 from provisioning.storage.aside import LEFT, Aside
 from provisioning.storage.check_workflow import ATTEMPT_FILE
 from provisioning.storage.checkpoint import Damaged, WorkflowFolder
@@ -61,7 +61,7 @@ class Mending:
         logs = self._folder.path / "logs"
         if not logs.is_dir() or logs.is_symlink():
             return False
-        found = (logs / name for name in files.list_names(logs))
+        found = (logs / name for name in reading.list_names(logs))
         return any(attempt_is_alive(log) for log in found if log.is_file() and not log.is_symlink())
 
     def _mend_file(self, problem: Problem) -> None:
@@ -145,7 +145,7 @@ class Mending:
     def _numbers(self, task_id: str) -> Iterator[int]:
         """The attempts of the task of which anything is there."""
         for name in ("outcomes", "logs"):
-            for each in files.list_names(self._folder.path / name):
+            for each in reading.list_names(self._folder.path / name):
                 parts = ATTEMPT_FILE.match(each)
                 if parts and parts["task"] == task_id:
                     yield int(parts["number"])
@@ -185,7 +185,7 @@ class Mending:
 
     def _give_logs(self) -> None:
         """An attempt under way without its log would count as never begun, and be made again."""
-        for name in files.list_names(self._folder.path / "tasks"):
+        for name in reading.list_names(self._folder.path / "tasks"):
             checkpoint = self._known(name.removesuffix(".json"))
             last = checkpoint.last
             if checkpoint.state is TaskState.RUNNING and last is not None:

@@ -20,7 +20,7 @@ from provisioning.clock import new_ulid
 from provisioning.core.states import TaskState, WorkflowState
 from provisioning.core.workflow import FORMAT
 from provisioning.errors import Refused, SpoolUnusable
-from provisioning.storage import files
+from provisioning.storage import files, reading
 from provisioning.storage.backup import CHUNK_BYTES, Copied
 from provisioning.storage.checkpoint import Damaged, WorkflowFolder
 from provisioning.storage.members import CONTENTS, Contents, limit_of, measure
@@ -56,7 +56,7 @@ def restore(file: BinaryIO, source: str, target: Path) -> Copied:
         for workflow_id in contents.gone:
             if (path := spool.folder_path(workflow_id)) is not None:
                 files.remove_tree(path)
-            for name in files.list_names(spool.requests):
+            for name in reading.list_names(spool.requests):
                 if name.startswith(f"{workflow_id}."):
                     files.remove(spool.requests / name)
         copied = _interrupt(spool)

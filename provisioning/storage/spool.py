@@ -16,9 +16,9 @@ from provisioning.clock import new_ulid, now
 from provisioning.config import Disk
 from provisioning.core.identifiers import WORKFLOW_ID, Process
 from provisioning.core.workflow import FORMAT, Request, Submission
-from provisioning.errors import Invalid, NotFound, OrchestratorUnusable, Refused, SpoolUnusable
+from provisioning.errors import Invalid, NotFound, OrchestratorUnusable, SpoolUnusable
 from provisioning.processes import is_alive
-from provisioning.storage import disk, files
+from provisioning.storage import disk, files, ids, reading
 from provisioning.storage.checkpoint import (
     Damaged,
     Newer,
@@ -34,16 +34,7 @@ from provisioning.storage.mount import refuse_network
 from provisioning.storage.naming import naming
 from provisioning.storage.opening import FOLDERS, begin, check_folders, check_format, refuse_open_to_others
 
-__all__ = ["FOLDERS", "Lock", "OrchestratorRecord", "Reservation", "Spool"]
-
-
-class Reservation(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Which workflow an `id` of a manifest stands for, kept after the workflow is cleaned up."""
-
-    format: int
-    workflow_id: str
-    operator: str
-    digest: str
+__all__ = ["FOLDERS", "Lock", "OrchestratorRecord", "Spool"]
 
 
 class OrchestratorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -130,11 +121,12 @@ class Spool:
         if not lock.take(wait=True):
             raise SpoolUnusable(f"{self.locks} is not there", hint=f"complete it: provisioning spool init {self.root}")
         try:
-            workflow_id = self._reserve(submission)
+            there = lambda known: self.folder_path(known) is not None  # noqa: E731 - of one line
+            workflow_id = ids.reserve(self.ids, submission, is_there=there, scratch=self.scratch)
             if path := self.folder_path(workflow_id):
                 with naming(path):
                     files.sync_dir(path.parent)  # who put it in may have died before that
-            if path or self._cleaned(workflow_id):
+            if path or ids.was_cleaned(self.ids, workflow_id):
                 return workflow_id
             return self._put(manifest, form, msgspec.structs.replace(submission, workflow_id=workflow_id))
         finally:
@@ -167,31 +159,11 @@ class Spool:
             files.sync_dir(prepared)
         return prepared
 
-    def _reserve(self, submission: Submission) -> str:
-        path = self.ids / f"{submission.id}.json"
-        mine = Reservation(FORMAT, submission.workflow_id, submission.operator, submission.digest)
-        if files.write_once(path, encode(mine), scratch=self.scratch):
-            return submission.workflow_id
-        taken = load(path, Reservation)
-        if (taken.operator, taken.digest) != (mine.operator, mine.digest):
-            if self.folder_path(taken.workflow_id) is None and not self._cleaned(taken.workflow_id):
-                # It was never put in, or could not be claimed: its id is free again. We hold the lock of ids.
-                files.write_atomic(path, encode(mine), durable=True, scratch=self.scratch)
-                return submission.workflow_id
-            raise Refused(
-                f"the id {submission.id!r} is workflow {taken.workflow_id} of {taken.operator}, with other content",
-                hint="choose another id, or submit the same bytes",
-            )
-        return taken.workflow_id
-
-    def _cleaned(self, workflow_id: str) -> bool:
-        return (self.ids / f"{workflow_id}.cleaned").exists()
-
     def forget(self, workflow_id: str) -> Path:
         """Take an ended workflow out; the folder to remove. Only its lock's holder may; its `id` stays taken."""
         folder = self.workflow(workflow_id)
-        if folder.submission().id is not None and not self._cleaned(workflow_id):
-            files.write_once(self.ids / f"{workflow_id}.cleaned", b"", scratch=self.scratch)
+        if folder.submission().id is not None:
+            ids.keep_taken(self.ids, workflow_id, self.scratch)
         return self.put_away(folder.path)
 
     def put_away(self, path: Path) -> Path:
@@ -261,11 +233,11 @@ class Spool:
 
     def incoming_ids(self) -> list[str]:
         """Workflows that nobody has claimed yet, oldest first."""
-        return sorted(filter(WORKFLOW_ID.match, files.list_names(self.incoming, folders=True)))
+        return sorted(filter(WORKFLOW_ID.match, reading.list_names(self.incoming, folders=True)))
 
     def claimed_ids(self) -> list[str]:
         """Workflows that were claimed, whatever their state, oldest first."""
-        return sorted(filter(WORKFLOW_ID.match, files.list_names(self.workflows, folders=True)))
+        return sorted(filter(WORKFLOW_ID.match, reading.list_names(self.workflows, folders=True)))
 
     def workflow_ids(self) -> list[str]:
         """All workflows, oldest first."""
@@ -284,7 +256,7 @@ class Spool:
         return path
 
     def _request_paths(self, prefix: str = "") -> list[Path]:
-        found = [n for n in files.list_names(self.requests) if n.endswith(".json") and n.startswith(prefix)]
+        found = [n for n in reading.list_names(self.requests) if n.endswith(".json") and n.startswith(prefix)]
         return [self.requests / name for name in sorted(found, key=lambda name: name.split(".")[1:])]
 
     def pending_requests(self, workflow_id: str | None = None) -> Iterator[tuple[Path, Request]]:

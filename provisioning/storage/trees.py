@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from provisioning.storage import files
+from provisioning.storage import reading
 from provisioning.storage.checkpoint import MAX_PLAN_BYTES, load
 from provisioning.storage.lock import Lock
 from provisioning.storage.spool import Spool
@@ -46,7 +46,7 @@ class Unneeded:
         """Workflows that count as gone already."""
         self._planned: set[str] = set()
         self.digests = {
-            name for name in files.list_names(spool.nulib, folders=True) if _is_old(spool.nulib / name, now)
+            name for name in reading.list_names(spool.nulib, folders=True) if _is_old(spool.nulib / name, now)
         }
 
     def search(self) -> Iterator[None]:

@@ -24,7 +24,7 @@ from provisioning.core.workflow import (
 )
 from provisioning.errors import Invalid, NotFound, Problem, ProvisioningError
 from provisioning.processes import is_alive
-from provisioning.storage import files, reading
+from provisioning.storage import reading
 from provisioning.storage.checkpoint import WorkflowFolder
 from provisioning.storage.spool import Spool
 from provisioning.views.text import instant
@@ -149,7 +149,7 @@ class WorkflowView:
     def _checkpoints(self) -> dict[str, TaskCheckpoint]:
         """All task checkpoints there are, by task; a file that is the one already read is not read again."""
         seen: dict[str, tuple[tuple[int, int], TaskCheckpoint]] = {}
-        for name in files.list_names(self.folder.path / "tasks"):
+        for name in reading.list_names(self.folder.path / "tasks"):
             task_id = name.removesuffix(".json")
             if task_id == name:
                 continue
@@ -219,7 +219,7 @@ def _reasons(path: Path) -> list[Problem]:
 
 def rejections(spool: Spool) -> dict[str, Path]:
     """The folders of what was rejected, by workflow_id; the latest of each."""
-    named = ((name.partition("-")[2], spool.rejected / name) for name in sorted(files.list_names(spool.rejected)))
+    named = ((name.partition("-")[2], spool.rejected / name) for name in sorted(reading.list_names(spool.rejected)))
     return {workflow_id: path for workflow_id, path in named if WORKFLOW_ID.match(workflow_id)}
 
 

@@ -186,7 +186,7 @@ class Host:
         found = check(self.root)
         assert not found, found
         mine = self.person._scratch
-        assert files.list_names(self.person.tmp) == ([mine.path.name] if mine else [])
+        assert reading.list_names(self.person.tmp) == ([mine.path.name] if mine else [])
 
     def other(self, ticks: int | None = None) -> None:
         """Another orchestrator does all that it can, or so many ticks, while the one at work stands still."""

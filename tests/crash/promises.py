@@ -14,7 +14,7 @@ import msgspec
 from provisioning.core.states import ENDED_TASKS, Outcome
 from provisioning.core.workflow import OutcomeRecord, Plan, Request, Submission, TaskCheckpoint, WorkflowCheckpoint
 from provisioning.errors import Problem
-from provisioning.storage.spool import Reservation
+from provisioning.storage.ids import Reservation
 from tests.crash.disk import State
 from tests.crash.recording import Moment, attempts_begun
 

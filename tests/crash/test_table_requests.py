@@ -8,7 +8,7 @@ from pathlib import Path
 
 from provisioning.clock import new_ulid, now
 from provisioning.core.workflow import FORMAT, Request, Task
-from provisioning.storage import files
+from provisioning.storage import reading
 from provisioning.storage.check import check
 from tests.crash.hands import end
 from tests.crash.host import Host
@@ -111,7 +111,7 @@ def test_cleaned_and_still_there(host: Host) -> None:
     workflow_id = host.submit(id="mine")
     host.recover()
     host.crash("move", "/tmp/*", of=host.clean)
-    assert f"{workflow_id}.cleaned" in files.list_names(host.person.ids)
+    assert f"{workflow_id}.cleaned" in reading.list_names(host.person.ids)
     host.recover()
     assert host.submit(id="mine") == workflow_id
     host.ask("retry", workflow_id, "a")
@@ -158,6 +158,6 @@ def test_damaged_request(host: Host) -> None:
     host.begin()
     host.work()
     assert host.state(workflow_id) == "paused"
-    (rejected,) = files.list_names(host.person.rejected)
+    (rejected,) = reading.list_names(host.person.rejected)
     assert rejected.endswith(asked.name)
-    assert files.list_names(host.person.requests) == [newer.name]
+    assert reading.list_names(host.person.requests) == [newer.name]

@@ -12,7 +12,7 @@ from provisioning.core.identifiers import Process
 from provisioning.core.workflow import FORMAT, Task
 from provisioning.errors import SpoolUnusable
 from provisioning.processes import own_identity
-from provisioning.storage import files
+from provisioning.storage import reading
 from provisioning.storage.check import check
 from provisioning.storage.spool import OrchestratorRecord, Spool
 from tests.crash.host import Host
@@ -32,7 +32,7 @@ def test_spool_half_made(host: Host, tmp_path: Path) -> None:
 
 def test_scratch_of_the_dead(host: Host) -> None:
     host.crash("move", "/incoming/*", of=host.submit)
-    (left,) = files.list_names(host.person.tmp)
+    (left,) = reading.list_names(host.person.tmp)
     assert sorted(os.listdir(host.person.tmp / left / "1")) == ["manifest.json", "submission.json"]
     (host.person.tmp / new_ulid()).mkdir()  # made, and not locked yet
     host.recover()
@@ -42,8 +42,8 @@ def test_scratch_of_the_dead(host: Host) -> None:
 def test_operations_without_plan(host: Host) -> None:
     workflow_id = host.submit()
     host.crash("write_atomic", "/plan.json")
-    assert files.list_names(host.person.nulib) == ["d" * 64]
-    assert files.list_names(host.person.incoming / workflow_id) != ["plan.json"]
+    assert reading.list_names(host.person.nulib) == ["d" * 64]
+    assert reading.list_names(host.person.incoming / workflow_id) != ["plan.json"]
     host.recover()
     assert (host.state(workflow_id), host.ran()) == ("succeeded", ["a.1"])
 
@@ -64,7 +64,7 @@ def test_orchestrator_record_of_the_dead(host: Host) -> None:
 
 def test_id_without_workflow(host: Host) -> None:
     host.crash("move", "/incoming/*", of=lambda: host.submit(id="mine"))
-    assert files.list_names(host.person.ids) == ["mine.json"]
+    assert reading.list_names(host.person.ids) == ["mine.json"]
     host.recover()
     workflow_id = host.submit(id="mine")
     host.recover()
@@ -113,7 +113,7 @@ def test_reason_without_rejection(host: Host) -> None:
     never = host.submit(Task("a", "work.gone"))
     host.crash("move", f"/rejected/*{never}")
     host.recover()
-    (rejected,) = files.list_names(host.person.rejected)
+    (rejected,) = reading.list_names(host.person.rejected)
     assert rejected.endswith(never)
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from provisioning.clock import new_ulid, now
 from provisioning.core.workflow import FORMAT, Request
 from provisioning.execution.nulib import load_nulib
-from provisioning.storage import files
+from provisioning.storage import reading
 from provisioning.storage.check import check
 from provisioning.storage.checkpoint import encode, request_name
 from provisioning.views.status import Page, workflow_status
@@ -159,7 +159,7 @@ class Work:
         wait_for(lambda: not left_of(site), what=f"the end of {left_of(site)}")
         found = [str(problem) for problem in check(site.spool.root)]
         for folder in (site.spool.requests, site.spool.tmp, site.spool.incoming, site.spool.rejected):
-            found += [f"{folder / name} was left" for name in files.list_names(folder)]
+            found += [f"{folder / name} was left" for name in reading.list_names(folder)]
         return found
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from provisioning.clock import new_ulid, now
 from provisioning.core.workflow import FORMAT, Request, Task
-from provisioning.storage import files
+from provisioning.storage import reading
 from provisioning.storage.check import check
 from provisioning.storage.checkpoint import Damaged
 from tests.crash.hands import end
@@ -121,13 +121,13 @@ def test_a_damaged_request_is_put_aside_and_a_newer_one_stays(host: Host, kind: 
         orchestrator.scan_soon()
         orchestrator.tick()
     assert (host.state(good), host.state(workflow_id)) == ("succeeded", "paused")
-    names = files.list_names(host.person.rejected)
+    names = reading.list_names(host.person.rejected)
     if kind == "newer":
         assert (names, looks(path)) == ([], before)
     else:
         assert [name.endswith(path.name) for name in names] == [True]
         assert looks(host.person.rejected / names[0]) == before
-        assert files.list_names(host.person.requests) == []
+        assert reading.list_names(host.person.requests) == []
 
 
 @pytest.mark.parametrize("kind", [kind for kind in DAMAGE if kind != "of another"])  # its name alone says whose it is

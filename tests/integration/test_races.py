@@ -27,7 +27,7 @@ from provisioning.clock import new_ulid, now
 from provisioning.core.states import TaskState
 from provisioning.core.workflow import FORMAT, Request, Retry, Task
 from provisioning.errors import NotFound
-from provisioning.storage import files
+from provisioning.storage import reading
 from provisioning.storage.spool import Spool
 from provisioning.views.status import workflow_status
 from tests.crash.hands import end
@@ -190,7 +190,7 @@ def test_claimer_before_it_has_the_lock_against_another_that_ends_the_workflow(h
     host.between("open_lock", "/lock", host.other)
     host.recover()
     assert (host.state(workflow_id), host.ran()) == ("succeeded", ["a.1"])
-    assert files.list_names(host.person.incoming) == []
+    assert reading.list_names(host.person.incoming) == []
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_claimer_that_has_the_lock_against_another(host: Host, step: str, path: 
     host.between(step, path, lambda: host.other(ticks=3))
     host.recover()
     assert (host.state(workflow_id), host.outcomes(workflow_id), host.ran()) == ("succeeded", ["succeeded"], ["a.1"])
-    assert files.list_names(host.person.incoming) == []
+    assert reading.list_names(host.person.incoming) == []
 
 
 # Requests

@@ -13,7 +13,7 @@ import pytest
 from provisioning.core.states import WorkflowState
 from provisioning.execution.ending import holders, signal_group
 from provisioning.processes import is_alive, send_signal
-from provisioning.storage import files
+from provisioning.storage import reading
 from provisioning.storage.checkpoint import encode
 from tests.installation import Gate, Installation
 from tests.waiting import wait_for
@@ -249,7 +249,7 @@ def test_scratch_of_the_dead_is_swept(site: Installation, gate: Gates) -> None:
     site.wait_ended(workflow_id)
     process.terminate()
     assert process.wait(20) == 0
-    left = [path for path in site.spool.tmp.iterdir() if not files.scratch_is_held(path)]
+    left = [path for path in site.spool.tmp.iterdir() if not reading.scratch_is_held(path)]
     assert left == []
 
 

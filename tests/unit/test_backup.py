@@ -222,14 +222,14 @@ def test_a_workflow_that_is_cleaned_up_meanwhile_is_absent(
             spool.forget(ONE)
 
     if name == "outcomes":  # it is gone when its checkpoints were copied, and its outcomes were not
-        listed = files.list_names
+        listed = reading.list_names
 
         def listing(path: Path, *, folders: bool = False) -> list[str]:
             if path.name == "outcomes":
                 clean()
             return listed(path, folders=folders)
 
-        monkeypatch.setattr(files, "list_names", listing)
+        monkeypatch.setattr(reading, "list_names", listing)
     else:
         spool.incoming.joinpath(TWO, "submission.json").rename(tmp_path / "aside")
         when_read(monkeypatch, name, clean)

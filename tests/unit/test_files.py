@@ -241,8 +241,8 @@ def test_remove_is_content_when_nothing_is_there(tmp_path: Path) -> None:
 def test_names_leaves_hidden_ones_out_and_needs_no_folder(tmp_path: Path) -> None:
     for name in ("a", ".b"):
         files.write_new(tmp_path / name, b"", durable=False)
-    assert files.list_names(tmp_path) == ["a"]
-    assert files.list_names(tmp_path / "gone") == []
+    assert reading.list_names(tmp_path) == ["a"]
+    assert reading.list_names(tmp_path / "gone") == []
 
 
 def test_append_and_rotate(tmp_path: Path) -> None:
@@ -288,6 +288,6 @@ def test_list_names_of_folders_only(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "link").symlink_to("folder")
-    assert files.list_names(tmp_path, folders=True) == ["folder"]
+    assert reading.list_names(tmp_path, folders=True) == ["folder"]
     with pytest.raises(WrongKind):
-        files.list_names(tmp_path / "file")
+        reading.list_names(tmp_path / "file")

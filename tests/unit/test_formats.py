@@ -8,7 +8,8 @@ import pytest
 
 from provisioning.core.states import Outcome, TaskState, WorkflowState
 from provisioning.storage.checkpoint import WorkflowFolder, load, load_request
-from provisioning.storage.spool import OrchestratorRecord, Reservation
+from provisioning.storage.ids import Reservation
+from provisioning.storage.spool import OrchestratorRecord
 
 SPOOLS = sorted((Path(__file__).parents[1] / "data").glob("format-*"))
 

@@ -21,7 +21,7 @@ from provisioning.core.identifiers import Process
 from provisioning.core.workflow import FORMAT, Request
 from provisioning.errors import InvalidManifest, NotFound, OrchestratorUnusable, Problem, SpoolUnusable
 from provisioning.processes import own_identity
-from provisioning.storage import files
+from provisioning.storage import files, reading
 from provisioning.storage.checkpoint import WorkflowFolder
 from provisioning.storage.lock import Lock
 from provisioning.storage.spool import OrchestratorRecord, Spool
@@ -256,9 +256,9 @@ def test_a_request_that_somebody_applies_meanwhile_is_passed_over(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool.request(request(f"{ASKED}1"))
-    names = files.list_names(spool.requests)
+    names = reading.list_names(spool.requests)
     files.remove(spool.requests / names[0])
-    monkeypatch.setattr(files, "list_names", lambda _path, **_rest: names)
+    monkeypatch.setattr(reading, "list_names", lambda _path, **_rest: names)
     assert list(spool.pending_requests()) == []
 
 
@@ -266,7 +266,7 @@ def test_nudges_do_not_pile_up_and_need_nothing(spool: Spool) -> None:
     spool.nudge()
     spool.nudge()
     assert os.listdir(spool.requests) == [".nudge"]
-    assert files.list_names(spool.requests) == []
+    assert reading.list_names(spool.requests) == []
     shutil.rmtree(spool.requests)
     spool.nudge()
 

@@ -18,9 +18,10 @@ from provisioning.storage import files
 from provisioning.storage.aside import Step
 from provisioning.storage.check import check
 from provisioning.storage.checkpoint import encode, load
+from provisioning.storage.ids import Reservation
 from provisioning.storage.logs import open_attempt_log
 from provisioning.storage.repair import repair
-from provisioning.storage.spool import Reservation, Spool
+from provisioning.storage.spool import Spool
 from tests.simulation.values import EPOCH, checkpoint, graph, record, submission
 
 ONE, TWO = (f"01kc000000000000000000000{number}" for number in (1, 2))

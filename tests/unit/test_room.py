@@ -15,7 +15,7 @@ from provisioning.errors import SpoolUnusable
 from provisioning.execution import attempt
 from provisioning.execution.attempt import run_attempt
 from provisioning.execution.executor import AttemptRequest, Key
-from provisioning.storage import files
+from provisioning.storage import files, reading
 from provisioning.storage.checkpoint import WorkflowFolder
 from tests.simulation.values import EPOCH, WORKFLOW_ID
 
@@ -91,7 +91,7 @@ def test_an_outcome_that_the_disk_loses_leaves_neither_room_nor_descriptor(
     assert folder.outcome("t", 1) is None
     assert os.listdir(scratch.path) == []
     assert open_descriptors() == before
-    assert not files.is_locked(folder.log_path("t", 1)), "recovery finds that it was interrupted"
+    assert not reading.is_locked(folder.log_path("t", 1)), "recovery finds that it was interrupted"
 
 
 def test_an_attempt_that_ends_in_an_error_gives_its_room_back(

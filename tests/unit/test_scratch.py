@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from provisioning.errors import SpoolUnusable
-from provisioning.storage import files
+from provisioning.storage import files, reading
 from tests.simulation.faults import failing, names
 
 
@@ -154,10 +154,10 @@ def test_scratch_names_are_never_used_twice(scratch: files.Scratch) -> None:
 def test_a_closed_scratch_folder_is_gone(tmp_path: Path) -> None:
     scratch = files.Scratch(tmp_path / "s")
     files.write_new(scratch.name(), b"x", durable=False)
-    assert files.scratch_is_held(scratch.path)
+    assert reading.scratch_is_held(scratch.path)
     scratch.close()
     assert names(tmp_path) == []
-    assert not files.scratch_is_held(scratch.path)
+    assert not reading.scratch_is_held(scratch.path)
 
 
 def test_the_sweep_takes_what_the_dead_left_and_nothing_of_the_living(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_the_sweep_takes_what_the_dead_left_and_nothing_of_the_living(tmp_path: 
     )
     child = subprocess.run([sys.executable, "-c", program, str(tmp_path / "dead")], check=False)
     assert (child.returncode, names(tmp_path)) == (9, ["alive", "dead"])
-    assert [files.scratch_is_held(tmp_path / name) for name in ("alive", "dead")] == [True, False]
+    assert [reading.scratch_is_held(tmp_path / name) for name in ("alive", "dead")] == [True, False]
     (tmp_path / "file").write_bytes(b"no folder")
     files.sweep_scratch(tmp_path)
     assert (names(tmp_path), names(alive.path)) == (["alive", "file"], ["1"])
@@ -222,4 +222,4 @@ def test_the_sweep_spares_what_it_is_told_to(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("b")
     files.sweep_scratch(tmp_path, {"b"})
     assert names(tmp_path) == ["b", "link"]
-    assert not files.scratch_is_held(tmp_path / "link")
+    assert not reading.scratch_is_held(tmp_path / "link")

@@ -1,0 +1,54 @@
+"""Which workflow an `id` of a manifest stands for, also after that workflow was cleaned up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from provisioning.core.workflow import FORMAT, Submission
+from provisioning.errors import Refused
+from provisioning.storage import files
+from provisioning.storage.checkpoint import encode, load
+
+
+class Reservation(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who has the id, for which workflow of what content."""
+
+    format: int
+    workflow_id: str
+    operator: str
+    digest: str
+
+
+def reserve(folder: Path, submission: Submission, *, is_there: Callable[[str], bool], scratch: files.Scratch) -> str:
+    """The workflow_id that the submission's id has, which is its own where it is the first; under the lock of ids.
+
+    `is_there` says whether a workflow is in the spool. Refused where the id stands for other content.
+    """
+    path = folder / f"{submission.id}.json"
+    mine = Reservation(FORMAT, submission.workflow_id, submission.operator, submission.digest)
+    if files.write_once(path, encode(mine), scratch=scratch):
+        return submission.workflow_id
+    taken = load(path, Reservation)
+    if (taken.operator, taken.digest) == (mine.operator, mine.digest):
+        return taken.workflow_id
+    if is_there(taken.workflow_id) or was_cleaned(folder, taken.workflow_id):
+        raise Refused(
+            f"the id {submission.id!r} is workflow {taken.workflow_id} of {taken.operator}, with other content",
+            hint="choose another id, or submit the same bytes",
+        )
+    files.write_atomic(path, encode(mine), durable=True, scratch=scratch)  # never put in, or rejected: free again
+    return submission.workflow_id
+
+
+def was_cleaned(folder: Path, workflow_id: str) -> bool:
+    """Whether the workflow has been in the spool and was cleaned up."""
+    return (folder / f"{workflow_id}.cleaned").exists()
+
+
+def keep_taken(folder: Path, workflow_id: str, scratch: files.Scratch) -> None:
+    """Let the id of a workflow stay taken after it is gone."""
+    if not was_cleaned(folder, workflow_id):
+        files.write_once(folder / f"{workflow_id}.cleaned", b"", scratch=scratch)
