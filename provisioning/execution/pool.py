@@ -35,12 +35,13 @@ class _Worker:
         self.holds_slot = False
         self.idle_since = boottime()
 
-    def tell(self, command: Command) -> None:
-        """Send a command; a worker that is dead shows by its sentinel."""
+    def tell(self, command: Command) -> bool:
+        """Send a command; whether that could be done."""
         try:
             self.connection.send_bytes(msgspec.msgpack.encode(command))
         except OSError:
-            return
+            return False
+        return True
 
 
 class Pool:
@@ -77,7 +78,9 @@ class Pool:
     def start(self, request: AttemptRequest) -> None:
         """Send the attempt to the worker that was assigned."""
         folder = self._spool.workflows / request.key.workflow_id
-        self._by_key[request.key].tell(Command(str(folder), request))
+        worker = self._by_key[request.key]
+        if not worker.tell(Command(str(folder), request)):
+            worker.process.kill()  # nothing of it runs yet; if it is not dead already, it would wait for ever
 
     def withdraw(self, key: Key) -> None:
         """Make the worker idle again: nothing was sent to it."""

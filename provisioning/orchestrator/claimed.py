@@ -38,7 +38,10 @@ class Claimed:
         return (status.st_ino, status.st_ctime_ns) if settled else None
 
     def wants_holder(self, workflow_id: str) -> bool:
-        """Whether the workflow has neither ended nor is merely paused; raises what reading its files does."""
+        """Whether the workflow has neither ended nor is merely paused; raises what reading its files does.
+
+        One that is being cancelled wants its end, paused or not: the request for it may be applied and gone.
+        """
         mark = self._mark(workflow_id)  # before the reading: a retry between the two must show the next time
         if mark is not None and self._resting.get(workflow_id) == mark:
             return False
@@ -48,6 +51,7 @@ class Claimed:
             checkpoint.state in ENDED_WORKFLOWS
             or (
                 checkpoint.state is WorkflowState.PAUSED
+                and not checkpoint.cancelling
                 and not any(task.state is TaskState.RUNNING for task in folder.tasks())
             )
         )

@@ -35,6 +35,7 @@ class Complaints:
         self.errors: dict[str, Exception] = {}
         """The latest error of each."""
         self._again_at: dict[str, float] = {}
+        self._told: set[str] = set()
 
     def add(self, workflow_id: str, error: Exception, boottime: float) -> None:
         """Take note of an error. It is logged, and the same one once in a while."""
@@ -44,6 +45,12 @@ class Complaints:
         _log.error("workflow %s: %s", workflow_id, error)
         self._again_at[workflow_id] = boottime + AGAIN_SECONDS
         self.errors[workflow_id] = error
+
+    def tell(self, text: str) -> None:
+        """Log what is wrong with something that is no workflow, once."""
+        if text not in self._told:
+            self._told.add(text)
+            _log.error("%s", text)
 
     def silences(self, workflow_id: str, boottime: float) -> bool:
         """Whether it is too soon to try the workflow again."""

@@ -74,6 +74,11 @@ class Held:
         """The key of a task's latest attempt."""
         return Key(self.workflow_id, checkpoint.task_id, checkpoint.attempts[-1].number)
 
+    def next_key(self, task_id: str) -> Key:
+        """The key of the attempt that a task would make now."""
+        made = self.task_checkpoint(task_id).attempts
+        return Key(self.workflow_id, task_id, made[-1].number + 1 if made else 1)
+
     def start_kind(self, task: Task) -> str:
         """How durable the record of a start must be, by `files.DURABLE`."""
         if self.checkpoint.host_crashed:

@@ -14,6 +14,7 @@ from provisioning.core.workflow import TaskCheckpoint
 from provisioning.errors import ProvisioningError, SpoolUnusable
 from provisioning.execution.executor import Executor, Key, News, wait_for_news
 from provisioning.execution.nulib import Nulib
+from provisioning.execution.nushell import Nushell
 from provisioning.orchestrator.claim import Rejected, hold, instant, take
 from provisioning.orchestrator.claimed import Claimed
 from provisioning.orchestrator.complaints import AGAIN_SECONDS, FAULTS, Complaints, refused_by_host
@@ -159,7 +160,7 @@ class Orchestrator:
         self._scan_at = self._now.boottime + self._config.orchestrator.scan_seconds
         if self._only is None:
             for name, reason in self._spool.set_aside_damaged_requests():
-                _log.error("request %s was put into rejected/: %s", name, reason)
+                self._complaints.tell(f"request {name}: {reason}")
         if self._queue.heed_clock(self._now):
             for held in self._held.values():
                 held.reschedule(self._now)
@@ -214,16 +215,19 @@ class Orchestrator:
 
     def _claim(self) -> None:
         """Take queued workflows while a slot would be free for them, or where one is more urgent than what is held."""
-        if self.draining or self._rest.lasts(self._now.boottime):
+        if self.draining:
             return
         while len(self._held) < self._config.orchestrator.active_workflows and self._free_slots() > 0:
+            if self._rest.lasts(self._now.boottime):
+                return
             candidate = self._queue.best(self._now)
             best = self._scheduler.best_ready(self._now)
             if candidate is None or (best is not None and best >= candidate.priority):
                 return
             self._queue.pop()
             if not self._attend(candidate.workflow_id, self._claim_or_postpone, candidate.workflow_id):
-                self._queue.postpone(candidate.workflow_id, self._now.boottime + AGAIN_SECONDS)
+                again_at = self._rest.next_look() or self._now.boottime + AGAIN_SECONDS
+                self._queue.postpone(candidate.workflow_id, again_at)
 
     def _claim_or_postpone(self, workflow_id: str) -> None:
         if not self._take(workflow_id):  # somebody else has it
@@ -270,26 +274,28 @@ class Orchestrator:
             return
         while starts := self._scheduler.starts(self._now, self._free_slots()):
             for workflow_id, task_id in starts:
-                self._begin(self._held[workflow_id], task_id)
+                if held := self._held.get(workflow_id):  # else it was let go at the start before this one
+                    self._begin(held, task_id)
             if self._rest.lasts(self._now.boottime):
                 return
             self._claim()
 
     def _begin(self, held: Held, task_id: str) -> None:
         """Record that the task's next attempt is starting, then hand it to its worker."""
-        task = held.tasks[task_id]
-        checkpoint = held.task_checkpoint(task_id)
-        number = checkpoint.attempts[-1].number + 1 if checkpoint.attempts else 1
-        key = Key(held.workflow_id, task_id, number)
+        key, begun = held.next_key(task_id), False
         try:
-            after = attempts.started(checkpoint, self._now, self._executor.assign(key))
-            request = held.request(key, self._spool, self._config, self._installed.nu())
-            held.folder.save_task(after, held.start_kind(task))
-        except (ProvisioningError, OSError) as error:  # the latter: no room for another process
+            worker, nu = self._executor.assign(key), self._installed.nu()
+            begun = self._attend(held.workflow_id, self._hand_over, held, key, worker, nu)
+        except (ProvisioningError, OSError) as error:  # no room for another process, or Nushell has gone
+            self._rest.begin(error, self._now.boottime)
+        if not begun:
             self._executor.withdraw(key)
             held.schedule.withdraw(task_id)
-            self._rest.begin(error, self._now.boottime)
-            return
+
+    def _hand_over(self, held: Held, key: Key, worker: str, nu: Nushell) -> None:
+        after = attempts.started(held.task_checkpoint(key.task_id), self._now, worker)
+        request = held.request(key, self._spool, self._config, nu)
+        held.folder.save_task(after, held.start_kind(held.tasks[key.task_id]))
         held.settle(after, self._now)
         self._executor.start(request)
 
@@ -332,7 +338,7 @@ class Orchestrator:
         self._scheduler.remove(held.workflow_id)
         del self._held[held.workflow_id]
         held.release()
-        if self._spool.requests_of(held.workflow_id):
+        if self._spool.may_be_asked(held.workflow_id):
             self.scan_soon()
 
     def close(self) -> None:

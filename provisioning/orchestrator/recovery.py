@@ -86,10 +86,11 @@ def _interrupt(held: Held, checkpoint: TaskCheckpoint, now: Now) -> bool:
     """Call the attempt interrupted while holding its lock, so that a late worker finds it given up."""
     last = checkpoint.attempts[-1]
     log = held.folder.log_path(checkpoint.task_id, last.number)
-    never_began = last.boot_id == now.boot_id and not log.exists()  # a worker makes the log before anything else
-    descriptor = lock_ended_attempt(log)
-    if descriptor is None:
+    locked = lock_ended_attempt(log)
+    if locked is None:
         return False
+    descriptor, without_log = locked  # a worker makes the log before anything else
+    never_began = without_log and last.boot_id == now.boot_id
     try:
         if record := held.folder.outcome(checkpoint.task_id, last.number):
             _make_sure_of(held, record)

@@ -275,18 +275,20 @@ def names_this(path: Path, descriptor: int) -> bool:
 
 def open_log(path: Path) -> int:
     """A descriptor that appends to the log of an attempt, which may exist; its folder must."""
-    return _open_or_make(path, os.O_RDWR | os.O_APPEND)
-
-
-def open_log_to_lock(path: Path) -> int:
-    """A descriptor that cannot write to the log of an attempt, which may exist; its folder must."""
-    return _open_or_make(path, os.O_RDONLY | os.O_NONBLOCK)
-
-
-def _open_or_make(path: Path, flags: int) -> int:
     with naming(path, "open"):
-        descriptor = os.open(path, flags | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     return regular(path, descriptor)
+
+
+def open_log_to_lock(path: Path) -> tuple[int, bool]:
+    """A descriptor that cannot write to the log of an attempt, and whether this call has made the log."""
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
+    with naming(path, "open"):
+        try:
+            return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600), True
+        except FileExistsError:
+            descriptor = os.open(path, flags)
+    return regular(path, descriptor), False
 
 
 def make_dir(path: Path, mode: int = 0o700) -> None:

@@ -26,13 +26,15 @@ def open_attempt_log(path: Path) -> int | None:
         return _locked(files.open_log(path))
 
 
-def lock_ended_attempt(path: Path) -> int | None:
+def lock_ended_attempt(path: Path) -> tuple[int, bool] | None:
     """A descriptor with the attempt's lock, for whoever gives the attempt up; None where something of it lives.
 
-    Who can write to the log is taken for a part of the attempt, and ended: this descriptor cannot.
+    And whether there was no log: then its worker never began, and will find the attempt given up. Who can write to
+    the log is taken for a part of the attempt, and ended: this descriptor cannot.
     """
     with owned(path):
-        return _locked(files.open_log_to_lock(path))
+        descriptor, made = files.open_log_to_lock(path)
+    return None if _locked(descriptor) is None else (descriptor, made)
 
 
 def _locked(descriptor: int) -> int | None:

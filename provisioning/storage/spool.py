@@ -260,21 +260,30 @@ class Spool:
         return [self.requests / name for name in sorted(found, key=lambda name: name.split(".")[1:])]
 
     def pending_requests(self, workflow_id: str | None = None) -> Iterator[tuple[Path, Request]]:
-        """Requests that nobody has applied yet, of one workflow or of all, oldest first; damaged ones are left out."""
+        """Requests that nobody has applied yet, of one workflow or of all, oldest first; what is damaged or cannot be
+        read is left out.
+        """
         for path in self._request_paths(f"{workflow_id}." if workflow_id else ""):
             try:
                 yield path, load_request(path)
-            except (NotFound, Damaged):
+            except (NotFound, SpoolUnusable):
                 continue
 
     def requests_of(self, workflow_id: str) -> list[tuple[Path, Request]]:
         """Requests about one workflow, oldest first."""
         return list(self.pending_requests(workflow_id))
 
+    def may_be_asked(self, workflow_id: str) -> bool:
+        """Whether there is a request about the workflow, or that cannot be told. It is not read."""
+        try:
+            return bool(self._request_paths(f"{workflow_id}."))
+        except SpoolUnusable:
+            return True
+
     def set_aside_damaged_requests(self) -> list[tuple[str, str]]:
         """Put the requests that cannot be decoded into `rejected/`: name and reason of each. For orchestrators only.
 
-        One of a newer format stays: somebody newer may apply it.
+        One of a newer format stays: somebody newer may apply it. So does one that cannot be read, for a person.
         """
         done: list[tuple[str, str]] = []
         for path in self._request_paths():
@@ -284,7 +293,9 @@ class Spool:
                 continue
             except Damaged as error:
                 files.move(path, self.rejected / f"{new_ulid()}-{path.name}")
-                done.append((path.name, error.reason))
+                done.append((path.name, f"it was put into rejected/: {error.reason}"))
+            except SpoolUnusable as error:
+                done.append((path.name, str(error)))
         return done
 
     def nudge(self) -> None:

@@ -93,6 +93,15 @@ def test_cancel_half_way(host: Host) -> None:
     assert (host.state(workflow_id), host.ran()) == ("cancelled", [])
 
 
+def test_cancel_half_way_of_a_paused_workflow(host: Host) -> None:
+    workflow_id = paused(host)
+    host.crash("remove", "/requests/*", after=True, of=lambda: host.ask("cancel", workflow_id))
+    assert (host.state(workflow_id), host.workflow(workflow_id).cancelling) == ("paused", True)
+    assert host.person.requests_of(workflow_id) == []
+    host.recover()
+    assert host.state(workflow_id) == "cancelled"
+
+
 def test_request_after_the_end(host: Host) -> None:
     workflow_id = host.ended()
     for verb in ("cancel", "pause", "resume"):

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from typing import Any
 
 import pytest
 
 from provisioning.execution.ending import holders
+from provisioning.execution.executor import AttemptRequest, Key, Seen
+from provisioning.execution.pool import Pool
 from provisioning.processes import identity, is_alive, send_signal
 from tests.installation import Gate, Installation
 from tests.waiting import wait_for
@@ -180,3 +184,19 @@ def test_the_orchestrator_s_own_environment_and_folder_do_not_matter(site: Insta
     result = site.outcome(workflow_id, "t").result
     assert result["cwd"] == "/"
     assert "parent" not in "".join(result["own"] + result["child"]).replace(str(site.root), "")
+
+
+def test_a_worker_that_cannot_be_told_is_replaced(site: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would wait for its command for ever, and the attempt would be under way as long."""
+    pool = Pool(site.spool, 1, 60.0)
+    key = Key("01kc0000000000000000000001", "a", 1)
+    worker = pool._workers[pool.assign(key)]
+
+    def refuse(*_args: object) -> None:
+        raise OSError(errno.EIO, "no")
+
+    monkeypatch.setattr(Connection, "send_bytes", refuse)
+    pool.start(AttemptRequest(key, ("/nu",), {}, {}, {}, None, None, 1.0, 1, 1))
+    wait_for(lambda: not worker.process.is_alive())
+    assert [news.seen for news in pool.news()] == [Seen.LOST]
+    pool.close()

@@ -1,0 +1,83 @@
+"""What is wrong with one workflow, request or attempt stops nothing else, and is not taken for more than it is."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provisioning.clock import new_ulid, now
+from provisioning.core.workflow import FORMAT, Request
+from provisioning.storage.check import check
+from tests.crash.hands import end
+from tests.crash.host import Host
+
+
+def test_a_workflow_whose_folder_has_gone_keeps_no_other_from_starting(host: Host) -> None:
+    gone, other = sorted((host.submit(), host.submit()))
+    host.between("write_atomic", f"/{gone}/tasks/a.json", lambda: shutil.rmtree(host.root / "workflows" / gone))
+    host.work()
+    assert (host.state(other), host.ran()) == ("succeeded", ["a.1"])
+
+
+def test_a_checkpoint_that_is_a_folder_keeps_no_other_from_starting(host: Host) -> None:
+    broken, other = sorted((host.submit(), host.submit()))
+    path = host.root / "workflows" / broken / "tasks" / "a.json"
+    host.between("write_atomic", f"/{broken}/tasks/a.json", path.mkdir)
+    host.work()
+    assert (host.state(other), host.ran()) == ("succeeded", ["a.1"])
+
+
+def unreadable(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """Let the system refuse to open the file."""
+    original = os.open
+
+    def refuse(opened: Any, *rest: Any, **more: Any) -> int:
+        if opened == path:
+            raise OSError(errno.EIO, "bad sector")
+        return original(opened, *rest, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+
+
+def test_a_request_that_cannot_be_read_keeps_no_workflow_from_its_end(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflow_id, other = host.submit(), host.submit()
+    path = host.person.request(Request(FORMAT, new_ulid(), workflow_id, "cancel", "alice", now()))
+    unreadable(monkeypatch, path)
+    host.work()
+    assert (host.state(workflow_id), host.state(other)) == ("succeeded", "succeeded")
+    assert [(each.code, each.file) for each in check(host.root)] == [("unreadable", str(path))]
+    assert path.exists()
+
+
+def test_a_log_that_is_made_as_the_attempt_is_given_up_is_not_taken_for_none(host: Host) -> None:
+    """Its worker began between the look and the lock, did the work and died: nobody knows that it was not begun."""
+    workflow_id, scratch = host.started()
+    end(scratch)
+    log = host.folder(workflow_id).log_path("a", 1)
+    host.between("open_log_to_lock", "/a.1.log", log.touch)
+    host.work()
+    assert (host.state(workflow_id), host.outcomes(workflow_id), host.ran()) == ("paused", ["interrupted"], [])
+
+
+def test_a_claim_that_the_disk_refuses_is_tried_again_when_the_rest_is_over(host: Host) -> None:
+    """And the other candidates are not tried meanwhile: they would all meet the same."""
+    found = sorted(host.submit() for _ in range(5))
+
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    host.between("write_atomic", "/plan.json", full)
+    orchestrator = host.begin()
+    assert host.person.incoming_ids() == found
+    due = orchestrator.next_start()
+    assert due is not None
+    assert due < host.instant().boottime + 2.0
+    host.work()
+    assert {host.state(workflow_id) for workflow_id in found} == {"succeeded"}
