@@ -18,6 +18,7 @@ from tests.crash.tracing import (
     Tracing,
     calls_of,
     changes,
+    ended,
     injection,
     logs_of,
     may_trace,
@@ -63,13 +64,19 @@ def test_the_undisturbed_run_is_what_the_tasks_say(undisturbed: Undisturbed) -> 
 
 @pytest.mark.parametrize("share", TENTH_OR_ALL)
 def test_orchestrator_killed(undisturbed: Undisturbed, cache_dir: Path, tmp_path: Path, share: int) -> None:
-    """Its workers, and what they run, go on."""
+    """Its workers, and what they run, go on.
+
+    How many calls there are depends on how often it looks: where it ended before that one came, an earlier one is it.
+    """
 
     def trial(call: Call, root: Path) -> Figures:
-        with worked(root, cache_dir) as work:
-            run = start_traced(work.site, Tracing(injection(call, KILL)), *RUN)
-            assert run.wait(60) == -signal.SIGKILL, f"nobody was killed\n{work.site.said()}"
-            return killed(work, undisturbed, "orchestrator")
+        for earlier in (0, 2, 8, 32):
+            chance = call._replace(number=max(1, call.number - earlier))
+            with worked(root / str(earlier), cache_dir) as work:
+                run = start_traced(work.site, Tracing(injection(chance, KILL)), *RUN)
+                if ended(work.site, run) == -signal.SIGKILL:
+                    return killed(work, undisturbed, "orchestrator")
+        raise AssertionError("nobody was killed")
 
     sweep("orchestrator killed", spread(undisturbed.calls["orchestrator"], share), trial, tmp_path)
 
@@ -83,7 +90,7 @@ def test_orchestrator_killed_while_it_publishes_operations(
     def trial(call: Call, root: Path) -> Figures:
         with worked(root, cache_dir, claimed_before=False) as work:
             run = start_traced(work.site, Tracing(injection(call, KILL)), *RUN)
-            assert run.wait(60) == -signal.SIGKILL, f"nobody was killed\n{work.site.said()}"
+            assert ended(work.site, run) == -signal.SIGKILL, f"nobody was killed\n{work.site.said()}"
             return killed(work, undisturbed, "orchestrator")
 
     points = spread(undisturbed.publishing, share * 5 if share > 1 else 1)
@@ -107,7 +114,7 @@ def worker_killed(call: Call, number: int, undisturbed: Undisturbed, cache_dir: 
     for chance in range(5):
         with worked(root / str(chance), cache_dir) as work:
             tracing = Tracing(None, injection(call, KILL), str(number))
-            assert start_traced(work.site, tracing, *RUN).wait(60) == 1, work.site.said()
+            assert ended(work.site, start_traced(work.site, tracing, *RUN)) == 1, work.site.said()
             log = logs_of(work.site) / f"worker.{number}"
             if was_killed(log):
                 return killed(work, undisturbed, log.name)
@@ -132,7 +139,7 @@ def test_worker_and_then_its_orchestrator_killed(
         for number, call in enumerate(calls[1]):
             with worked(root / str(number), cache_dir) as work:
                 tracing = Tracing(injection(call, KILL), injection(calls[0], KILL), "1")
-                start_traced(work.site, tracing, *RUN).wait(60)
+                ended(work.site, start_traced(work.site, tracing, *RUN))
                 if all(was_killed(logs_of(work.site) / name) for name in names):
                     return killed(work, undisturbed, *names)
         raise AssertionError("not both were killed")
@@ -156,7 +163,7 @@ def test_killed_again_in_the_recovery(undisturbed: Undisturbed, cache_dir: Path,
             log = logs_of(work.site) / "orchestrator"
             for number, call in enumerate(calls, start=1):
                 run = start_traced(work.site, Tracing(injection(call, KILL)), *RUN)
-                assert run.wait(60) == -signal.SIGKILL, f"{number}: nobody was killed\n{work.site.said()}"
+                assert ended(work.site, run) == -signal.SIGKILL, f"{number}: nobody was killed\n{work.site.said()}"
                 log.rename(log.with_name(f"killed.{number}"))
             return killed(work, undisturbed, "killed.1", "killed.2")
 

@@ -23,7 +23,7 @@ CALLS = (
     "rmdir,fsync,fdatasync,ftruncate,truncate,fallocate,chmod,fchmod,flock"
 ).split(",")
 """All by which a file comes to be, changes, goes, becomes durable or is locked."""
-DRIVER = Path(__file__).with_name("traced_orchestrator.py")
+DRIVER = Path(__file__).with_name("traced_program.py")
 
 _LINE = re.compile(r"(?P<name>[a-z0-9]+)\((?P<rest>.*)")
 _OPENED = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC")
@@ -88,27 +88,40 @@ class Tracing(NamedTuple):
     """`every`, `none`, or the number of the one worker that is traced, the first being 1."""
 
 
-def strace(log: Path, *options: str) -> list[str]:
-    """The command that runs another one below strace."""
-    return ["strace", "-o", str(log), *_options(options)]
+def traced(log: Path, *options: str) -> tuple[list[str], dict[str, str]]:
+    """The command before `PYTHON -m provisioning …` that has its process traced, and the environment it needs."""
+    environment = {
+        "TRACED_PROGRAM": str(log),
+        "PROGRAM_OPTIONS": _options(options),
+        "PYTHONDONTWRITEBYTECODE": "1",  # the interpreter's caches appear by rename too
+    }
+    return [sys.executable, str(DRIVER)], environment
 
 
 def start_traced(site: Installation, tracing: Tracing, *arguments: str) -> subprocess.Popen[bytes]:
     """Start `provisioning orchestrator run` with these arguments below strace; logs are in `logs_of(site)`."""
     logs = logs_of(site)
     logs.mkdir(exist_ok=True)
-    before = [sys.executable, str(DRIVER)]
-    if tracing.orchestrator is not None:
-        log = logs / "orchestrator"
-        log.unlink(missing_ok=True)
-        before = [*strace(log, *tracing.orchestrator), *before]
-    environment = {
+    log = logs / "orchestrator"
+    log.unlink(missing_ok=True)
+    before, environment = traced(log, *(tracing.orchestrator or ()))
+    if tracing.orchestrator is None:
+        del environment["TRACED_PROGRAM"]
+    environment |= {
         "TRACE_LOGS": str(logs),
-        "TRACE_OPTIONS": "\n".join(_options(tracing.workers)),
+        "WORKER_OPTIONS": _options(tracing.workers),
         "TRACED_WORKERS": tracing.traced_workers,
-        "PYTHONDONTWRITEBYTECODE": "1",  # the interpreter's caches appear by rename too
     }
     return site.start("orchestrator", "run", *arguments, before=before, environment=environment)
+
+
+def ended(site: Installation, process: subprocess.Popen[bytes]) -> int:
+    """The exit code of a traced orchestrator, when it has ended and all that strace saw of it is in its log."""
+    code = process.wait(60)
+    log = logs_of(site) / "orchestrator"
+    if log.exists():
+        wait_for(lambda: "\n+++ " in log.read_text(errors="replace"), what="the end of strace")
+    return code
 
 
 def logs_of(site: Installation) -> Path:
@@ -116,15 +129,9 @@ def logs_of(site: Installation) -> Path:
     return site.root / "traced"
 
 
-def _options(more: Sequence[str]) -> list[str]:
-    return ["-qq", "-y", "-e", f"trace={','.join(CALLS)},getppid", *more]
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """Tell an orchestrator to drain: it, and not the strace above it, which would go first."""
-    below = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    traced = process.args[0] == "strace" if isinstance(process.args, list) else False
-    os.kill(int(below[0]) if traced else process.pid, signal.SIGTERM)
+def _options(more: Sequence[str]) -> str:
+    """What strace is told, one a line; the end of the process is in its log."""
+    return "\n".join(["--quiet=attach,personality", "-y", "-e", f"trace={','.join(CALLS)},getppid", *more])
 
 
 def let_workers_be(site: Installation) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.crash.sweep import Figures
-from tests.crash.tracing import Call, Tracing, calls_of, changes, logs_of, start_traced
+from tests.crash.tracing import Call, Tracing, calls_of, changes, ended, logs_of, start_traced
 from tests.crash.workload import End, Work, worked
 
 RUN = ("--until-empty", "--max-wait", "15", "--slots", "2")
@@ -30,7 +30,8 @@ def record(folder: Path, cache_dir: Path) -> Undisturbed:
 
 def _recorded(root: Path, cache_dir: Path, *, claimed_before: bool) -> tuple[dict[str, End], dict[str, list[Call]]]:
     with worked(root, cache_dir, claimed_before=claimed_before) as work:
-        assert start_traced(work.site, Tracing((), (), "every"), *RUN).wait(60) == 1, work.site.said()
+        run = start_traced(work.site, Tracing((), (), "every"), *RUN)
+        assert ended(work.site, run) == 1, work.site.said()
         calls = {
             log.name: [call for call in calls_of(log) if changes(call, work.site.spool.root)]
             for log in logs_of(work.site).iterdir()
