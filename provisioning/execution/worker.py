@@ -145,8 +145,13 @@ def work(connection: Connection, scratch_path: str) -> None:
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     ears = _Ears(connection)
-    scratch = files.Scratch(Path(scratch_path))
-    files.write_atomic(scratch.path / "process", encode(own_identity()), durable=False, scratch=scratch)
+    try:
+        scratch = files.Scratch(Path(scratch_path))
+        files.write_atomic(scratch.path / "process", encode(own_identity()), durable=False, scratch=scratch)
+    except ProvisioningError as error:
+        if (refused := ears.next()) and refused.request:
+            ears.tell(Report(refused.request.key, not_started=str(error)))
+        os._exit(1)
     while command := ears.next():
         assert command.request is not None
         ears.tell(_attempt(command.request, Path(command.folder), scratch, ears))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -184,6 +185,19 @@ def test_the_orchestrator_s_own_environment_and_folder_do_not_matter(site: Insta
     result = site.outcome(workflow_id, "t").result
     assert result["cwd"] == "/"
     assert "parent" not in "".join(result["own"] + result["child"]).replace(str(site.root), "")
+
+
+def test_a_worker_without_a_folder_of_its_own_says_so(site: Installation) -> None:
+    pool = Pool(site.spool, 1, 60.0)
+    key = Key("01kc0000000000000000000001", "a", 1)
+    shutil.rmtree(site.spool.tmp)
+    worker = pool._workers[pool.assign(key)]
+    pool.start(AttemptRequest(key, ("/nu",), {}, {}, {}, None, None, 1.0, 1, 1))
+    wait_for(lambda: not worker.process.is_alive())
+    (news,) = pool.news()
+    assert (news.seen, "No such file" in news.problem) == (Seen.NOT_STARTED, True)
+    pool.close()
+    site.spool.tmp.mkdir()
 
 
 def test_a_worker_that_cannot_be_told_is_replaced(site: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
