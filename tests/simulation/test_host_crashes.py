@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,15 +30,26 @@ class Unsynced:
 
     def __init__(self, patched: pytest.MonkeyPatch) -> None:
         self._before: dict[Path, bytes | None] = {}
-        self._write: Callable[..., None] = files.write_atomic
+        self._whole: set[Path] = set()
+        """Those of them whose bytes are on the disk already: they lack their names only."""
+        self._write, self._sync_dir = files.write_atomic, files.sync_dir
         patched.setattr(files, "write_atomic", self._note)
+        patched.setattr(files, "sync_dir", self._keep)
 
-    def _note(self, path: Path, data: bytes, *, durable: bool, **rest: Any) -> None:
-        if durable:
-            self._before.pop(path, None)
-        elif path not in self._before:
+    def _note(self, path: Path, data: bytes, *, durable: bool, whole: bool = False, **rest: Any) -> None:
+        if path not in self._before:
             self._before[path] = path.read_bytes() if path.exists() else None
-        self._write(path, data, durable=durable, **rest)
+        self._whole.discard(path)
+        if durable or whole:
+            self._whole.add(path)
+        self._write(path, data, durable=durable, whole=whole, **rest)
+
+    def _keep(self, folder: Path) -> None:
+        """Its names are on the disk from now on."""
+        self._sync_dir(folder)
+        for path in [path for path in self._whole if path.parent == folder]:
+            self._whole.discard(path)
+            self._before.pop(path, None)
 
     def lose(self) -> None:
         """The power is cut."""
@@ -47,6 +59,7 @@ class Unsynced:
             elif path.exists():
                 path.unlink()
         self._before.clear()
+        self._whole.clear()
 
 
 class CrashingHost:
@@ -62,7 +75,8 @@ class CrashingHost:
         workflow_id = f"01kc{len(self.history.said.workflows):022}"
         self.history.said.workflows[workflow_id] = workflow
         data = manifest.write(workflow, form="json")
-        self.history.person.submit(data, "json", submission(workflow_id, tasks=len(workflow.tasks)))
+        facts = {"tasks": len(workflow.tasks), "digest": hashlib.sha256(data).hexdigest()}
+        self.history.person.submit(data, "json", submission(workflow_id, **facts))
         return workflow_id
 
     def run(self) -> int:
@@ -87,7 +101,7 @@ class CrashingHost:
         )
 
     def _is_over(self) -> bool:
-        """Whether every workflow has ended or waits for a person. A synced end may outlive the records of its tasks."""
+        """Whether every workflow has ended or waits for a person."""
         return {*promises.states(self.history.person, self.history.said).values()} <= {
             *ENDED_WORKFLOWS,
             WorkflowState.PAUSED,
