@@ -12,13 +12,14 @@ import pytest
 
 from provisioning.core import attempts
 from provisioning.core.scheduler import Schedule
-from provisioning.core.workflow import TaskCheckpoint, Workflow
+from provisioning.core.workflow import TaskCheckpoint, Workflow, WorkflowCheckpoint
 from provisioning.execution.executor import Key, News, Seen
 from provisioning.orchestrator import claim, loop, queue, recovery, requests
 from provisioning.orchestrator.held import Held
-from provisioning.storage import files
-from provisioning.storage.checkpoint import WorkflowFolder
+from provisioning.storage import files, reading
+from provisioning.storage.checkpoint import Damaged, WorkflowFolder
 from provisioning.storage.lock import Lock
+from provisioning.storage.naming import naming
 from provisioning.storage.spool import Spool
 from tests.simulation import world
 from tests.simulation.history import run_histories
@@ -63,7 +64,8 @@ def accepted_before_it_is_durable(patched: pytest.MonkeyPatch) -> None:
     """A submission is called accepted as soon as it is visible."""
 
     def hasty(self: Spool, manifest: bytes, form: str, submission: Any) -> str:
-        os.rename(self._prepare(manifest, form, submission), self.incoming / submission.workflow_id)
+        with naming(self.incoming):
+            os.rename(self._prepare(manifest, form, submission), self.incoming / submission.workflow_id)
         return str(submission.workflow_id)
 
     patched.setattr(Spool, "_put", hasty)
@@ -98,16 +100,22 @@ def retry_without_attempt_number(patched: pytest.MonkeyPatch) -> None:
 
 def checkpoints_in_pieces(patched: pytest.MonkeyPatch) -> None:
     """The bytes of a checkpoint are not on the disk before its name is."""
+    original = files.write_atomic
 
-    def careless(path: Path, data: bytes, *, scratch: files.Scratch | None = None) -> None:
-        files.write_atomic(path, data, durable=False, scratch=scratch)
+    def careless(path: Path, data: bytes, *, whole: bool = False, **rest: Any) -> None:
+        original(path, data, **rest)
 
-    patched.setattr(files, "write_whole", careless)
+    patched.setattr(files, "write_atomic", careless)
 
 
 def ends_before_its_tasks(patched: pytest.MonkeyPatch) -> None:
     """That a workflow has ended is on the disk, and that its tasks have is not."""
-    patched.setattr(WorkflowFolder, "sync_tasks", lambda self: None)
+    original = WorkflowFolder.save_workflow
+
+    def careless(self: WorkflowFolder, checkpoint: WorkflowCheckpoint, kind: str = "workflow") -> None:
+        original(self, checkpoint, "request" if kind == "workflow ended" else kind)  # as durable, but for the tasks
+
+    patched.setattr(WorkflowFolder, "save_workflow", careless)
 
 
 def folders_in_an_unsynced_folder(patched: pytest.MonkeyPatch) -> None:
@@ -129,7 +137,7 @@ def ignore_locks(patched: pytest.MonkeyPatch) -> None:
     """Recovery calls an attempt interrupted without asking whether it lives."""
     patched.setattr(recovery, "attempt_is_alive", lambda path: False)
     patched.setattr(recovery, "lock_ended_attempt", files.open_log_to_lock)
-    patched.setattr(files, "scratch_is_held", lambda path: False)
+    patched.setattr(reading, "scratch_is_held", lambda path: False)
 
 
 def ignore_dependencies(patched: pytest.MonkeyPatch) -> None:
@@ -169,29 +177,31 @@ def leave_outcomes(patched: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "plant",
+    ("plant", "found"),
     [
-        no_directory_fsync,
-        outcome_after_the_message,
-        unlink_before_acceptance,
-        accepted_before_it_is_durable,
-        lock_by_age,
-        retry_without_attempt_number,
-        checkpoints_in_pieces,
-        ends_before_its_tasks,
-        folders_in_an_unsynced_folder,
-        deaf_to_the_clock,
-        ignore_locks,
-        ignore_dependencies,
-        rerun_everything,
-        work_unasked,
-        share_locks,
-        leave_outcomes,
+        (no_directory_fsync, "accepted and lost|began|it has no end|is called"),
+        (outcome_after_the_message, "began|is called"),
+        (unlink_before_acceptance, "was not done|is called"),
+        (accepted_before_it_is_durable, "accepted and lost"),
+        (lock_by_age, "a living worker is never killed|began|was not done"),
+        (retry_without_attempt_number, "began twice|it has no end"),
+        (checkpoints_in_pieces, "is damaged|it has no end"),
+        (ends_before_its_tasks, "it has no end"),
+        (folders_in_an_unsynced_folder, "began|is called"),
+        (deaf_to_the_clock, "it has no end: .*queued"),
+        (ignore_locks, "began"),
+        (ignore_dependencies, "began"),
+        (rerun_everything, "was done . times"),
+        (work_unasked, "its outcome says|was done . times|began"),
+        (share_locks, "a living worker is never killed|began|was not done|was done . times"),
+        (leave_outcomes, "it has no end"),
     ],
 )
-def test_a_planted_defect_is_found(plant: Callable[[pytest.MonkeyPatch], None]) -> None:
+def test_a_planted_defect_is_found(plant: Callable[[pytest.MonkeyPatch], None], found: str) -> None:
+    """As a promise that is broken, not as some error; a file that nobody damaged is damaged only where one is torn."""
+    kinds = (AssertionError, Damaged) if plant is checkpoints_in_pieces else AssertionError
     with pytest.MonkeyPatch.context() as patched:
         plant(patched)
-        with pytest.raises(Exception) as raised:
+        with pytest.raises(kinds, match=found) as raised:
             run_histories(SEEDS)
     assert any("seed" in note for note in raised.value.__notes__)

@@ -108,10 +108,12 @@ class World:
     def set_clock(self, seconds: float) -> None:
         self.wall_set_by += seconds
 
-    def new_ulid(self, _after: str = "") -> str:
+    def new_ulid(self, after: str = "") -> str:
         """Stands in for `clock.new_ulid`."""
         self._count += 1
-        return ulid(self._count, bytes(10))
+        made = ulid(self._count, bytes(10))
+        assert made > after
+        return made
 
     def boot_id(self) -> str:
         return f"boot-{self.boot}"
