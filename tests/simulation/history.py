@@ -125,7 +125,8 @@ class History:
         for _ in range(self.chance.randint(1, 2)):
             self._submit()
         for _ in range(self.chance.randint(5, 30)):
-            self._chaos()
+            for _ in range(self.chance.choice([1, 1, 1, 3])):  # what is asked for and what goes wrong may meet
+                self._chaos()
             self._step()
         self._fault, self._crash_at = None, 0
         self.world.wall_set_by = CALM_HOURS * HOUR
