@@ -291,6 +291,8 @@ class History:
             return False
         if any(request.workflow_id not in self.said.damaged for _, request in self.person.pending_requests()):
             return False
+        if set(self.person.incoming_ids()) - self.said.damaged:
+            return False  # a power cut may take a claim back, even of a workflow that has ended
         over = True
         for workflow_id, state in promises.states(self.person, self.said).items():
             if state == WorkflowState.PAUSED and not promises.waits_for_a_person(self.person, workflow_id):
