@@ -125,7 +125,7 @@ class History:
         for _ in range(self.chance.randint(1, 2)):
             self._submit()
         for _ in range(self.chance.randint(5, 30)):
-            for _ in range(self.chance.choice([1, 1, 1, 3])):  # what is asked for and what goes wrong may meet
+            for _ in range(self.chance.choice([1, 1, 1, 3])):
                 self._chaos()
             self._step()
         self._fault, self._crash_at = None, 0
@@ -214,9 +214,8 @@ class History:
         if self._fault is not None:
             self._fault = None
             return
-        number = self.chance.choice([errno.ENOSPC, errno.EIO, errno.EDQUOT])
-        calls = self.chance.choice([CHANGING, (self.chance.choice(CHANGING),)])
-        self._fault = Fault(number, calls, self.chance.choice([1, 1, 3, -1]))
+        number, one = self.chance.choice([errno.ENOSPC, errno.EIO, errno.EDQUOT]), self.chance.choice(CHANGING)
+        self._fault = Fault(number, self.chance.choice([CHANGING, (one,)]), self.chance.choice([1, 1, 3, -1]))
 
     def _power_cut(self) -> None:
         for incarnation in list(self.alive):
@@ -277,22 +276,20 @@ class History:
             with self._as(incarnation):
                 incarnation.orchestrator.tick()
                 incarnation.orchestrator.wait([])
-        event = self.world.next_event()
-        seconds = min([*self.sleeps, *([] if event is None else [event]), 60.0])
+        seconds = min([*self.sleeps, 60.0 if (event := self.world.next_event()) is None else event, 60.0])
         idle = seconds == 0.0 and event != 0.0 and not any(each.executor.has_news() for each in self.alive)
         self._spun = self._spun + 1 if idle else 0
         assert self._spun < SPINNING, "an orchestrator does not sleep"
         self.world.advance(max(seconds, 0.001) if seconds else 0.0)  # two clocks of floats differ in the last bits
 
     def _is_over(self) -> bool:
-        if self.world.next_event() is not None or self.world.living():
+        unclaimed = set(self.person.incoming_ids()) - self.said.damaged  # or taken back by a power cut
+        if unclaimed or self.world.next_event() is not None or self.world.living():
             return False
         if any(each.orchestrator.running or each.executor.has_news() for each in self.alive):
             return False
         if any(request.workflow_id not in self.said.damaged for _, request in self.person.pending_requests()):
             return False
-        if set(self.person.incoming_ids()) - self.said.damaged:
-            return False  # a power cut may take a claim back, even of a workflow that has ended
         over = True
         for workflow_id, state in promises.states(self.person, self.said).items():
             if state == WorkflowState.PAUSED and not promises.waits_for_a_person(self.person, workflow_id):
