@@ -61,21 +61,24 @@ def back_up(spool: Spool, out: BinaryIO, *, compress: bool) -> Copied:
 def back_up_to(spool: Spool, path: Path, *, replace: bool) -> Copied:
     """Write a backup of the spool to the file at `path`, packed where its name ends in .gz or .tgz.
 
-    It appears whole and durable. Refused where a file is there, unless it is to be replaced.
+    It appears whole and durable. Refused where a file is there, unless it is to be replaced: then one of the two is
+    there at any time. Where the sync of its folder fails, the new one is there, and whether durably is not known.
     """
-    if os.path.lexists(path) and not (replace and path.is_file()):
-        hint = "name another" if replace else "name another, or replace it: --force"
-        raise Refused(f"{path} is there already" + (" and is no file" if replace else ""), hint=hint)
+    taken = Refused(f"{path} is there already", hint="name another, or replace it: --force")
+    if os.path.lexists(path) and not replace:
+        raise taken
+    if os.path.lexists(path) and not path.is_file():
+        raise Refused(f"{path} is there already and is no file", hint="name another")
     if spool.root.resolve() in path.resolve().parents:
         raise Refused(f"{path} is in the spool itself", hint="name a file outside of it, best on another disk")
     beside = path.with_name(f".{path.name}.{new_ulid()}")
     try:
         with files.filling(beside) as out:
             copied = back_up(spool, out, compress=path.suffix in (".gz", ".tgz"))
-        files.move(beside, path)
-    except BaseException:
+        if not files.publish_file(beside, path, replace=replace):
+            raise taken
+    finally:
         files.remove(beside)
-        raise
     return copied
 
 

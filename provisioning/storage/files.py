@@ -1,9 +1,8 @@
 """Every way in which a file of the spool comes to be, changes or goes. Nothing else opens for writing.
 
 A file that another process may read appears by rename, complete. What must survive a power cut is written with
-`durable`: the bytes are synced before the rename and the folder after it, and only then does the call return. After a
-failed sync the bytes count as lost: the temporary file is removed and the error goes to the caller, who has said
-nothing yet.
+`durable`: its bytes are synced before the rename, its folder after it, and then the call returns. After a failed sync
+the bytes count as lost: the temporary file is removed and the error goes to the caller, who has said nothing yet.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import contextlib
 import fcntl
 import os
 import shutil
-import stat
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -21,7 +19,6 @@ from provisioning.clock import new_ulid
 from provisioning.errors import SpoolUnusable
 from provisioning.storage import reading
 from provisioning.storage.naming import naming
-from provisioning.storage.reading import regular
 
 DURABLE = {
     "format": True,
@@ -61,7 +58,7 @@ class Scratch:
         except FileNotFoundError:
             return False
         fcntl.flock(self.descriptor, fcntl.LOCK_EX)
-        if names_this(self.path, self.descriptor):
+        if reading.names_this(self.path, self.descriptor):
             return True
         os.close(self.descriptor)
         return False
@@ -87,7 +84,7 @@ def sweep_scratch(parent: Path, spare: Collection[str] = ()) -> None:
         try:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                if names_this(path, descriptor):  # else it was swept and made anew meanwhile, and may be a live one
+                if reading.names_this(path, descriptor):  # else it was made anew meanwhile, and may be a live one
                     shutil.rmtree(path, ignore_errors=True)
         finally:
             os.close(descriptor)
@@ -102,9 +99,9 @@ def sync_dir(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_new(path: Path, data: bytes, *, durable: bool, mode: int = 0o600) -> None:
+def write_new(path: Path, data: bytes, *, durable: bool) -> None:
     """Create the file, which must not exist, with all of `data`; its folder is not synced."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         write_all(descriptor, data)
         if durable:
@@ -179,6 +176,19 @@ def write_once(path: Path, data: bytes, *, scratch: Scratch) -> bool:
                 os.unlink(path)
             raise
     return published
+
+
+def publish_file(temporary: Path, path: Path, *, replace: bool) -> bool:
+    """Give a synced file its name, durably; False where the name is taken, unless it is to be replaced.
+
+    The caller removes `temporary`. After a failed sync of the folder the file stays at `path`; if durably is not known.
+    """
+    with naming(path), contextlib.suppress(FileExistsError):
+        (os.rename if replace else os.link)(temporary, path)
+        with naming(path, "be sure that the disk keeps"):
+            sync_dir(path.parent)
+        return True
+    return False
 
 
 class Room:
@@ -266,18 +276,11 @@ def open_lock(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
-def names_this(path: Path, descriptor: int) -> bool:
-    """Whether the name still means what the descriptor has open."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor))
-    return False
-
-
 def open_log(path: Path) -> int:
     """A descriptor that appends to the log of an attempt, which may exist; its folder must."""
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     with naming(path, "open"):
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    return regular(path, descriptor)
+        return reading.regular(path, os.open(path, flags, 0o600))
 
 
 def open_log_to_lock(path: Path) -> tuple[int, bool]:
@@ -287,20 +290,19 @@ def open_log_to_lock(path: Path) -> tuple[int, bool]:
         try:
             return os.open(path, flags | os.O_CREAT | os.O_EXCL, 0o600), True
         except FileExistsError:
-            descriptor = os.open(path, flags)
-    return regular(path, descriptor), False
+            return reading.regular(path, os.open(path, flags)), False
 
 
-def make_dir(path: Path, mode: int = 0o700) -> None:
+def make_dir(path: Path) -> None:
     """Make the folder and its parents where they are missing."""
     with naming(path, "make"):
-        os.makedirs(path, mode, exist_ok=True)
+        os.makedirs(path, 0o700, exist_ok=True)
 
 
 def close_to_others(path: Path) -> None:
     """Take the right to write in the folder from everybody but its owner."""
     with naming(path, "change the mode of"):
-        os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) & ~0o022)
+        os.chmod(path, os.stat(path).st_mode & 0o7755)
 
 
 def move(source: Path, target: Path) -> None:
@@ -332,19 +334,17 @@ def publish_tree(files: Mapping[str, bytes], target: Path, scratch: Scratch) -> 
     """Make a folder with these files (by relative path) appear at once; one that is there stays. Durable on return."""
     temporary = scratch.name()
     with naming(target):
-        if target.is_dir():
-            sync_dir(target.parent)  # who published it may have died before that
-            return
         try:
-            for name, data in files.items():
-                path = temporary / name
-                os.makedirs(path.parent, 0o700, exist_ok=True)
-                write_new(path, data, durable=True)
-            for folder, _, _ in os.walk(temporary):
-                sync_dir(Path(folder))
-            os.rename(temporary, target)
+            if not target.is_dir():
+                for name, data in files.items():
+                    path = temporary / name
+                    os.makedirs(path.parent, 0o700, exist_ok=True)
+                    write_new(path, data, durable=True)
+                for folder, _, _ in os.walk(temporary):
+                    sync_dir(Path(folder))
+                os.rename(temporary, target)
         except OSError:
             shutil.rmtree(temporary, ignore_errors=True)
             if not target.is_dir():  # another process published the same folder first
                 raise
-        sync_dir(target.parent)
+        sync_dir(target.parent)  # whoever has published it may have died before that

@@ -6,7 +6,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from provisioning.storage import files
+from provisioning.storage import files, reading
 from provisioning.storage.naming import naming
 
 
@@ -30,7 +30,7 @@ class Lock:
             except FileNotFoundError:
                 return False
             try:
-                if lock_descriptor(descriptor, blocking=wait) and files.names_this(self._path, descriptor):
+                if lock_descriptor(descriptor, blocking=wait) and reading.names_this(self._path, descriptor):
                     self._descriptor = descriptor
             finally:
                 if self._descriptor is None:

@@ -43,6 +43,13 @@ def read_regular(path: Path, limit: int) -> bytes:
     return data
 
 
+def names_this(path: Path, descriptor: int) -> bool:
+    """Whether the name still means what the descriptor has open."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        return os.path.samestat(os.stat(path, follow_symlinks=False), os.fstat(descriptor))
+    return False
+
+
 def is_locked(path: Path) -> bool:
     """Whether a process holds the lock of the file or folder. Only for whoever may act on it: readers never try one."""
     with naming(path, "look at the lock of"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import tarfile
@@ -21,6 +22,7 @@ from provisioning.storage.check import check
 from provisioning.storage.checkpoint import encode
 from provisioning.storage.restore import restore
 from provisioning.storage.spool import Spool
+from tests.simulation.faults import failing
 from tests.simulation.values import EPOCH, checkpoint, record
 from tests.unit.backups import ONE, TWO, content, finish, packed, spool_under_way, unpacked
 
@@ -81,6 +83,45 @@ def test_a_file_that_is_there_is_replaced_only_when_asked(spool: Spool, tmp_path
         back_up_to(spool, tmp_path, replace=True)
     with pytest.raises(Refused, match="in the spool itself"):
         back_up_to(spool, spool.root / "b.tar", replace=False)
+
+
+@pytest.mark.parametrize("replace", [True, False])
+def test_a_disk_that_refuses_the_last_sync_leaves_a_whole_backup(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replace: bool
+) -> None:
+    path = tmp_path / "out" / "b.tar"
+    path.parent.mkdir()
+    if replace:
+        back_up_to(spool, path, replace=False)
+    with monkeypatch.context() as patched:
+        failing("fsync", OSError(errno.EIO, "broken"), patched, number=2)  # the file, then its folder
+        with pytest.raises(SpoolUnusable, match=r"cannot be sure that the disk keeps .*/b\.tar"):
+            back_up_to(spool, path, replace=replace)
+    assert os.listdir(path.parent) == ["b.tar"]
+    unpacked(path.read_bytes(), tmp_path / "copy").close()
+
+
+def test_a_disk_that_refuses_the_bytes_leaves_the_old_backup(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out" / "b.tar"
+    path.parent.mkdir()
+    path.write_bytes(b"precious")
+    failing("fsync", OSError(errno.EIO, "broken"), monkeypatch)
+    with pytest.raises(SpoolUnusable):
+        back_up_to(spool, path, replace=True)
+    assert (os.listdir(path.parent), path.read_bytes()) == (["b.tar"], b"precious")
+
+
+def test_a_file_that_appears_while_the_backup_is_made_is_not_replaced(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "out" / "b.tar"
+    path.parent.mkdir()
+    when_read(monkeypatch, "submission.json", lambda: path.write_bytes(b"precious"))
+    with pytest.raises(Refused, match="there already"):
+        back_up_to(spool, path, replace=False)
+    assert (os.listdir(path.parent), path.read_bytes()) == (["b.tar"], b"precious")
 
 
 def test_a_backup_that_fails_leaves_nothing(spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

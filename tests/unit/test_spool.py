@@ -307,11 +307,11 @@ def test_two_who_submit_one_id_at_once_make_one_workflow(spool: Spool, monkeypat
     make_dir = files.make_dir
     first_is_there, go_on = threading.Event(), threading.Event()
 
-    def slow(path: Path, mode: int = 0o700) -> None:
+    def slow(path: Path) -> None:
         if not first_is_there.is_set():
             first_is_there.set()
             go_on.wait(20)
-        make_dir(path, mode)
+        make_dir(path)
 
     monkeypatch.setattr(files, "make_dir", slow)
     found: list[str] = []
