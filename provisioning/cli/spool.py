@@ -124,7 +124,7 @@ def restore(context: Context, file: Path, folder: Path | None) -> int:
         else:
             with naming(file, "read"):
                 stream = stack.enter_context(open(file, "rb"))
-        copied = make(stream, str(file), root)
+        copied = make(stream, str(file), root, network=context.config.disk.network)
     problems = look(root)
     if context.json:
         _answer_copied(context, "spool", root, copied, problems=[problem_json(problem) for problem in problems])

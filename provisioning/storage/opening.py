@@ -61,13 +61,18 @@ def refuse_open_to_others(paths: list[Path]) -> None:
         raise Refused(f"others than their owner may write in {named}", hint=f"chmod go-w {named}")
 
 
-def begin(root: Path) -> None:
-    """Make an empty folder, or the one of a checkout, a spool; refused where there is something else."""
-    missing = [path for path in (root, *root.parents) if not path.exists()]
-    files.make_dir(root)
-    with naming(root):
+def make_durably(folder: Path) -> None:
+    """Make the folder and its parents where they are missing, and their names durable."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    files.make_dir(folder)
+    with naming(folder):
         for path in missing:
             files.sync_dir(path.parent)
+
+
+def begin(root: Path) -> None:
+    """Make an empty folder, or the one of a checkout, a spool; refused where there is something else."""
+    make_durably(root)
     foreign = [name for name in reading.list_names(root) if name not in {"README.md", "examples"}]
     if foreign and not os.path.lexists(root / "format"):  # else another process began it at the same time
         raise Refused(

@@ -24,7 +24,9 @@ from provisioning.storage import files, reading
 from provisioning.storage.backup import CHUNK_BYTES, Copied
 from provisioning.storage.checkpoint import Damaged, WorkflowFolder
 from provisioning.storage.members import CONTENTS, Contents, limit_of, measure
+from provisioning.storage.mount import refuse_network
 from provisioning.storage.naming import naming
+from provisioning.storage.opening import make_durably
 from provisioning.storage.spool import FOLDERS, Spool
 
 HEADER_BYTES = 1 << 20
@@ -39,14 +41,17 @@ class NoBackup(SpoolUnusable):
         super().__init__(f"{source} cannot be restored: {reason}", hint="nothing was made; take another backup")
 
 
-def restore(file: BinaryIO, source: str, target: Path) -> Copied:
-    """Make the spool of a backup at `target`, which must be an empty folder or nothing.
+def restore(file: BinaryIO, source: str, target: Path, *, network: bool = False) -> Copied:
+    """Make the spool of a backup at `target`, which must be an empty folder or nothing. `network` as of `Spool.open`.
 
     NoBackup says what is wrong with the file, Refused what is at `target`; then nothing was made. What was under way
-    when the backup was made counts as interrupted, whoever still works at it.
+    when the backup was made counts as interrupted, whoever still works at it. A packed file that lacks no more than
+    the end of gzip's own checksum is whole: its content has a digest of ours.
     """
     target = Path(os.path.realpath(target))
+    refuse_network(target, allowed=network)
     _refuse_what_is_there(target)
+    make_durably(target.parent)
     building = target.with_name(f".{target.name}.{new_ulid()}")
     try:
         for name in ("", *FOLDERS):

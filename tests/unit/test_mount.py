@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
 from collections.abc import Iterator
@@ -11,8 +12,11 @@ import pytest
 
 from provisioning.errors import SpoolUnusable
 from provisioning.storage import mount
+from provisioning.storage.check import check
 from provisioning.storage.mount import Mount, mount_of, read_mount
+from provisioning.storage.restore import restore
 from provisioning.storage.spool import Spool
+from tests.unit.backups import packed, spool_under_way
 
 LOCAL = """\
 22 27 0:21 / /proc rw,relatime - proc proc rw
@@ -96,3 +100,15 @@ def test_it_is_refused_before_anything_is_made_in_it(memory: Path, monkeypatch: 
     with pytest.raises(SpoolUnusable, match="network file system"):
         Spool.open(root)
     assert Spool.open(root, network=True).workflow_ids() == []
+
+
+def test_no_backup_is_restored_there(memory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool = spool_under_way(tmp_path / "spool")
+    data = packed(spool)
+    spool.close()
+    monkeypatch.setattr(mount, "NETWORK", {"tmpfs"})
+    with pytest.raises(SpoolUnusable, match="network file system"):
+        restore(io.BytesIO(data), "b.tar", memory / "deep" / "copy")
+    assert list(memory.iterdir()) == []
+    restore(io.BytesIO(data), "b.tar", memory / "deep" / "copy", network=True)
+    assert check(memory / "deep" / "copy") == []

@@ -150,6 +150,16 @@ def test_what_is_there_is_refused(spool: Spool, tmp_path: Path, there: str) -> N
     assert content(tmp_path) == before
 
 
+def test_folders_that_were_made_for_it_are_durable(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = packed(spool)
+    synced: list[Path] = []
+    monkeypatch.setattr(files, "sync_dir", synced.append)
+    restore(io.BytesIO(data), "b.tar", tmp_path / "one" / "two" / "copy")
+    assert {tmp_path, tmp_path / "one", tmp_path / "one" / "two"} <= set(synced)
+
+
 def test_an_empty_folder_becomes_the_spool(spool: Spool, tmp_path: Path) -> None:
     (tmp_path / "copy").mkdir()
     assert unpacked(packed(spool), tmp_path / "copy").claimed_ids() == [ONE]
