@@ -110,9 +110,7 @@ class _Backup:
         self._members = 0
         self._copied: set[str] = set()
         self._trees: set[str] = set()
-        self._states: Counter[str] = Counter()
-        self._interrupted = 0
-        self._gone: list[str] = []
+        self._found: dict[str, tuple[str, int]] = {}  # of each workflow its state, and how many tasks are under way
         self._left_out: list[str] = []
 
     def run(self) -> Copied:
@@ -129,9 +127,18 @@ class _Backup:
         for digest in sorted(self._trees):
             self._copy_tree(self._spool.nulib / digest)
         self._copy_tree(self._spool.ids)
-        contents = Contents(FORMAT, self._made_at, self._members, self._digest.hexdigest(), tuple(self._gone))
+        gone = self._cleaned_up()  # after their operations, which go after them
+        contents = Contents(FORMAT, self._made_at, self._members, self._digest.hexdigest(), gone)
         self._add(CONTENTS, encode(contents))
-        return Copied(dict(sorted(self._states.items())), self._interrupted, tuple(self._left_out))
+        kept = [found for workflow_id, found in self._found.items() if workflow_id not in gone]
+        states = Counter(state for state, _ in kept)
+        return Copied(dict(sorted(states.items())), sum(count for _, count in kept), tuple(self._left_out))
+
+    def _cleaned_up(self) -> tuple[str, ...]:
+        """The workflows that were copied, in whole or in part, and are no longer in the spool."""
+        there = {*self._spool.incoming_ids(), *self._spool.claimed_ids()}  # in the order in which they go on
+        there |= {name[-26:] for name in reading.list_names(self._spool.rejected)}
+        return tuple(sorted(self._copied - there))
 
     # One workflow
 
@@ -140,7 +147,7 @@ class _Backup:
         if staged is None:
             return  # claimed or rejected meanwhile: it is found there
         self._commit(workflow_id, staged)
-        self._states[WorkflowState.QUEUED] += 1
+        self._found[workflow_id] = WorkflowState.QUEUED, 0
 
     def _copy_claimed(self, workflow_id: str) -> None:
         folder = self._spool.workflows / workflow_id
@@ -162,12 +169,9 @@ class _Backup:
                 f"workflow {workflow_id} changed {TRIES} times while it was being read", hint="make the backup again"
             )
         self._commit(workflow_id, staged)
-        self._copy_attempts(folder, tasks)
-        if not os.path.lexists(folder):
-            self._gone.append(workflow_id)
-            return
+        under_way = self._copy_attempts(folder, tasks)
         checkpoint = _decoded(before, WorkflowCheckpoint)
-        self._states[checkpoint.state if checkpoint else WorkflowState.QUEUED] += 1
+        self._found[workflow_id] = checkpoint.state if checkpoint else WorkflowState.QUEUED, under_way
 
     def _requests_of(self, workflow_id: str) -> set[str]:
         return {name for name in reading.list_names(self._spool.requests) if name.startswith(f"{workflow_id}.")}
@@ -205,8 +209,11 @@ class _Backup:
                 self._trees.add(plan.nulib)
             self._add(name, data)
 
-    def _copy_attempts(self, folder: Path, tasks: dict[str, TaskCheckpoint | None]) -> None:
-        """Outcomes and logs of the attempts that the copied checkpoints know; of a damaged one, all there are."""
+    def _copy_attempts(self, folder: Path, tasks: dict[str, TaskCheckpoint | None]) -> int:
+        """Outcomes and logs of the attempts that the copied checkpoints know; of a damaged one, all there are.
+
+        How many of them are under way: without an outcome in the copy.
+        """
         known = {(task, a.number) for task, checkpoint in tasks.items() if checkpoint for a in checkpoint.attempts}
         running = {
             (task, checkpoint.attempts[-1].number)
@@ -221,7 +228,7 @@ class _Backup:
                 if (tasks[task] is None or (task, int(number)) in known) and self._copy(folder / kind / name):
                     running -= {(task, int(number))} if kind == "outcomes" else set()
         self._copy(folder / "events.jsonl")
-        self._interrupted += len(running)
+        return len(running)
 
     # Files
 

@@ -278,6 +278,48 @@ def test_a_workflow_that_is_cleaned_up_meanwhile_is_absent(
     assert copy.claimed_ids() == []
 
 
+@pytest.mark.parametrize("place", ["incoming", "workflows"])
+def test_a_workflow_whose_operations_go_with_it_meanwhile_is_absent(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    """It was copied when a cleanup removes it and then, as no plan names them any more, its operations."""
+    if place == "incoming":  # whoever wanted to claim it died after the plan, and another claims it meanwhile
+        (spool.workflows / ONE).rename(spool.incoming / ONE)
+    below = backup._below
+
+    def cleaning(folder: Path) -> Iterator[Path]:
+        if folder == spool.nulib / "digest":
+            if place == "incoming":
+                spool.claim(ONE)
+            spool.forget(ONE)
+            files.remove_tree(folder)
+        return below(folder)
+
+    monkeypatch.setattr(backup, "_below", cleaning)
+    out = io.BytesIO()
+    copied = back_up(spool, out, compress=False)
+    assert (copied.workflows, copied.interrupted) == ({"queued": 1}, 0)
+    copy = unpacked(out.getvalue(), tmp_path / "copy")
+    assert (copy.workflow_ids(), check(copy.root)) == ([TWO], [])
+    copy.close()
+
+
+def test_a_workflow_that_is_rejected_after_its_copy_is_there_once(
+    spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    below = backup._below
+
+    def rejecting(folder: Path) -> Iterator[Path]:
+        if folder == spool.ids:
+            (spool.incoming / TWO).rename(spool.rejected / f"20260101T000000Z-{TWO}")
+        return below(folder)
+
+    monkeypatch.setattr(backup, "_below", rejecting)
+    copy = unpacked(packed(spool), tmp_path / "copy")
+    assert (copy.incoming_ids(), os.listdir(copy.rejected)) == ([TWO], [])
+    copy.close()
+
+
 @pytest.mark.parametrize(("change", "copied"), [(b"and more", b"said"), (None, bytes(4))])
 def test_a_log_that_grows_or_shrinks_meanwhile_has_the_size_it_had(
     spool: Spool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: bytes | None, copied: bytes
