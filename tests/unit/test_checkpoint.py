@@ -120,6 +120,16 @@ def test_every_truncation_is_damage(folder: WorkflowFolder, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
+def test_every_byte_that_is_no_text_is_damage(folder: WorkflowFolder, name: str) -> None:
+    value, read = FILES[name]
+    whole = encode(value).rstrip()
+    for place in range(len(whole)):
+        put(folder, name, whole[:place] + bytes([whole[place] ^ 0x80]) + whole[place + 1 :])
+        with pytest.raises(Damaged):
+            read(folder)
+
+
+@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("also", [b"", b'"state":"a state of next year",'])
 def test_a_newer_format_is_named_as_such(folder: WorkflowFolder, name: str, also: bytes) -> None:
     value, read = FILES[name]
