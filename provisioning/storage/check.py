@@ -40,7 +40,7 @@ CODES = {
     "unreadable": "a file that the system did not let this process read",
     "foreign-record": "a file that says that it is of another workflow",
     "wrong-digest": "a manifest that is not what was submitted",
-    "no-plan": "a workflow has a checkpoint but no plan",
+    "no-plan": "a workflow has a checkpoint, or tasks that were started, but no plan",
     "no-checkpoint": "a workflow has tasks that were started but no checkpoint",
     "no-operations": "a plan refers to operations that the spool does not keep",
     "unknown-task": "a checkpoint, outcome or log of a task that the plan does not have",

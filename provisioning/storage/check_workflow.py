@@ -129,12 +129,18 @@ def check_claimed(spool: Spool, folder: WorkflowFolder) -> list[Problem]:
     if plan and plan.workflow_id != folder.workflow_id:
         found.append(_of_another(path / "plan.json", plan.workflow_id))
     if not path.exists() or plan is None:
-        if checkpoint is not None and path.exists() and len(found) == before:
+        begun = checkpoint is not None or _is_begun(path)
+        if begun and path.exists() and not os.path.lexists(path / "plan.json") and len(found) == before:
             found.append(problem("no-plan", path / "plan.json", "it is missing", _STOPS))
         return found  # claimed, and the claimer died before it had planned: the next one plans
     _check_plan(found, spool, path / "plan.json", plan)
     _Records(found, folder, plan, checkpoint).check(asked=bool(spool.requests_of(folder.workflow_id)))
     return found
+
+
+def _is_begun(path: Path) -> bool:
+    """Whether a task of the workflow was ever started."""
+    return (path / "tasks").is_dir() and bool(reading.list_names(path / "tasks"))
 
 
 def _check_plan(found: list[Problem], spool: Spool, path: Path, plan: Plan) -> None:
@@ -189,7 +195,7 @@ class _Records:
         for path in (*self._listed("outcomes"), *self._listed("logs")):
             self._check_attempt_file(path)
         path = self._folder.path / "workflow.json"
-        if self._tasks and not os.path.lexists(path):
+        if (self._tasks or self._unread) and not os.path.lexists(path):
             self._found.append(problem("no-checkpoint", path, "tasks were started, and it is missing", ""))
         elif self._workflow is not None and self._workflow.state in ENDED_WORKFLOWS and not asked:
             self._check_end(self._workflow)

@@ -154,7 +154,9 @@ def test_whatever_is_damaged_is_named_and_nothing_of_it_is_deleted(
     assert rest <= left | {("no-outcome", file) for _, file in rest}, (done, [str(p) for p in found], steps)
     named = {problem.file for problem in found}
     for path, kind in done:
-        if path.suffix == ".json" and kind != "removed" and "nulib" not in path.parts:
+        if kind == "removed" and path.name not in ("workflow.json", "plan.json", "submission.json"):
+            continue  # a request or checkpoint that never was; an outcome whose absence its task's checkpoint tells
+        if path.suffix == ".json" and "nulib" not in path.parts:
             place = root.joinpath(*path.relative_to(root).parts[:2])  # its workflow, where one more thing is wrong
             hidden = len(done) > 1 and any(file.startswith(str(place)) for file in named)
             assert str(path) in named or hidden, (done, found)
