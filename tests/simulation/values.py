@@ -23,6 +23,8 @@ from provisioning.core.workflow import (
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 WORKFLOW_ID = "01kc0000000000000000000000"
+ONE, TWO = "01kc0000000000000000000001", "01kc0000000000000000000002"
+MANIFEST = b'{"schema": 1}'
 
 
 def at(seconds: float, boot_id: str = "boot-1") -> Now:

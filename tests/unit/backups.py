@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import pytest
 
 from provisioning.core.catalogue import Operation
 from provisioning.core.states import Outcome, TaskState, WorkflowState
 from provisioning.core.workflow import FORMAT, Plan, WorkflowCheckpoint
-from provisioning.storage import files
+from provisioning.storage import files, reading
 from provisioning.storage.backup import back_up
 from provisioning.storage.checkpoint import WorkflowFolder, encode
 from provisioning.storage.restore import restore
@@ -61,3 +63,17 @@ def unpacked(data: bytes, target: Path) -> Spool:
 
 def content(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def when_read(monkeypatch: pytest.MonkeyPatch, name: str, deed: Callable[[], object]) -> None:
+    """Do something once, right before a file of this name is read."""
+    read = reading.read_regular
+    done: list[Path] = []
+
+    def disturbed(path: Path, limit: int) -> bytes:
+        if path.name == name and not done:
+            done.append(path)
+            deed()
+        return read(path, limit)
+
+    monkeypatch.setattr(reading, "read_regular", disturbed)

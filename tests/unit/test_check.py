@@ -158,19 +158,6 @@ def test_what_is_missing(spool: Spool, place: str, code: str) -> None:
     assert {each for each, _ in found(spool)} == {code}
 
 
-def test_a_lost_plan_is_missed_where_the_checkpoint_is_lost_too(spool: Spool) -> None:
-    """What was started says that there was one: it is no claim that its claimer did not complete."""
-    for name in ("plan.json", "workflow.json"):
-        (spool.root / CLAIMED / name).unlink()
-    assert found(spool) == [("no-plan", f"{CLAIMED}/plan.json")]
-
-
-def test_a_lost_checkpoint_is_missed_where_no_task_can_be_read(spool: Spool) -> None:
-    (spool.root / CLAIMED / "workflow.json").unlink()
-    (spool.root / CLAIMED / "tasks/a.json").write_bytes(b"{")
-    assert ("no-checkpoint", f"{CLAIMED}/workflow.json") in found(spool)
-
-
 @pytest.mark.parametrize(
     "name", ["metrics.prom", "drop", "taking", "audit", f"{CLAIMED}/x", f"{CLAIMED}/logs/a.1.json"]
 )

@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +24,7 @@ from provisioning.storage import files, reading
 from provisioning.storage.checkpoint import WorkflowFolder
 from provisioning.storage.lock import Lock
 from provisioning.storage.spool import OrchestratorRecord, Spool
-from tests.simulation.values import EPOCH, submission
-
-ONE, TWO = "01kc0000000000000000000001", "01kc0000000000000000000002"
-MANIFEST = b'{"schema": 1}'
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Iterator[Spool]:
-    made = Spool.create(tmp_path / "spool")
-    yield made
-    made.close()
+from tests.simulation.values import EPOCH, MANIFEST, ONE, TWO, submission
 
 
 def another(spool: Spool) -> Spool:

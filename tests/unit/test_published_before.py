@@ -11,17 +11,7 @@ import pytest
 from provisioning.storage import files
 from provisioning.storage.spool import Spool
 from tests.simulation.faults import PowerCut
-from tests.simulation.values import submission
-
-ONE, TWO = "01kc0000000000000000000001", "01kc0000000000000000000002"
-MANIFEST = b'{"schema": 1}'
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Iterator[Spool]:
-    made = Spool.create(tmp_path / "spool")
-    yield made
-    made.close()
+from tests.simulation.values import MANIFEST, ONE, TWO, submission
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ import gzip
 import io
 import os
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,15 +15,12 @@ from provisioning.storage import files
 from provisioning.storage.backup import back_up
 from provisioning.storage.restore import HEADER_BYTES, NoBackup, restore
 from provisioning.storage.spool import Spool
-from tests.unit.backups import ONE, TWO, content, packed, spool_under_way, unpacked
+from tests.unit.backups import ONE, TWO, content, packed, unpacked
 
 
 @pytest.fixture
-def spool(tmp_path: Path) -> Iterator[Spool]:
-    """One workflow under way, with `a` done and `b` running; one queued."""
-    made = spool_under_way(tmp_path / "spool")
-    yield made
-    made.close()
+def spool(under_way: Spool) -> Spool:
+    return under_way
 
 
 def tar_of(*members: tuple[tarfile.TarInfo, bytes]) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,13 +29,6 @@ ALL = Rule(0.0, None)
 
 def name(number: int) -> str:
     return f"01kc{number:022}"
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Iterator[Spool]:
-    made = Spool.create(tmp_path / "spool")
-    yield made
-    made.close()
 
 
 def ended(

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,7 @@ from provisioning.errors import Refused, SpoolUnusable
 from provisioning.storage import files
 from provisioning.storage.spool import FOLDERS, Spool
 from tests.simulation.faults import PowerCut, failing
-from tests.simulation.values import submission
-
-ONE, TWO = "01kc0000000000000000000001", "01kc0000000000000000000002"
-MANIFEST = b'{"schema": 1}'
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Iterator[Spool]:
-    made = Spool.create(tmp_path / "spool")
-    yield made
-    made.close()
+from tests.simulation.values import MANIFEST, ONE, TWO, submission
 
 
 def another(spool: Spool) -> Spool:

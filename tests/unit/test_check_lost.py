@@ -1,0 +1,34 @@
+"""What `spool check` says of a workflow that has lost files: no claim that was cut short looks like it."""
+
+from __future__ import annotations
+
+from provisioning.storage.check import check
+from provisioning.storage.spool import Spool
+from tests.unit.backups import ONE
+
+
+def found(spool: Spool) -> list[tuple[str, str]]:
+    return [(problem.code, problem.file) for problem in check(spool.root)]
+
+
+def test_a_plan_is_missed_where_the_checkpoint_is_lost_too(under_way: Spool) -> None:
+    """What was started says that there was one: it is no claim that its claimer did not complete."""
+    folder = under_way.workflows / ONE
+    for name in ("plan.json", "workflow.json"):
+        (folder / name).unlink()
+    assert found(under_way) == [("no-plan", str(folder / "plan.json"))]
+
+
+def test_a_checkpoint_is_missed_where_no_task_can_be_read(under_way: Spool) -> None:
+    folder = under_way.workflows / ONE
+    (folder / "workflow.json").unlink()
+    for name in ("a", "b"):
+        (folder / f"tasks/{name}.json").write_bytes(b"{")
+    assert ("no-checkpoint", str(folder / "workflow.json")) in found(under_way)
+
+
+def test_a_claim_that_was_cut_short_has_lost_nothing(under_way: Spool) -> None:
+    folder = under_way.workflows / ONE
+    for path in [folder / "plan.json", folder / "workflow.json", *folder.glob("*/*")]:
+        path.unlink()
+    assert found(under_way) == []
