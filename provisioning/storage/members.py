@@ -44,7 +44,7 @@ class Contents(msgspec.Struct, frozen=True):
     digest: str
     """SHA-256 over name, size and bytes of each member, in their order."""
     gone: tuple[str, ...]
-    """Workflows that were cleaned up while they were being copied: what there is of them counts for nothing."""
+    """Workflows that were cleaned up since any of them was copied: what there is of them counts for nothing."""
 
 
 def limit_of(name: str) -> int | None:

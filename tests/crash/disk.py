@@ -4,6 +4,9 @@ It knows no more than POSIX says. A sync of a file makes its bytes durable and n
 the names in it durable and nothing below. Changes of one folder reach the disk in their order, those of two folders in
 any order; a rename from one folder into another is one change of both, as in every journal, and comes with the earlier
 changes of its two names only.
+
+It is fed by the recorded system calls of real processes, after each of which it says what a disk may have. The model of
+`tests/simulation/disk.py` is driven in process, through long histories, and lets any change overtake another.
 """
 
 from __future__ import annotations

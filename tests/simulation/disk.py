@@ -4,6 +4,9 @@ A sync of a file makes its bytes durable, one of a folder its entries. A rename 
 a power cut every other change of an entry, and every other byte, may have reached the disk or not, in any order; a
 file whose bytes were not synced is empty, cut off or whole. Scratch folders belong to processes that are gone by
 then, so their entries are not followed; what is moved out of one is.
+
+It is driven in process, through long histories, and keeps no order at all. `tests/crash/disk.py` is the model that
+is fed by recorded system calls of real processes: it keeps the order within a folder, and stops after each call.
 """
 
 from __future__ import annotations
