@@ -21,11 +21,14 @@ class Sight(NamedTuple):
 
 
 def look_at(pid: int) -> Sight | None:
-    """The process that has this pid now; None where there is none, or only its unreaped rest."""
+    """The process that has this pid now; None where there is none, or only its unreaped rest.
+
+    One that may not be seen, where /proc is mounted with `hidepid`, is another user's, and none to us.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     if fields[0] in (b"Z", b"X"):
         return None

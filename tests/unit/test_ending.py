@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 WORKER = """
 import os, subprocess, sys
 from provisioning.execution import ending
@@ -16,10 +18,16 @@ log = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT, 0o600)
 """
 
 
-def played(tmp_path: Path, program: str) -> str:
+HIDING = ["unshare", "--mount", "sh", "-c", 'mount -t proc -o hidepid=1 proc /proc && exec "$@"', "sh"]
+"""What comes behind it has a /proc of its own, in which a user sees no other user's processes."""
+
+
+def played(tmp_path: Path, program: str, *before: str) -> str:
     """What the program says, run as a worker that has opened a log."""
-    words = [sys.executable, "-c", WORKER + program, str(tmp_path / "log")]
-    return subprocess.run(words, check=True, capture_output=True, text=True, timeout=30).stdout
+    words = [*before, sys.executable, "-c", WORKER + program, str(tmp_path / "log")]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_what_belongs_to_another_user_is_left_and_not_waited_for(tmp_path: Path) -> None:
@@ -33,6 +41,28 @@ print(remnants.end(2**22 + 1, 1000, cut_short=False), child.poll())
 child.kill()
 """
     assert played(tmp_path, program) == "() None\n"
+
+
+def test_processes_that_may_not_be_seen_are_another_user_s(tmp_path: Path) -> None:
+    if subprocess.run([*HIDING, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no /proc can be mounted here")
+    program = """
+from provisioning.execution.family import descendants
+from provisioning.processes import group_members, look_at
+until_i_end = {"args": ["cat"], "stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL}
+hidden = subprocess.Popen(**until_i_end)
+assert look_at(hidden.pid)
+os.setgid(65534)
+os.setuid(65534)
+remnants = ending.Remnants(log)
+mine = subprocess.Popen(**until_i_end, process_group=0)
+while not look_at(mine.pid):
+    pass  # until its exec is over it counts as its starter's user's
+print(look_at(hidden.pid), [sight.process.pid for sight in descendants()] == [mine.pid])
+print([sight.process.pid for sight in group_members(mine.pid)] == [mine.pid])
+print(remnants.end(mine.pid, 1000, cut_short=False) == (mine.pid,))
+"""
+    assert played(tmp_path, program, *HIDING) == "None True\nTrue\nTrue\n"
 
 
 def test_what_was_there_before_is_of_an_earlier_attempt(tmp_path: Path) -> None:
