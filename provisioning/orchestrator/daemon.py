@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import select
 import signal
@@ -32,6 +33,8 @@ START_SECONDS = 20.0
 """So long a started orchestrator may take until it has its lock."""
 DRAIN, DRAIN_FULLY, END = signal.SIGTERM, signal.SIGUSR1, signal.SIGQUIT
 """Stop at the drain deadline; stop when nothing runs any more; end what runs and stop."""
+END_SECONDS = 10.0
+"""So long beyond its grace what is being ended may take: what is left then counts as interrupted by a crash."""
 
 
 class _Signals:
@@ -139,23 +142,33 @@ def _work(
 def _drain(orchestrator: Orchestrator, presence: Presence, signals: _Signals, config: Config) -> None:
     """Start nothing more; let what runs finish until the deadline, or end it, as the signal said."""
     orchestrator.draining = True
-    deadline = boottime() + config.orchestrator.drain_seconds
     handled: signal.Signals | None = None
+    deadline = boottime() + config.orchestrator.drain_seconds
     while orchestrator.running:
-        if signals.asked is END and handled is not END:
-            _log.info("ending what runs")
-            orchestrator.end_running()
-        handled = signals.asked
-        if handled is not DRAIN_FULLY and boottime() >= deadline:
+        here = presence.is_here()
+        if signals.asked is not handled and (here or signals.asked is not END):
+            handled = signals.asked
+            deadline = boottime() + _patience_seconds(handled, config)
+            if handled is END:
+                _log.info("ending what runs")
+                orchestrator.end_running()
+        if boottime() >= deadline:
             _log.info("the drain deadline has come: what still runs goes on, for the next start to adopt")
             return
-        if not presence.is_here():
+        if not here:
             signals.wait(LOOK_SECONDS)
             continue
-        orchestrator.wait([signals.descriptor], at_most=max(0.0, min(1.0, deadline - boottime())) or 1.0)
+        orchestrator.wait([signals.descriptor], at_most=max(0.0, min(1.0, deadline - boottime())))
         signals.drain()
         if presence.is_here():
             orchestrator.tick()
+
+
+def _patience_seconds(asked: signal.Signals | None, config: Config) -> float:
+    """So long what runs may go on after this signal."""
+    if asked is DRAIN_FULLY:
+        return math.inf
+    return config.limits.grace_seconds + END_SECONDS if asked is END else config.orchestrator.drain_seconds
 
 
 def start(spool: Spool, arguments: Sequence[str], environment: Mapping[str, str]) -> int:

@@ -238,6 +238,20 @@ def test_stop_now_ends_what_runs_as_interrupted(site: Installation, gate: Gates)
     assert site.wait_ended(workflow_id) == "succeeded"
 
 
+def test_stop_now_waits_for_the_grace_of_what_runs_beyond_the_drain_deadline(site: Installation, gate: Gates) -> None:
+    one = gate("one")
+    site.settings(orchestrator_drain_seconds=0, limits_grace_seconds=1)
+    script = f"trap '' TERM; {one.script}"
+    workflow_id = site.submit([{"id": "a", "operation": "trial.again", "params": {"script": script}}])
+    process = site.orchestrator()
+    one.reached()
+    assert site.start("orchestrator", "stop", "--now").wait(20) == 0, site.said()
+    assert process.wait(20) == 0
+    assert holders(site.folder(workflow_id).log_path("a", 1)) == []
+    assert site.outcomes(workflow_id, "a") == ["interrupted"]
+    assert site.task(workflow_id, "a").interruptions() == 0, "it is nobody's fault"
+
+
 def test_scratch_of_the_dead_is_swept(site: Installation, gate: Gates) -> None:
     one = gate("one")
     workflow_id = site.submit([marking(site, "a", one)])
