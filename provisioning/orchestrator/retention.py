@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -86,6 +87,14 @@ class Sweep:
         for _ in self.steps():
             pass
 
+    @contextlib.contextmanager
+    def _noting(self, what: str) -> Iterator[None]:
+        """What fails in the block is a problem, and in nobody's way."""
+        try:
+            yield
+        except (ProvisioningError, OSError) as error:
+            self.problems.append(f"{what}: {error}")
+
     # Workflows
 
     def _workflows(self) -> Iterator[None]:
@@ -95,10 +104,8 @@ class Sweep:
                 ended[workflow_id] = checkpoint.ended_at
             yield
         for workflow_id in to_forget(ended, self._rule, self._now):
-            try:
+            with self._noting(f"workflow {workflow_id}"):
                 yield from self._forget(workflow_id, ended[workflow_id])
-            except (ProvisioningError, OSError) as error:
-                self.problems.append(f"workflow {workflow_id}: {error}")
 
     def _ended(self, workflow_id: str) -> WorkflowCheckpoint | None:
         """The checkpoint of a workflow that has ended; what cannot be read is left to a person."""
@@ -138,10 +145,19 @@ class Sweep:
                 continue
             if not _is_past(since, self._rule, self._now):
                 continue
-            self.rejected.append(name)
-            if not self._dry_run:
-                yield from _removing(self._spool.put_away(path) if path.is_dir() and not path.is_symlink() else path)
+            with self._noting(f"rejected/{name}"):
+                yield from self._remove_rejected(path)
             yield
+
+    def _remove_rejected(self, path: Path) -> Iterator[None]:
+        gone = path
+        if not self._dry_run and path.is_dir() and not path.is_symlink():
+            gone = self._spool.put_away(path)
+        elif not self._dry_run:
+            files.remove(path)
+        self.rejected.append(path.name)
+        if gone != path:
+            yield from _removing(gone)
 
     # Trees of operations
 
@@ -153,18 +169,17 @@ class Sweep:
             return
         for digest, path in unneeded.put_away().items():
             self.trees.append(digest)
-            yield from _removing(path)
+            with self._noting(f"nulib/{digest}"):
+                yield from _removing(path)
+        self.problems += unneeded.problems
 
 
 def _removing(path: Path) -> Iterator[None]:
-    """Remove a file, or a folder and all that is in it, a file at each step."""
+    """Remove a folder and all that is in it, a file at each step."""
     for folder, _, names in os.walk(path):
         for name in names:
             files.remove(Path(folder, name))
             yield
-    if not os.path.isdir(path) or os.path.islink(path):
-        files.remove(path)
-        return
     try:
         files.remove_tree(path)
     except SpoolUnusable:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from provisioning.errors import ProvisioningError
 from provisioning.storage import reading
 from provisioning.storage.checkpoint import MAX_PLAN_BYTES, load
 from provisioning.storage.lock import Lock
@@ -44,6 +45,8 @@ class Unneeded:
         self._spool = spool
         self._without = without
         """Workflows that count as gone already."""
+        self.problems: list[str] = []
+        """What could not be taken out, and why."""
         self._planned: set[str] = set()
         self.digests = {
             name for name in reading.list_names(spool.nulib, folders=True) if _is_old(spool.nulib / name, now)
@@ -72,17 +75,23 @@ class Unneeded:
     def put_away(self) -> dict[str, Path]:
         """Take them out of the spool, after a second look at what has no plan: a plan, once there, never changes.
 
-        By digest, where each is to be removed from. None while somebody plans.
+        By digest, where each is to be removed from. None while somebody plans; one that cannot be taken out stays.
         """
         lock = Lock(self._spool.locks / "nulib")
         if not self.digests or not lock.take():
             return {}
+        gone: dict[str, Path] = {}
         try:
             for _ in self.search():
                 pass
-            return {digest: self._spool.put_away(self._spool.nulib / digest) for digest in sorted(self.digests)}
+            for digest in sorted(self.digests):
+                try:
+                    gone[digest] = self._spool.put_away(self._spool.nulib / digest)
+                except (ProvisioningError, OSError) as error:
+                    self.problems.append(f"nulib/{digest}: {error}")
         finally:
             lock.release()
+        return gone
 
 
 def _is_old(tree: Path, now: datetime) -> bool:

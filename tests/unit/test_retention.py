@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,11 +14,11 @@ from hypothesis import strategies as st
 from provisioning.config import Retention
 from provisioning.core.states import WorkflowState
 from provisioning.core.workflow import FORMAT, Plan, Request, Workflow, WorkflowCheckpoint
+from provisioning.errors import SpoolUnusable
 from provisioning.orchestrator import retention
 from provisioning.orchestrator.retention import Retainer, Rule, Sweep, to_forget
 from provisioning.storage import files, trees
 from provisioning.storage.spool import Spool
-from provisioning.storage.trees import Unneeded, planning
 from tests.simulation.values import at, submission
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
@@ -210,73 +209,39 @@ def test_a_tree_goes_once_no_plan_needs_it_and_it_is_old(spool: Spool) -> None:
     assert os.listdir(spool.nulib) == ["needed"]
 
 
+def test_a_rejected_entry_that_cannot_be_removed_stops_no_other(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for entry in ("a", "c"):
+        (spool.rejected / entry).mkdir()
+    for entry in ("b.json", "d.json"):
+        (spool.rejected / entry).touch()
+    put_away, remove = Spool.put_away, files.remove
+    monkeypatch.setattr(Spool, "put_away", lambda self, path: put_away(self, _unless(path, "a")))
+    monkeypatch.setattr(files, "remove", lambda path: remove(_unless(path, "b.json")))
+    done = sweep(spool, Rule(HOUR, None), now=later())
+    assert done.rejected == ["c", "d.json"]
+    assert sorted(os.listdir(spool.rejected)) == ["a", "b.json"]
+    assert [problem.partition(":")[0] for problem in done.problems] == ["rejected/a", "rejected/b.json"]
+
+
+def test_a_tree_that_cannot_be_removed_stops_no_other(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for digest in "abc":
+        files.make_dir(spool.nulib / digest)
+    put_away = Spool.put_away
+    monkeypatch.setattr(Spool, "put_away", lambda self, path: put_away(self, _unless(path, "a")))
+    monkeypatch.setattr(files, "remove_tree", lambda path: _unless(path, *os.listdir(spool.tmp)))
+    done = sweep(spool, Rule(None, None), now=later())
+    assert (done.trees, os.listdir(spool.nulib)) == (["b", "c"], ["a"])
+    assert [problem.partition(":")[0] for problem in done.problems] == ["nulib/b", "nulib/c", "nulib/a"]
+
+
+def _unless(path: Path, *refused: str) -> Path:
+    if path.name in refused:
+        raise SpoolUnusable(f"cannot remove {path}: the device is busy")
+    return path
+
+
 def later() -> datetime:
     return datetime.now(UTC) + timedelta(seconds=trees.UNUSED_SECONDS)
-
-
-def test_a_plan_that_comes_after_the_first_look_keeps_its_tree(spool: Spool) -> None:
-    files.make_dir(spool.nulib / "tree")
-    spool.submit(b"{}", "json", submission(name(1)))
-    unneeded = Unneeded(spool, later())
-    list(unneeded.search())
-    assert unneeded.digests == {"tree"}
-    folder = spool.claim(name(1))
-    folder.save_plan(Plan(FORMAT, name(1), Workflow("w", ()), {}, "tree"))
-    assert unneeded.put_away() == {}
-    assert os.listdir(spool.nulib) == ["tree"]
-
-
-def test_a_workflow_claimed_between_two_looks_at_it_keeps_its_tree(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its folder is found in `incoming/`, and has moved when the plan is read there."""
-    files.make_dir(spool.nulib / "tree")
-    spool.submit(b"{}", "json", submission(name(1)))
-    spool.find(name(1)).save_plan(Plan(FORMAT, name(1), Workflow("w", ()), {}, "tree"))
-    real, calls = Spool.folder_path, list[str]()
-
-    def claimed_behind(self: Spool, workflow_id: str) -> Path | None:
-        found = real(self, workflow_id)
-        if not calls:
-            self.claim(workflow_id)
-        calls.append(workflow_id)
-        return found
-
-    monkeypatch.setattr(Spool, "folder_path", claimed_behind)
-    assert Unneeded(spool, later()).put_away() == {}
-    assert calls[0] == name(1)
-    assert os.listdir(spool.nulib) == ["tree"]
-
-
-def test_no_tree_goes_while_somebody_plans(spool: Spool) -> None:
-    files.make_dir(spool.nulib / "tree")
-    with planning(spool), planning(Spool.open(spool.root)):
-        assert Unneeded(spool, later()).put_away() == {}
-    assert list(Unneeded(spool, later()).put_away()) == ["tree"]
-
-
-def test_who_plans_waits_until_the_trees_have_gone(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The claimer is held at its lock while the tree goes, and then finds that it must make it again."""
-    files.make_dir(spool.nulib / "tree")
-    there: list[bool] = []
-    planner = threading.Thread(target=lambda: _plan(spool, there))
-    real = Spool.put_away
-
-    def slow(self: Spool, path: Path) -> Path:
-        planner.start()
-        planner.join(0.2)
-        assert there == []
-        return real(self, path)
-
-    monkeypatch.setattr(Spool, "put_away", slow)
-    assert list(Unneeded(spool, later()).put_away()) == ["tree"]
-    planner.join(20)
-    assert there == [False]
-
-
-def _plan(spool: Spool, there: list[bool]) -> None:
-    with planning(spool):
-        there.append((spool.nulib / "tree").exists())
 
 
 @pytest.mark.parametrize("content", [b"{", b'{"format": 99, "nulib": "other"}'])
