@@ -288,22 +288,22 @@ def cleanup(context: Context, older_than: str | None, keep: int | None, dry_run:
       provisioning workflow cleanup --older-than 4w --keep 1000 --dry-run
     """
     from provisioning.clock import now
-    from provisioning.orchestrator.retention import Rule, Sweep
+    from provisioning.orchestrator.retention import Cleanup, Rule
 
     spool = context.spool  # a spool that cannot be used is said before anything about the age
     age = _age_seconds(older_than or "7d") if older_than or keep is None else None
-    sweep = Sweep(spool, Rule(age, keep), now(), dry_run=dry_run)
-    sweep.finish()
+    cleaned = Cleanup(spool, Rule(age, keep), now(), dry_run=dry_run)
+    cleaned.finish()
     if context.json:
-        gone = {"removed": sweep.workflows, "rejected": sweep.rejected, "trees": sweep.trees}
+        gone = {"removed": cleaned.workflows, "rejected": cleaned.rejected, "trees": cleaned.trees}
         context.answer_json({**gone, "dry_run": dry_run})
     else:
-        aside = [f"rejected/{name}" for name in sweep.rejected], [f"nulib/{digest}" for digest in sweep.trees]
-        context.answer("\n".join([*sweep.workflows, *aside[0], *aside[1]]))
-        counts = f"{len(sweep.workflows)} workflows, {len(sweep.rejected)} rejected, {len(sweep.trees)} trees"
+        aside = [f"rejected/{name}" for name in cleaned.rejected], [f"nulib/{digest}" for digest in cleaned.trees]
+        context.answer("\n".join([*cleaned.workflows, *aside[0], *aside[1]]))
+        counts = f"{len(cleaned.workflows)} workflows, {len(cleaned.rejected)} rejected, {len(cleaned.trees)} trees"
         context.say(f"{counts} {'would be' if dry_run else 'were'} removed")
-    if sweep.problems:
-        raise SpoolUnusable("\n".join(sweep.problems), hint="see: provisioning spool check")
+    if cleaned.problems:
+        raise SpoolUnusable("\n".join(cleaned.problems), hint="see: provisioning spool check")
 
 
 def _age_seconds(text: str) -> float:

@@ -24,11 +24,11 @@ from provisioning.storage.trees import Unneeded
 _log = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 3600.0
-"""Between two sweeps."""
+"""Between two clean-ups."""
 PRESSED_SECONDS = 60.0
 """The same while the disk is below its marks."""
 PORTION_SECONDS = 0.01
-"""So long a sweep may hold up one tick."""
+"""So long a clean-up may hold up one tick."""
 
 
 class Rule(NamedTuple):
@@ -59,7 +59,7 @@ def _is_past(since: datetime, rule: Rule, now: datetime) -> bool:
     return rule.age_seconds is not None and (now - since).total_seconds() >= rule.age_seconds
 
 
-class Sweep:
+class Cleanup:
     """One pass over a spool. Each step of `steps` does a little: it reads one workflow, or removes one file."""
 
     def __init__(self, spool: Spool, rule: Rule, now: datetime, *, dry_run: bool = False) -> None:
@@ -152,7 +152,7 @@ class Sweep:
     def _remove_rejected(self, path: Path) -> Iterator[None]:
         gone = path
         if not self._dry_run and path.is_dir() and not path.is_symlink():
-            gone = self._spool.put_away(path)
+            gone = self._spool.discard(path)
         elif not self._dry_run:
             files.remove(path)
         self.rejected.append(path.name)
@@ -167,7 +167,7 @@ class Sweep:
         if self._dry_run:
             self.trees += sorted(unneeded.digests)
             return
-        for digest, path in unneeded.put_away().items():
+        for digest, path in unneeded.discard().items():
             self.trees.append(digest)
             with self._noting(f"nulib/{digest}"):
                 yield from _removing(path)
@@ -188,43 +188,43 @@ def _removing(path: Path) -> Iterator[None]:
 
 
 class Retainer:
-    """Sweeps the spool of a process that works it: at its start, then about once an hour, a little in each tick."""
+    """Cleans up the spool of a process that works it: at its start, then about once an hour, a little in each tick."""
 
     def __init__(self, spool: Spool, settings: Retention) -> None:
         self._spool = spool
         self._rule = Rule(settings.age_seconds or None, settings.count or None)
         self._pressed = False
-        self._sweep: Sweep | None = None
+        self._cleanup: Cleanup | None = None
         self._steps: Iterator[None] = iter(())
         self._began = -math.inf
 
     def step(self, now: Now, *, pressed: bool) -> None:
-        """Do a portion of the sweep that is under way, or begin one that is due. `pressed`: the disk is low."""
-        if self._sweep is None:
+        """Do a portion of the clean-up that is under way, or begin one that is due. `pressed`: the disk is low."""
+        if self._cleanup is None:
             self._pressed = pressed
             if now.boottime < self.next_due():
                 return
             self._began = now.boottime
-            self._sweep = Sweep(self._spool, self._rule, now.wall)
-            self._steps = self._sweep.steps()
+            self._cleanup = Cleanup(self._spool, self._rule, now.wall)
+            self._steps = self._cleanup.steps()
         until = boottime() + PORTION_SECONDS
         for _ in self._steps:
             if boottime() >= until:
                 return
-        self._tell(self._sweep)
-        self._sweep = None
+        self._tell(self._cleanup)
+        self._cleanup = None
 
     def next_due(self) -> float:
         """The boottime at which `step` has something to do; infinite where nothing is ever to go."""
         if self._rule == KEEP_ALL:
             return math.inf
-        if self._sweep is not None:
+        if self._cleanup is not None:
             return self._began
         return self._began + (PRESSED_SECONDS if self._pressed else AGAIN_SECONDS)
 
-    def _tell(self, sweep: Sweep) -> None:
-        for problem in sweep.problems:
+    def _tell(self, cleanup: Cleanup) -> None:
+        for problem in cleanup.problems:
             _log.warning("the clean-up left something: %s", problem)
-        if sweep.workflows or sweep.rejected or sweep.trees:
-            counts = (len(sweep.workflows), len(sweep.rejected), len(sweep.trees))
+        if cleanup.workflows or cleanup.rejected or cleanup.trees:
+            counts = (len(cleanup.workflows), len(cleanup.rejected), len(cleanup.trees))
             _log.info("cleaned up: %d workflows, %d rejected, %d trees of operations", *counts)

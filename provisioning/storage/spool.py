@@ -164,9 +164,9 @@ class Spool:
         folder = self.workflow(workflow_id)
         if folder.submission().id is not None:
             ids.keep_taken(self.ids, workflow_id, self.scratch)
-        return self.put_away(folder.path)
+        return self.discard(folder.path)
 
-    def put_away(self, path: Path) -> Path:
+    def discard(self, path: Path) -> Path:
         """Make a folder one of `tmp/` that nobody holds: to be removed, or swept. It takes no room on the disk."""
         gone = self.tmp / new_ulid()
         files.move(path, gone)

@@ -72,7 +72,7 @@ class Unneeded:
             self._planned.add(workflow_id)
             return
 
-    def put_away(self) -> dict[str, Path]:
+    def discard(self) -> dict[str, Path]:
         """Take them out of the spool, after a second look at what has no plan: a plan, once there, never changes.
 
         By digest, where each is to be removed from. None while somebody plans; one that cannot be taken out stays.
@@ -86,7 +86,7 @@ class Unneeded:
                 pass
             for digest in sorted(self.digests):
                 try:
-                    gone[digest] = self._spool.put_away(self._spool.nulib / digest)
+                    gone[digest] = self._spool.discard(self._spool.nulib / digest)
                 except (ProvisioningError, OSError) as error:
                     self.problems.append(f"nulib/{digest}: {error}")
         finally:

@@ -29,7 +29,7 @@ from provisioning.execution.nulib import Nulib
 from provisioning.execution.nushell import Nushell
 from provisioning.orchestrator import claim, loop, recovery, requests
 from provisioning.orchestrator.loop import Orchestrator
-from provisioning.orchestrator.retention import Rule, Sweep
+from provisioning.orchestrator.retention import Cleanup, Rule
 from provisioning.storage import files, reading
 from provisioning.storage.check import check
 from provisioning.storage.checkpoint import WorkflowFolder, encode
@@ -232,9 +232,9 @@ class Host:
 
     def clean(self) -> list[str]:
         """A person has all that ended removed; the workflows that were."""
-        sweep = Sweep(self.person, Rule(None, 0), now())
-        sweep.finish()
-        return sweep.workflows
+        cleaned = Cleanup(self.person, Rule(None, 0), now())
+        cleaned.finish()
+        return cleaned.workflows
 
     def ended(self, *tasks: Task) -> str:
         """A workflow that was worked to its end."""

@@ -28,7 +28,7 @@ from provisioning.core import manifest
 from provisioning.core.states import ENDED_WORKFLOWS, WorkflowState
 from provisioning.errors import NotFound, Refused, SpoolUnusable
 from provisioning.orchestrator import claim, loop, recovery, requests
-from provisioning.orchestrator.retention import Rule, Sweep
+from provisioning.orchestrator.retention import Cleanup, Rule
 from provisioning.storage import files
 from provisioning.storage import spool as spool_module
 from provisioning.storage.spool import Spool
@@ -247,7 +247,7 @@ class History:
         ended = {name for name, state in promises.states(self.person, self.said).items() if state in ENDED_WORKFLOWS}
         self.said.cleaned |= ended
         with self._as_person():
-            Sweep(self.person, Rule(self.chance.choice([0.0, 5.0]), None), self.world.instant().wall).finish()
+            Cleanup(self.person, Rule(self.chance.choice([0.0, 5.0]), None), self.world.instant().wall).finish()
 
     def _damage(self) -> None:
         """Somebody's editor, or a bad sector: a file of a claimed workflow is no longer what it was."""

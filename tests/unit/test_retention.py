@@ -16,7 +16,7 @@ from provisioning.core.states import WorkflowState
 from provisioning.core.workflow import FORMAT, Plan, Request, Workflow, WorkflowCheckpoint
 from provisioning.errors import SpoolUnusable
 from provisioning.orchestrator import retention
-from provisioning.orchestrator.retention import Retainer, Rule, Sweep, to_forget
+from provisioning.orchestrator.retention import Cleanup, Retainer, Rule, to_forget
 from provisioning.storage import files, trees
 from provisioning.storage.spool import Spool
 from tests.simulation.values import at, submission
@@ -52,8 +52,8 @@ def ended(
     return workflow_id
 
 
-def sweep(spool: Spool, rule: Rule, *, dry_run: bool = False, now: datetime = NOW) -> Sweep:
-    made = Sweep(spool, rule, now, dry_run=dry_run)
+def clean_up(spool: Spool, rule: Rule, *, dry_run: bool = False, now: datetime = NOW) -> Cleanup:
+    made = Cleanup(spool, rule, now, dry_run=dry_run)
     made.finish()
     return made
 
@@ -95,15 +95,15 @@ def test_what_ended_long_ago_goes_and_the_rest_stays(spool: Spool) -> None:
         ended(spool, 4, 99, state=WorkflowState.RUNNING),
     )
     spool.submit(b"{}", "json", submission(name(5)))
-    assert sweep(spool, Rule(2 * DAY, None)).workflows == [old]
+    assert clean_up(spool, Rule(2 * DAY, None)).workflows == [old]
     assert spool.workflow_ids() == [young, paused, running, name(5)]
-    assert sweep(spool, Rule(None, 0)).workflows == [young]
+    assert clean_up(spool, Rule(None, 0)).workflows == [young]
     assert os.listdir(spool.tmp) == [spool.scratch.path.name]
 
 
 def test_only_so_many_of_the_latest_stay(spool: Spool) -> None:
     ids = [ended(spool, number, hours_ago) for number, hours_ago in enumerate([1, 5, 3, 4, 2])]
-    assert sweep(spool, Rule(None, 2)).workflows == [ids[1], ids[3], ids[2]]
+    assert clean_up(spool, Rule(None, 2)).workflows == [ids[1], ids[3], ids[2]]
     assert spool.workflow_ids() == [ids[0], ids[4]]
 
 
@@ -112,10 +112,10 @@ def test_a_dry_run_names_all_and_removes_nothing(spool: Spool) -> None:
     aside = spool.rejected / "20260101T000000Z-x"
     aside.mkdir()
     later = datetime.now(UTC) + timedelta(days=3)
-    said = sweep(spool, Rule(HOUR, None), dry_run=True, now=later)
+    said = clean_up(spool, Rule(HOUR, None), dry_run=True, now=later)
     assert (said.workflows, said.rejected, said.trees) == ([old], [aside.name], ["its-own"])
     assert (spool.workflow_ids(), aside.exists(), os.listdir(spool.nulib)) == ([old], True, ["its-own"])
-    done = sweep(spool, Rule(HOUR, None), now=later)
+    done = clean_up(spool, Rule(HOUR, None), now=later)
     assert (done.workflows, done.rejected, done.trees) == (said.workflows, said.rejected, said.trees)
     assert [os.listdir(path) for path in (spool.workflows, spool.rejected, spool.nulib)] == [[], [], []]
 
@@ -125,16 +125,16 @@ def test_what_somebody_holds_or_asks_something_of_stays(spool: Spool) -> None:
     lock = spool.lock(held)
     assert lock is not None
     spool.request(Request(FORMAT, name(9), asked, "retry", "alice", NOW))
-    assert sweep(spool, ALL).workflows == []
+    assert clean_up(spool, ALL).workflows == []
     lock.release()
     for path, _ in spool.requests_of(asked):
         files.remove(path)
-    assert sweep(spool, ALL).workflows == [held, asked]
+    assert clean_up(spool, ALL).workflows == [held, asked]
 
 
 def test_what_was_set_going_again_since_it_was_looked_at_stays(spool: Spool) -> None:
     workflow_id = ended(spool, 1, 9)
-    steps = Sweep(spool, ALL, NOW).steps()
+    steps = Cleanup(spool, ALL, NOW).steps()
     next(steps)  # it was read, and is about to go
     folder = spool.workflow(workflow_id)
     folder.save_workflow(WorkflowCheckpoint(FORMAT, workflow_id, WorkflowState.RUNNING, "alice", NOW, "boot"))
@@ -154,7 +154,7 @@ def test_one_that_cannot_be_read_or_removed_stops_nothing_else(spool: Spool, mon
         return real(self, workflow_id)
 
     monkeypatch.setattr(Spool, "forget", refuse)
-    done = sweep(spool, ALL)
+    done = clean_up(spool, ALL)
     assert done.workflows == [plain]
     assert len(done.problems) == 1
     assert stubborn in done.problems[0]
@@ -163,24 +163,24 @@ def test_one_that_cannot_be_read_or_removed_stops_nothing_else(spool: Spool, mon
 
 def test_the_id_of_what_has_gone_stays_taken(spool: Spool) -> None:
     workflow_id = ended(spool, 1, 9, id="nightly")
-    assert sweep(spool, ALL).workflows == [workflow_id]
+    assert clean_up(spool, ALL).workflows == [workflow_id]
     assert spool.submit(b"{}", "json", submission(name(2), id="nightly")) == workflow_id
     assert spool.workflow_ids() == []
 
 
 def test_a_kill_at_any_step_leaves_the_workflow_or_what_is_swept(spool: Spool) -> None:
-    """Given up after each number of steps; then what an orchestrator does at its start, and another sweep."""
+    """Given up after each number of steps; then what an orchestrator does at its start, and another clean-up."""
     for steps_done in range(8):
         workflow_id = ended(spool, steps_done, 9)
         whole = sorted(path.name for path in (spool.workflows / workflow_id).rglob("*"))
-        steps = Sweep(spool, ALL, NOW).steps()
+        steps = Cleanup(spool, ALL, NOW).steps()
         for _ in range(steps_done):
             next(steps, None)
         if (left := spool.workflows / workflow_id).exists():
             assert sorted(path.name for path in left.rglob("*")) == whole
         files.sweep_scratch(spool.tmp)
         assert os.listdir(spool.tmp) in ([], [spool.scratch.path.name])
-        sweep(spool, ALL)
+        clean_up(spool, ALL)
         assert spool.workflow_ids() == []
 
 
@@ -192,9 +192,9 @@ def test_what_was_rejected_stays_as_long_as_what_ended(spool: Spool) -> None:
     (spool.rejected / "folder" / "reason.json").write_bytes(b"{}")
     (spool.rejected / "request.json").write_bytes(b"{")
     moment = datetime.now(UTC)
-    assert sweep(spool, Rule(HOUR, 0), now=moment).rejected == []
-    assert sweep(spool, Rule(None, 0), now=moment + timedelta(days=9)).rejected == []
-    assert sweep(spool, Rule(HOUR, None), now=moment + timedelta(hours=2)).rejected == ["folder", "request.json"]
+    assert clean_up(spool, Rule(HOUR, 0), now=moment).rejected == []
+    assert clean_up(spool, Rule(None, 0), now=moment + timedelta(days=9)).rejected == []
+    assert clean_up(spool, Rule(HOUR, None), now=moment + timedelta(hours=2)).rejected == ["folder", "request.json"]
     assert os.listdir(spool.rejected) == []
 
 
@@ -203,9 +203,9 @@ def test_a_tree_goes_once_no_plan_needs_it_and_it_is_old(spool: Spool) -> None:
     ended(spool, 2, 9, tree="unneeded")
     moment = datetime.now(UTC)
     rule = Rule((moment - NOW).total_seconds() + 5 * HOUR, None)
-    assert sweep(spool, rule, now=moment).trees == []
+    assert clean_up(spool, rule, now=moment).trees == []
     assert spool.workflow_ids() == [kept]
-    assert sweep(spool, Rule(None, 9), now=later()).trees == ["unneeded"]
+    assert clean_up(spool, Rule(None, 9), now=later()).trees == ["unneeded"]
     assert os.listdir(spool.nulib) == ["needed"]
 
 
@@ -214,10 +214,10 @@ def test_a_rejected_entry_that_cannot_be_removed_stops_no_other(spool: Spool, mo
         (spool.rejected / entry).mkdir()
     for entry in ("b.json", "d.json"):
         (spool.rejected / entry).touch()
-    put_away, remove = Spool.put_away, files.remove
-    monkeypatch.setattr(Spool, "put_away", lambda self, path: put_away(self, _unless(path, "a")))
+    discard, remove = Spool.discard, files.remove
+    monkeypatch.setattr(Spool, "discard", lambda self, path: discard(self, _unless(path, "a")))
     monkeypatch.setattr(files, "remove", lambda path: remove(_unless(path, "b.json")))
-    done = sweep(spool, Rule(HOUR, None), now=later())
+    done = clean_up(spool, Rule(HOUR, None), now=later())
     assert done.rejected == ["c", "d.json"]
     assert sorted(os.listdir(spool.rejected)) == ["a", "b.json"]
     assert [problem.partition(":")[0] for problem in done.problems] == ["rejected/a", "rejected/b.json"]
@@ -226,10 +226,10 @@ def test_a_rejected_entry_that_cannot_be_removed_stops_no_other(spool: Spool, mo
 def test_a_tree_that_cannot_be_removed_stops_no_other(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     for digest in "abc":
         files.make_dir(spool.nulib / digest)
-    put_away = Spool.put_away
-    monkeypatch.setattr(Spool, "put_away", lambda self, path: put_away(self, _unless(path, "a")))
+    discard = Spool.discard
+    monkeypatch.setattr(Spool, "discard", lambda self, path: discard(self, _unless(path, "a")))
     monkeypatch.setattr(files, "remove_tree", lambda path: _unless(path, *os.listdir(spool.tmp)))
-    done = sweep(spool, Rule(None, None), now=later())
+    done = clean_up(spool, Rule(None, None), now=later())
     assert (done.trees, os.listdir(spool.nulib)) == (["b", "c"], ["a"])
     assert [problem.partition(":")[0] for problem in done.problems] == ["nulib/b", "nulib/c", "nulib/a"]
 
@@ -248,7 +248,7 @@ def later() -> datetime:
 def test_a_plan_that_cannot_be_read_keeps_every_tree(spool: Spool, content: bytes) -> None:
     workflow_id = ended(spool, 1, 1)
     (spool.workflows / workflow_id / "plan.json").write_bytes(content)
-    done = sweep(spool, Rule(None, 99), now=later())
+    done = clean_up(spool, Rule(None, 99), now=later())
     assert done.trees == []
     assert "plan.json" in done.problems[0]
     assert os.listdir(spool.nulib) == ["shared"]
@@ -262,7 +262,7 @@ def seconds_of_ticks(spool: Spool, settings: Retention, ticks: Sequence[tuple[fl
     retainer, left = Retainer(spool, settings), []
     for second, low in ticks:
         retainer.step(at(second), pressed=low)
-        while retainer._sweep is not None:
+        while retainer._cleanup is not None:
             retainer.step(at(second), pressed=low)
         left.append(len(spool.workflow_ids()))
         ended(spool, 50 + len(left), 1e5)

@@ -38,7 +38,7 @@ def test_a_plan_that_comes_after_the_first_look_keeps_its_tree(spool: Spool) -> 
     assert unneeded.digests == {"tree"}
     folder = spool.claim(ONE)
     folder.save_plan(Plan(FORMAT, ONE, Workflow("w", ()), {}, "tree"))
-    assert unneeded.put_away() == {}
+    assert unneeded.discard() == {}
     assert os.listdir(spool.nulib) == ["tree"]
 
 
@@ -59,7 +59,7 @@ def test_a_workflow_claimed_between_two_looks_at_it_keeps_its_tree(
         return found
 
     monkeypatch.setattr(Spool, "folder_path", claimed_behind)
-    assert Unneeded(spool, later()).put_away() == {}
+    assert Unneeded(spool, later()).discard() == {}
     assert calls[0] == ONE
     assert os.listdir(spool.nulib) == ["tree"]
 
@@ -67,8 +67,8 @@ def test_a_workflow_claimed_between_two_looks_at_it_keeps_its_tree(
 def test_no_tree_goes_while_somebody_plans(spool: Spool) -> None:
     files.make_dir(spool.nulib / "tree")
     with planning(spool), planning(Spool.open(spool.root)):
-        assert Unneeded(spool, later()).put_away() == {}
-    assert list(Unneeded(spool, later()).put_away()) == ["tree"]
+        assert Unneeded(spool, later()).discard() == {}
+    assert list(Unneeded(spool, later()).discard()) == ["tree"]
 
 
 def test_who_plans_waits_until_the_trees_have_gone(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,7 +76,7 @@ def test_who_plans_waits_until_the_trees_have_gone(spool: Spool, monkeypatch: py
     files.make_dir(spool.nulib / "tree")
     there: list[bool] = []
     planner = threading.Thread(target=lambda: _plan(spool, there))
-    real = Spool.put_away
+    real = Spool.discard
 
     def slow(self: Spool, path: Path) -> Path:
         planner.start()
@@ -84,8 +84,8 @@ def test_who_plans_waits_until_the_trees_have_gone(spool: Spool, monkeypatch: py
         assert there == []
         return real(self, path)
 
-    monkeypatch.setattr(Spool, "put_away", slow)
-    assert list(Unneeded(spool, later()).put_away()) == ["tree"]
+    monkeypatch.setattr(Spool, "discard", slow)
+    assert list(Unneeded(spool, later()).discard()) == ["tree"]
     planner.join(20)
     assert there == [False]
 
