@@ -149,8 +149,8 @@ SECTIONS: dict[str, dict[str, convert.Converter]] = {
         "log_bytes": convert.size,
         "grace_seconds": convert.seconds,
     },
-    "disk": {"network": convert.flag, "free_bytes": convert.size_or_none, "free_inodes": convert.count_or_none},
-    "retention": {"age_seconds": convert.seconds, "count": convert.count_or_none},
+    "disk": {"network": convert.flag, "free_bytes": convert.size_or_zero, "free_inodes": convert.count_or_zero},
+    "retention": {"age_seconds": convert.seconds, "count": convert.count_or_zero},
     "environment": {"path": convert.folders, "home": convert.path, "lang": convert.line, "tz": convert.line},
 }
 """Every key of the config file; [environment] takes the names of further variables besides."""

@@ -95,7 +95,7 @@ def count(value: Any, places: Places) -> int:
     return _whole(value, 1, 100_000)
 
 
-def count_or_none(value: Any, places: Places) -> int:
+def count_or_zero(value: Any, places: Places) -> int:
     return _whole(value, 0, 1_000_000_000)
 
 
@@ -108,12 +108,12 @@ def _whole(value: Any, least: int, most: int) -> int:
 
 
 def size(value: Any, places: Places) -> int:
-    if not (found := size_or_none(value, places)):
+    if not (found := size_or_zero(value, places)):
         raise ValueError(_A_SIZE)
     return found
 
 
-def size_or_none(value: Any, places: Places) -> int:
+def size_or_zero(value: Any, places: Places) -> int:
     found = re.fullmatch(r"([0-9]{1,15}) ?([kmg]ib)?", str(value).lower())
     if isinstance(value, bool) or not found:
         raise ValueError(_A_SIZE)

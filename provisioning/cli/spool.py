@@ -1,4 +1,4 @@
-"""`provisioning spool`: make, check, mend, back up and restore the directory tree that holds everything."""
+"""`provisioning spool`: make, check, repair, back up and restore the directory tree that holds everything."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @click.group("spool", cls=Noun, no_args_is_help=True)
 def spool() -> None:
-    """Make, check, mend, back up and restore a spool: the directory tree that holds all workflows."""
+    """Make, check, repair, back up and restore a spool: the directory tree that holds all workflows."""
 
 
 def _root(context: Context, folder: Path | None) -> Path:
@@ -47,7 +47,7 @@ def init(context: Context, folder: Path | None) -> None:
 
 @spool.command(exits=(0, 2, 6))
 @folder_argument
-@click.option("--repair", is_flag=True, help="Mend what can be mended; nothing is deleted.")
+@click.option("--repair", is_flag=True, help="Repair what can be repaired; nothing is deleted.")
 @json_option
 @pass_context
 def check(context: Context, folder: Path | None, *, repair: bool) -> int:
@@ -64,17 +64,18 @@ def check(context: Context, folder: Path | None, *, repair: bool) -> int:
         problems = look(root)
         answer_problems(context, "ok", problems)
         return SpoolUnusable.exit_code if problems else 0
-    from provisioning.storage.repair import repair as mend
+    from provisioning.storage.repair import repair as run
     from provisioning.views.text import safe_block
 
-    steps = mend(root)
+    account = run(root)
     problems = look(root)
     if context.json:
-        done = [{"done": step.done, "code": step.code, "file": step.file, "text": step.text} for step in steps]
-        context.answer_json({"ok": not problems, "steps": done, "problems": [problem_json(each) for each in problems]})
+        repairs = [{"done": one.done, "code": one.code, "file": one.file, "text": one.text} for one in account]
+        found = [problem_json(each) for each in problems]
+        context.answer_json({"ok": not problems, "repairs": repairs, "problems": found})
     else:
-        for step in steps:
-            context.say(safe_block(f"{'mended' if step.done else 'left'} {step.file} ({step.code}): {step.text}"))
+        for one in account:
+            context.say(safe_block(f"{'repaired' if one.done else 'left'} {one.file} ({one.code}): {one.text}"))
         answer_problems(context, "ok", problems)
     return SpoolUnusable.exit_code if problems else 0
 

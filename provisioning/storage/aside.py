@@ -1,4 +1,4 @@
-"""What a repair does with what is in the way: it is moved into `rejected/` with the reason, and every step is told."""
+"""What a repair does with what is in the way: it is moved into `rejected/` with the reason, and all of it is told."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LEFT = {
 """What can be done where a repair can do nothing."""
 
 
-class Step(msgspec.Struct, frozen=True):
+class Repaired(msgspec.Struct, frozen=True):
     """One thing that a repair did, or had to leave."""
 
     done: bool
@@ -46,11 +46,13 @@ class Aside:
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
         self._stamp = now().strftime("%Y%m%dT%H%M%SZ")
-        self.steps: list[Step] = []
+        self.account: list[Repaired] = []
 
     def leave(self, problem: Problem, text: str = "") -> None:
         """Say that nothing was done about it, and why."""
-        self.steps.append(Step(False, problem.code, problem.file, text or LEFT.get(problem.code, problem.message)))
+        self.account.append(
+            Repaired(False, problem.code, problem.file, text or LEFT.get(problem.code, problem.message))
+        )
 
     def do(self, problem: Problem, deed: Callable[[Problem], str | None], text: str = "") -> None:
         """Do it and say so, or say why not."""
@@ -59,7 +61,7 @@ class Aside:
         except ProvisioningError as error:
             self.leave(problem, error.message)
         else:
-            self.steps.append(Step(True, problem.code, problem.file, said or text))
+            self.account.append(Repaired(True, problem.code, problem.file, said or text))
 
     def put_aside(self, problem: Problem) -> str:
         """Move the file or folder into a folder of its own in `rejected/`; where it is then."""

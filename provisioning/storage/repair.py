@@ -1,6 +1,6 @@
-"""Mends what a check has found, as far as that can be done without a guess. It deletes nothing.
+"""Repairs what a check has found, as far as that can be done without a guess. It deletes nothing.
 
-What is in the way is moved into `rejected/`, each with the reason. A workflow is mended under its lock only. What is
+What is in the way is moved into `rejected/`, each with the reason. A workflow is repaired under its lock only. What is
 rebuilt says no more than what is known: an attempt without an outcome counts as one whose worker died, and where not
 even attempts are known, a person decides.
 """
@@ -15,35 +15,35 @@ from provisioning.core.identifiers import WORKFLOW_ID
 from provisioning.core.workflow import FORMAT, Submission
 from provisioning.errors import Problem, ProvisioningError, SpoolUnusable
 from provisioning.storage import files
-from provisioning.storage.aside import LEFT, Aside, Step
+from provisioning.storage.aside import LEFT, Aside, Repaired
 from provisioning.storage.check import check
 from provisioning.storage.check_workflow import check_claimed
 from provisioning.storage.checkpoint import WorkflowFolder, encode
 from provisioning.storage.ids import Reservation
 from provisioning.storage.lock import Lock
-from provisioning.storage.repair_workflow import Mending
+from provisioning.storage.repair_workflow import WorkflowRepair
 from provisioning.storage.spool import Spool
 
 PASSES = 5
-"""What is mended may show what was hidden behind it: so often the spool is looked at again."""
+"""What is repaired may show what was hidden behind it: so often the spool is looked at again."""
 
 
-def repair(root: Path) -> list[Step]:
-    """Mend the spool; every step, and everything that was left."""
-    done: list[Step] = []
-    left: list[Step] = []
+def repair(root: Path) -> list[Repaired]:
+    """Repair the spool; all that was done, and all that was left."""
+    done: list[Repaired] = []
+    left: list[Repaired] = []
     for _ in range(PASSES):
         problems = check(root)
         if any(problem.code == "unusable" for problem in problems):
-            return [Step(False, each.code, each.file, f"{each.message}: {each.hint}") for each in problems]
+            return [Repaired(False, each.code, each.file, f"{each.message}: {each.hint}") for each in problems]
         spool = Spool(root)
         try:
-            steps = _Repair(spool).run(problems)
+            account = _Repair(spool).run(problems)
         finally:
             spool.close()
-        done += (step for step in steps if step.done)
-        left = [step for step in steps if not step.done]
-        if len(left) == len(steps):
+        done += (each for each in account if each.done)
+        left = [each for each in account if not each.done]
+        if len(left) == len(account):
             break
     return done + left
 
@@ -55,8 +55,8 @@ class _Repair:
         self._spool = spool
         self._aside = Aside(spool)
 
-    def run(self, problems: list[Problem]) -> list[Step]:
-        """Mend all."""
+    def run(self, problems: list[Problem]) -> list[Repaired]:
+        """Repair all."""
         workflows: dict[Path, list[Problem]] = {}
         for problem in problems:
             folder = self._workflow_of(Path(problem.file))
@@ -65,10 +65,10 @@ class _Repair:
             elif folder is not None:
                 workflows.setdefault(folder, []).append(problem)
             else:
-                self._mend_place(problem)
+                self._repair_place(problem)
         for folder, found in workflows.items():
             self._under_lock(folder, found)
-        return self._aside.steps
+        return self._aside.account
 
     def _workflow_of(self, path: Path) -> Path | None:
         parts = path.relative_to(self._spool.root).parts
@@ -79,7 +79,7 @@ class _Repair:
 
     # What belongs to no workflow
 
-    def _mend_place(self, problem: Problem) -> None:
+    def _repair_place(self, problem: Problem) -> None:
         parent = Path(problem.file).parent
         if parent == self._spool.ids and problem.code in ("damaged", "no-reservation"):
             self._aside.do(problem, self._reserve_again)
@@ -140,7 +140,7 @@ class _Repair:
         try:
             if path.parent == self._spool.workflows:
                 found = check_claimed(self._spool, WorkflowFolder(path))  # as it is now that nobody changes it
-            Mending(self._aside, WorkflowFolder(path, self._spool.scratch)).mend(found)
+            WorkflowRepair(self._aside, WorkflowFolder(path, self._spool.scratch)).run(found)
         finally:
             lock.release()
 

@@ -1,4 +1,4 @@
-"""Mends one workflow whose lock is held: checkpoints are rebuilt from outcomes and logs, and guess nothing."""
+"""Repairs one workflow whose lock is held: checkpoints are rebuilt from outcomes and logs, and guess nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _UNKNOWN_BOOT = "unknown"
 _DURABLE = "task starting, not idempotent"
 
 
-class Mending:
+class WorkflowRepair:
     """The work on one workflow, whose lock is held."""
 
     def __init__(self, aside: Aside, folder: WorkflowFolder) -> None:
@@ -33,8 +33,8 @@ class Mending:
         self._folder = folder
         self._rebuild: dict[str, Problem] = {}
 
-    def mend(self, found: list[Problem]) -> None:
-        """Mend what was found, or put the whole workflow aside."""
+    def run(self, found: list[Problem]) -> None:
+        """Repair what was found, or put the whole workflow aside."""
         path = self._folder.path
         found = [each for each in found if each.code != "open-to-others" and Path(each.file) != path / "lock"]
         for problem in [each for each in found if each.code in ("foreign-file", "leftover")]:
@@ -50,7 +50,7 @@ class Mending:
             self._aside.do(whole[0], partial(self._aside.put_workflow_aside, self._folder))
             return
         for problem in found:
-            self._mend_file(problem)
+            self._repair_file(problem)
         if os.path.lexists(path / "tasks"):
             for task_id, problem in self._rebuild.items():
                 self._aside.do(problem, partial(self._rebuild_task, task_id))
@@ -64,7 +64,7 @@ class Mending:
         found = (logs / name for name in reading.list_names(logs))
         return any(attempt_is_alive(log) for log in found if log.is_file() and not log.is_symlink())
 
-    def _mend_file(self, problem: Problem) -> None:
+    def _repair_file(self, problem: Problem) -> None:
         path = Path(problem.file)
         kind = path.parent.name if path.parent.parent == self._folder.path else ""
         parts = ATTEMPT_FILE.match(path.name)

@@ -145,13 +145,13 @@ def test_whatever_is_damaged_is_named_and_nothing_of_it_is_deleted(
     done = damage(root, seed, 1 + seed % 4)
     found = check(root)
     before, others = contents(root), kinds(root)
-    steps = repair(root)
+    account = repair(root)
     after = contents(root)
-    assert not before - after, (done, steps)
-    assert not others - kinds(root), (done, steps)
-    left = {(step.code, step.file) for step in steps if not step.done}
+    assert not before - after, (done, account)
+    assert not others - kinds(root), (done, account)
+    left = {(one.code, one.file) for one in account if not one.done}
     rest = {(problem.code, problem.file) for problem in check(root)}
-    assert rest <= left | {("no-outcome", file) for _, file in rest}, (done, [str(p) for p in found], steps)
+    assert rest <= left | {("no-outcome", file) for _, file in rest}, (done, [str(p) for p in found], account)
     named = {problem.file for problem in found}
     for path, kind in done:
         if kind == "removed" and path.name not in ("workflow.json", "plan.json", "submission.json"):
@@ -160,14 +160,14 @@ def test_whatever_is_damaged_is_named_and_nothing_of_it_is_deleted(
             place = root.joinpath(*path.relative_to(root).parts[:2])  # its workflow, where one more thing is wrong
             hidden = len(done) > 1 and any(file.startswith(str(place)) for file in named)
             assert str(path) in named or hidden, (done, found)
-    assert [step for step in repair(root) if step.done] == [], "a second repair has nothing to do"
+    assert [one for one in repair(root) if one.done] == [], "a second repair has nothing to do"
 
 
 @pytest.mark.parametrize("seed", DRAINED)
 def test_what_can_be_worked_is_worked_and_nothing_twice(used: Installation, tmp_path: Path, seed: int) -> None:
     shutil.copytree(used.spool.root, tmp_path / "spool")
     (path, kind) = damage(tmp_path / "spool", seed, 1)[0]
-    steps = repair(tmp_path / "spool")
+    account = repair(tmp_path / "spool")
     if path.name.endswith(".log") and kind == "removed":
         return  # of an attempt under way it says that the worker never began: a state like any other
     copy = Installation(tmp_path, used.root / "cache")
@@ -176,7 +176,7 @@ def test_what_can_be_worked_is_worked_and_nothing_twice(used: Installation, tmp_
         copy.drain(max_wait=8)
         lines = used.mark_lines()[len(marks) :]
         used.marks.write_text("".join(f"{line}\n" for line in marks))
-        assert not set(lines) & set(marks), (path, kind, steps, copy.said())
+        assert not set(lines) & set(marks), (path, kind, account, copy.said())
         assert len(lines) == len(set(lines))
         harmed = {part for part in path.parts if part in copy.spool.workflow_ids()} | set(path.name.split("."))
         for workflow_id in Spool.open(used.spool.root).workflow_ids():
@@ -185,7 +185,7 @@ def test_what_can_be_worked_is_worked_and_nothing_twice(used: Installation, tmp_
             state = copy.state(workflow_id)
             waits = any(task.held for task in copy.folder(workflow_id).tasks())
             assert state in ENDED_WORKFLOWS or waits, (path, kind, copy.said())
-        if not steps:
+        if not account:
             assert check(copy.spool.root) == []
     finally:
         copy.close()
@@ -199,11 +199,11 @@ def test_a_workflow_that_somebody_holds_is_left(used: Installation, tmp_path: Pa
     path.write_bytes(b"{")
     lock = spool.lock(workflow_id)
     assert lock is not None
-    (step,) = repair(spool.root)
-    assert (step.done, "stop its holder" in step.text, path.read_bytes()) == (False, True, b"{")
+    (one,) = repair(spool.root)
+    assert (one.done, "stop its holder" in one.text, path.read_bytes()) == (False, True, b"{")
     lock.release()
-    (step,) = repair(spool.root)
-    assert step.done
+    (one,) = repair(spool.root)
+    assert one.done
     assert spool.workflow(workflow_id).task("a1").state is TaskState.SUCCEEDED
 
 
@@ -215,6 +215,6 @@ def test_files_of_a_newer_version_are_left_with_their_workflow(used: Installatio
     newer.write_bytes(newer.read_bytes().replace(b'"format":1', b'"format":2'))
     (folder / "stray").write_bytes(b"x")
     before = contents(spool.root)
-    assert not any(step.done for step in repair(spool.root))
+    assert not any(one.done for one in repair(spool.root))
     assert contents(spool.root) == before
     assert (folder / "stray").exists()

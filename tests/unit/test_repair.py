@@ -15,7 +15,7 @@ from provisioning.core.catalogue import Operation
 from provisioning.core.states import Outcome, TaskState, WorkflowState
 from provisioning.core.workflow import FORMAT, Plan, Request, WorkflowCheckpoint
 from provisioning.storage import files
-from provisioning.storage.aside import Step
+from provisioning.storage.aside import Repaired
 from provisioning.storage.check import check
 from provisioning.storage.checkpoint import encode, load
 from provisioning.storage.ids import Reservation
@@ -54,12 +54,12 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     made.close()
 
 
-def mended(spool: Spool) -> list[Step]:
-    """The steps of a repair after which nothing is wrong."""
-    steps = repair(spool.root)
+def repaired(spool: Spool) -> list[Repaired]:
+    """What was done in a repair after which nothing is wrong."""
+    account = repair(spool.root)
     assert check(spool.root) == []
-    assert all(step.done for step in steps)
-    return steps
+    assert all(one.done for one in account)
+    return account
 
 
 def aside(spool: Spool) -> dict[str, bytes]:
@@ -74,7 +74,7 @@ def aside(spool: Spool) -> dict[str, bytes]:
 
 
 def test_a_sound_spool_is_left_alone(spool: Spool) -> None:
-    assert mended(spool) == []
+    assert repaired(spool) == []
     assert list(spool.rejected.iterdir()) == []
 
 
@@ -84,7 +84,7 @@ def test_a_task_is_rebuilt_from_its_outcomes_and_left_to_recovery(spool: Spool, 
     path.unlink()
     if damage is not None:
         path.write_bytes(damage)
-    mended(spool)
+    repaired(spool)
     task = spool.workflow(ONE).task("a")
     assert (task.state, [each.outcome for each in task.attempts]) == (TaskState.RUNNING, [Outcome.FAILED, None])
     assert not (spool.tmp / task.attempts[-1].worker).exists()
@@ -94,7 +94,7 @@ def test_a_task_is_rebuilt_from_its_outcomes_and_left_to_recovery(spool: Spool, 
 def test_an_attempt_of_which_only_the_log_is_left_is_still_under_way(spool: Spool) -> None:
     """Recovery calls it interrupted, and asks what was decided for that: it is not simply made again."""
     (spool.workflows / ONE / "tasks" / "b.json").write_bytes(b"{")
-    mended(spool)
+    repaired(spool)
     task = spool.workflow(ONE).task("b")
     assert (task.state, [each.outcome for each in task.attempts]) == (TaskState.RUNNING, [None])
 
@@ -102,16 +102,16 @@ def test_an_attempt_of_which_only_the_log_is_left_is_still_under_way(spool: Spoo
 def test_a_task_of_which_nothing_is_left_waits_for_a_person(spool: Spool) -> None:
     (spool.workflows / ONE / "tasks" / "b.json").write_bytes(b"{")
     spool.workflow(ONE).log_path("b", 1).unlink()
-    (step,) = mended(spool)
+    (one,) = repaired(spool)
     task = spool.workflow(ONE).task("b")
-    assert (task.state, task.held, "retry --task b" in step.text) == (TaskState.PENDING, True, True)
+    assert (task.state, task.held, "retry --task b" in one.text) == (TaskState.PENDING, True, True)
 
 
 def test_an_ended_workflow_has_its_tasks_ended(spool: Spool) -> None:
     folder = spool.workflow(ONE)
     folder.save_workflow(WorkflowCheckpoint(FORMAT, ONE, WorkflowState.FAILED, "alice", EPOCH, "boot-1"))
     (folder.path / "tasks" / "a.json").write_bytes(b"{")
-    mended(spool)
+    repaired(spool)
     states = {task.task_id: task.state for task in folder.tasks()}
     assert states == {"a": TaskState.SUCCEEDED, "b": TaskState.FAILED}
 
@@ -133,11 +133,11 @@ def test_a_lost_workflow_checkpoint_is_rebuilt_as_paused(spool: Spool, damage: b
     path.unlink()
     if damage is not None:
         path.write_bytes(damage)
-    (step,) = mended(spool)
+    (one,) = repaired(spool)
     rebuilt = spool.workflow(ONE).workflow()
     assert rebuilt is not None
     assert (rebuilt.state, rebuilt.operator) == (WorkflowState.PAUSED, "alice")
-    assert f"workflow resume {ONE}" in step.text
+    assert f"workflow resume {ONE}" in one.text
 
 
 @pytest.mark.parametrize("name", ["plan.json", "submission.json", "manifest.json"])
@@ -148,7 +148,7 @@ def test_what_cannot_be_rebuilt_takes_its_workflow_with_it(spool: Spool, name: s
     (parent / workflow_id / "reason.json").write_bytes(b"mine")
     request = Request(FORMAT, TWO, workflow_id, "cancel", "alice", EPOCH)
     spool.request(request)
-    mended(spool)
+    repaired(spool)
     (folder,) = (path for path in spool.rejected.iterdir() if path.name.endswith(f"Z-{workflow_id}"))
     assert (folder / name).read_bytes() == b"{"
     assert json.loads((folder / "reason.json").read_bytes())["from"].endswith(f"{workflow_id}/{name}")
@@ -160,8 +160,8 @@ def test_while_an_attempt_lives_its_workflow_is_left(spool: Spool) -> None:
     (spool.workflows / ONE / "plan.json").write_bytes(b"{")
     descriptor = open_attempt_log(spool.workflow(ONE).log_path("b", 1))
     assert descriptor is not None
-    (step,) = repair(spool.root)
-    assert (step.done, "still running" in step.text) == (False, True)
+    (one,) = repair(spool.root)
+    assert (one.done, "still running" in one.text) == (False, True)
     os.close(descriptor)
     assert repair(spool.root)[0].done
 
@@ -169,15 +169,15 @@ def test_while_an_attempt_lives_its_workflow_is_left(spool: Spool) -> None:
 def test_an_outcome_of_a_later_attempt_is_taken_and_the_attempt_not_made_again(spool: Spool) -> None:
     ended = msgspec.structs.replace(record("b", Outcome.SUCCEEDED, 2), workflow_id=ONE)
     files.write_once(spool.workflow(ONE).outcome_path("b", 2), encode(ended), scratch=spool.scratch)
-    mended(spool)
+    repaired(spool)
     task = spool.workflow(ONE).task("b")
     assert [(each.number, each.outcome) for each in task.attempts] == [(1, Outcome.INTERRUPTED), (2, None)]
 
 
-def test_a_lost_outcome_cannot_be_mended(spool: Spool) -> None:
+def test_a_lost_outcome_cannot_be_repaired(spool: Spool) -> None:
     path = spool.workflow(ONE).outcome_path("a", 2)
     path.write_bytes(b"{")
-    assert [step.done for step in repair(spool.root)] == [True, False]
+    assert [one.done for one in repair(spool.root)] == [True, False]
     assert [problem.code for problem in check(spool.root)] == ["no-outcome"]
     assert spool.workflow(ONE).task("a").state is TaskState.SUCCEEDED
 
@@ -185,7 +185,7 @@ def test_a_lost_outcome_cannot_be_mended(spool: Spool) -> None:
 def test_an_id_is_kept_again_for_the_workflow_that_has_it(spool: Spool) -> None:
     (spool.ids / "id-1.json").write_bytes(b"{")
     (spool.ids / "id-2.json").unlink()
-    mended(spool)
+    repaired(spool)
     assert [load(spool.ids / f"id-{n}.json", Reservation).workflow_id for n in (1, 2)] == [ONE, TWO]
 
 
@@ -193,19 +193,19 @@ def test_an_id_of_nobody_stays_refused(spool: Spool) -> None:
     """Freed, it could be submitted and done once more."""
     path = spool.ids / "gone.json"
     path.write_bytes(b"{")
-    (step,) = repair(spool.root)
-    assert (step.done, path.read_bytes()) == (False, b"{")
+    (one,) = repair(spool.root)
+    assert (one.done, path.read_bytes()) == (False, b"{")
 
 
 def test_foreign_names_damaged_requests_and_leftovers_are_moved(spool: Spool) -> None:
     places = ["stray", f"workflows/{ONE}/stray", "requests/x.json", f"requests/.{ONE}", "ids/stray"]
     for place in places:
         (spool.root / place).write_bytes(place.encode())
-    mended(spool)
+    repaired(spool)
     assert aside(spool) == {place: place.encode() for place in places}
 
 
 def test_folders_that_are_open_are_closed(spool: Spool) -> None:
     for place in ("incoming", f"workflows/{ONE}/logs", "nulib/digest/entries"):
         (spool.root / place).chmod(0o777)
-    mended(spool)
+    repaired(spool)
