@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -206,12 +207,10 @@ def logs(context: Context, follow: bool, lines: int) -> None:  # noqa: FBT001
     from provisioning.views.text import safe_block
 
     path = context.spool.logs / "orchestrator.log"
-    offset = path.stat().st_size if path.exists() else 0
-    context.answer(safe_block(files.tail(path, lines).decode(errors="replace")))
-    while follow:
-        data = files.read_from(path, offset)
-        offset += len(data)
-        if data:
-            context.answer(safe_block(data.decode(errors="replace")))
-        else:
-            time.sleep(POLL_SECONDS)
+    with contextlib.closing(files.Growing(path)) as growing:
+        context.answer(safe_block(files.tail(path, lines).decode(errors="replace")))
+        while follow:
+            if data := growing.read():
+                context.answer(safe_block(data.decode(errors="replace")))
+            else:
+                time.sleep(POLL_SECONDS)

@@ -76,6 +76,42 @@ def tail(path: Path, lines: int) -> bytes:
     return b"\n".join(kept[-lines - 1 :] if kept[-1] == b"" else kept[-lines:])
 
 
+class Growing:
+    """What is added to a log from now on, and to every file that takes its place when it has become large."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = self._opened()
+        if self._file is not None:
+            self._file.seek(0, os.SEEK_END)
+
+    def _opened(self) -> BinaryIO | None:
+        with contextlib.suppress(FileNotFoundError):
+            return _reading(self._path)
+        return None
+
+    def read(self) -> bytes:
+        """What is new since the last call; nothing where nothing is."""
+        if self._file is None:
+            self._file = self._opened()
+        elif not files.names_this(self._path, self._file.fileno()):
+            rest = self._rest()  # of the older file; then it goes on in the one that has its name
+            if new := self._opened():
+                self._file.close()
+                self._file = new
+            return rest or self._rest()
+        return self._rest()
+
+    def _rest(self) -> bytes:
+        with naming(self._path, "read"):
+            return self._file.read() if self._file is not None else b""
+
+    def close(self) -> None:
+        """Let the file go."""
+        if self._file is not None:
+            self._file.close()
+
+
 def _reading(path: Path) -> BinaryIO:
     return os.fdopen(reading.open_regular(path), "rb")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from provisioning.errors import InvalidManifest, Problem
+from provisioning.storage import files
 from tests.installation import Installation
 from tests.waiting import wait_for
 
@@ -220,6 +221,20 @@ def test_start_status_health_and_stop(site: Installation) -> None:
     finally:
         provisioning(site, "orchestrator", "stop")
     assert json.loads(provisioning(site, "orchestrator", "status", "--json").stdout)["running"] is False
+
+
+def test_the_orchestrator_s_log_is_followed_when_it_is_rotated(site: Installation) -> None:
+    path = site.spool.logs / "orchestrator.log"
+    files.append(path, b"first, and long\n")
+    process = site.start("orchestrator", "logs", "-f")
+    said = site.root / "said.0"
+    wait_for(lambda: "first" in said.read_text(), what="the log")
+    files.append(path, b"second\n")
+    files.rotate(path, 1)
+    files.append(path, b"third\n")
+    wait_for(lambda: said.read_text() == "first, and long\nsecond\nthird\n", what="all of the log")
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
 
 
 def test_a_reader_that_goes_away_is_no_error(site: Installation) -> None:

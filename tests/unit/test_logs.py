@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -317,3 +318,27 @@ def test_the_program_log_begins_anew_and_keeps_one(program_log: Path, monkeypatc
 def test_a_program_log_that_cannot_be_written_stops_nothing(program_log: Path) -> None:
     program_log.mkdir()
     logging.getLogger("provisioning.x").info("lost")
+
+
+def test_a_log_is_followed_into_the_file_that_takes_its_place(path: Path) -> None:
+    path.write_bytes(b"said before\n")
+    with contextlib.closing(logs.Growing(path)) as growing:
+        assert growing.read() == b""
+        files.append(path, b"one\n")
+        assert growing.read() == b"one\n"
+        files.append(path, b"two\n")
+        files.rotate(path, 1)
+        assert growing.read() == b"two\n", "the rest of the older file"
+        assert growing.read() == b"", "there is no new one yet"
+        files.append(path, b"three, longer than all of the older file\n")
+        assert growing.read() + growing.read() == b"three, longer than all of the older file\n"
+        files.rotate(path, 1)
+        files.append(path, b"4\n")
+        assert growing.read() == b"4\n"
+
+
+def test_a_log_that_is_not_there_yet_is_followed_from_its_first_byte(path: Path) -> None:
+    with contextlib.closing(logs.Growing(path)) as growing:
+        assert growing.read() == b""
+        files.append(path, b"first\n")
+        assert growing.read() == b"first\n"
