@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -13,11 +14,11 @@ from provisioning.cli.groups import Verb, json_option, pass_context
 from provisioning.errors import SpoolUnusable
 
 
-@click.command(cls=Verb, exits=(0, 1, 2, 6, 7))
+@click.command(cls=Verb, exits=(0, 1, 2, 5, 6, 7))
 @click.option(
     "--in",
     "folder",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
     metavar="DIR",
     help="Make the trial's spools in this folder; in the spool's own tmp/ otherwise.",
 )
@@ -37,9 +38,18 @@ def crash(context: Context, folder: Path | None, points: int | None, die_at: int
     from provisioning.clock import new_ulid
     from provisioning.config import environment_of_a_daemon
     from provisioning.orchestrator.trial import Found, Trial
+    from provisioning.ownership import refuse_unless_ours
 
+    if folder:
+        refuse_unless_ours(folder.absolute(), "folder of the trial", os.geteuid())
     place = folder.absolute() / f"crash-trial-{new_ulid()}" if folder else context.spool.scratch.name()
-    trial = Trial(place, context.catalogue, partial(_arguments, context), environment_of_a_daemon())
+    trial = Trial(
+        place,
+        context.catalogue,
+        partial(_arguments, context),
+        environment_of_a_daemon(),
+        network=context.config.disk.network,
+    )
     found: list[Found] = []
     try:
         numbers = _spread(trial.count(), points)

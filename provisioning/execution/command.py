@@ -9,20 +9,27 @@ from collections.abc import Mapping, Sequence
 
 
 class Detached:
-    """This program, started again so that it outlives its starter and its terminal; what it says is kept in memory."""
+    """This program, started again so that it outlives its starter and its terminal; what it says is kept in memory.
+
+    To be closed by whoever starts it, which ends nothing.
+    """
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
         program = [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-P", "-m", "provisioning"]
         self._said = os.memfd_create("stderr", os.MFD_CLOEXEC)
-        self._process = subprocess.Popen(
-            [*program, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=self._said,
-            start_new_session=True,
-            cwd="/",
-            env=dict(environment),
-        )
+        try:
+            self._process = subprocess.Popen(
+                [*program, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._said,
+                start_new_session=True,
+                cwd="/",
+                env=dict(environment),
+            )
+        except OSError:
+            self.close()
+            raise
         self.pid = self._process.pid
 
     def ended(self) -> bool:
@@ -44,3 +51,7 @@ class Detached:
     def said(self) -> str:
         """What it has written to stderr."""
         return os.pread(self._said, 1 << 16, 0).decode(errors="replace").strip()
+
+    def close(self) -> None:
+        """Let go of what it has said."""
+        os.close(self._said)

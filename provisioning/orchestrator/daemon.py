@@ -178,17 +178,17 @@ def start(spool: Spool, arguments: Sequence[str], environment: Mapping[str, str]
             f"an orchestrator works {spool.root} already: pid {record.process.pid}",
             hint="see: provisioning orchestrator status",
         )
-    child = Detached(arguments, environment)
-    deadline = boottime() + START_SECONDS
-    while boottime() < deadline and not child.ended():
-        record = spool.running_orchestrator()
-        if record and record.process.pid == child.pid:
-            return child.pid
-        select.select([], [], [], 0.02)
-    raise OrchestratorUnusable(
-        f"the orchestrator did not start: {child.said() or 'it said nothing'}",
-        hint="try it in the foreground: provisioning orchestrator run",
-    )
+    with contextlib.closing(Detached(arguments, environment)) as child:
+        deadline = boottime() + START_SECONDS
+        while boottime() < deadline and not child.ended():
+            record = spool.running_orchestrator()
+            if record and record.process.pid == child.pid:
+                return child.pid
+            select.select([], [], [], 0.02)
+        raise OrchestratorUnusable(
+            f"the orchestrator did not start: {child.said() or 'it said nothing'}",
+            hint="try it in the foreground: provisioning orchestrator run",
+        )
 
 
 def stop(spool: Spool, *, number: signal.Signals, timeout_seconds: float) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -47,18 +49,25 @@ class Trial:
         catalogue: Catalogue,
         command: Callable[[Path, int], list[str]],
         environment: Mapping[str, str],
+        *,
+        network: bool = False,
     ) -> None:
-        """`command` is what to start for a spool and the write to die at, of which 0 is none."""
+        """`command` is what to start for a spool and the write to die at, of which 0 is none.
+
+        `network` is as of `Spool.open`.
+        """
         self._folder = folder
         self._catalogue = catalogue
         self._command = command
         self._environment = environment
+        self._network = network
 
     def count(self) -> int:
         """The writes of an orchestrator that nobody kills: so many points there are to die at."""
         spool, marks = self._prepare("undisturbed")
         try:
-            said = self._work(spool, 0).said().splitlines()
+            with self._work(spool, 0) as child:
+                said = child.said().splitlines()
             found = self._look(spool, marks, killed=False)
             if any(found) or not said or not said[-1].isdigit():
                 raise SpoolUnusable(
@@ -74,8 +83,10 @@ class Trial:
         for number in numbers:
             spool, marks = self._prepare(str(number))
             try:
-                killed = self._work(spool, number).wait(0) == -signal.SIGKILL
-                self._work(spool, 0)
+                with self._work(spool, number) as child:
+                    killed = child.wait(0) == -signal.SIGKILL
+                with self._work(spool, 0):
+                    pass
                 yield self._look(spool, marks, killed=killed)
             finally:
                 self._remove(spool)
@@ -83,7 +94,7 @@ class Trial:
     def _prepare(self, name: str) -> tuple[Spool, Path]:
         """A spool with the workflow in it, and the file that its tasks mark."""
         folder = self._folder / name
-        spool, marks = Spool.create(folder / "spool"), folder / "marks"
+        spool, marks = Spool.create(folder / "spool", network=self._network), folder / "marks"
         submit(
             manifest.write(_workflow(marks), form="json"),
             form="json",
@@ -96,16 +107,17 @@ class Trial:
         )
         return spool, marks
 
-    def _work(self, spool: Spool, die_at: int) -> Detached:
-        """Work the spool in a process of its own until it ends or dies."""
-        child = Detached(self._command(spool.root, die_at), self._environment)
-        if child.wait(RUN_SECONDS) is None:
-            child.kill()
-            raise GaveUp(
-                f"an orchestrator has not ended within {RUN_SECONDS:g} s in {spool.root}",
-                hint="the machine may be too busy: try again later",
-            )
-        return child
+    @contextlib.contextmanager
+    def _work(self, spool: Spool, die_at: int) -> Iterator[Detached]:
+        """Work the spool in a process of its own until it ends or dies; the process, of which nothing runs any more."""
+        with contextlib.closing(Detached(self._command(spool.root, die_at), self._environment)) as child:
+            if child.wait(RUN_SECONDS) is None:
+                child.kill()
+                raise GaveUp(
+                    f"an orchestrator has not ended within {RUN_SECONDS:g} s in {spool.root}",
+                    hint="the machine may be too busy: try again later",
+                )
+            yield child
 
     def _look(self, spool: Spool, marks: Path, *, killed: bool) -> Found:
         lines = reading.read_regular(marks, 1 << 20).decode().splitlines() if marks.exists() else []
@@ -128,8 +140,9 @@ class Trial:
         files.remove_tree(spool.root.parent)
 
     def close(self) -> None:
-        """Remove what is left."""
-        files.remove_tree(self._folder)
+        """Remove what is left, if anything was made."""
+        if os.path.lexists(self._folder):
+            files.remove_tree(self._folder)
 
 
 def _workflow(marks: Path) -> Workflow:

@@ -39,6 +39,20 @@ def test_the_trial_is_made_where_it_is_asked_for_and_removed(site: Installation)
     assert os.listdir(place) == []
 
 
+def test_a_folder_in_which_nothing_can_be_made_says_so(site: Installation) -> None:
+    said = crash(site, "--in", "/proc/self", code=6).stderr
+    assert "cannot make /proc/" in said
+    assert "cannot remove" not in said
+
+
+def test_a_folder_that_others_could_change_is_refused(site: Installation) -> None:
+    place = site.root / "open"
+    place.mkdir()
+    place.chmod(0o777)
+    assert f"others may write {place}" in crash(site, "--in", str(place), code=5).stderr
+    assert os.listdir(place) == []
+
+
 def test_work_that_is_done_twice_is_noticed(site: Installation) -> None:
     """A mark that writes two lines is what an orchestrator that starts its task twice would leave."""
     nulib = site.root / "nulib"
@@ -52,7 +66,9 @@ def test_work_that_is_done_twice_is_noticed(site: Installation) -> None:
 
 def test_an_orchestrator_that_does_nothing_is_noticed(site: Installation) -> None:
     trial = Trial(site.root / "trial", site.catalogue, lambda _spool, _number: ["--version"], site.environment)
+    before = os.listdir("/proc/self/fd")
     [found] = trial.points([1])
+    assert os.listdir("/proc/self/fd") == before, "what was opened is closed"
     assert not found.killed
     assert found.lost >= 5, "three tasks, the one that fails and the workflow"
     assert found.doubled == 0
