@@ -48,12 +48,9 @@ class Held:
         for task in self.plan.workflow.tasks:
             if task.operation not in self.plan.operations or not self.tasks.keys() >= {*task.depends_on, *task.after}:
                 raise Damaged(self.folder.path / "plan.json", f"task {task.id!r} names what is not in it")
-        for task_id, checkpoint in self.checkpoints.items():
-            path = self.folder.path / "tasks" / f"{task_id}.json"
+        for task_id in self.checkpoints:
             if task_id not in self.tasks:
-                raise Damaged(path, "the plan has no such task")
-            if checkpoint.state is TaskState.RUNNING and not checkpoint.attempts:
-                raise Damaged(path, "it is running without an attempt")
+                raise Damaged(self.folder.path / "tasks" / f"{task_id}.json", "the plan has no such task")
 
     def reschedule(self, now: Now) -> None:
         """Make the schedule anew from the checkpoints."""

@@ -61,7 +61,7 @@ class Watcher(FileSystemEventHandler):
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Wake the loop; a full pipe is awake already."""
         if event.event_type in ("created", "moved", "closed"):
-            with contextlib.suppress(BlockingIOError, OSError):
+            with contextlib.suppress(BlockingIOError):
                 os.write(self._end, b"!")
 
     def drain(self) -> None:
