@@ -141,15 +141,11 @@ def _ids(spool: Spool) -> list[Problem]:
         folder = spool.folder_path(workflow_id)
         unread: list[Problem] = []  # reported with its workflow
         submission = read(unread, spool.root, spool.root, WorkflowFolder(folder).submission) if folder else None
-        if (
-            folder
-            and submission
-            and submission.id
-            and reserved.get(submission.id, workflow_id) not in ("", workflow_id)
-        ):
-            path = spool.ids / f"{submission.id}.json"
-            found.append(problem("no-reservation", path, f"it is kept for another workflow than {workflow_id}"))
-        elif folder and submission and submission.id and submission.id not in reserved:
-            path = spool.ids / f"{submission.id}.json"
+        if submission is None or not submission.id:
+            continue
+        path = spool.ids / f"{submission.id}.json"
+        if submission.id not in reserved:
             found.append(problem("no-reservation", path, f"it is missing, and workflow {workflow_id} has this id"))
+        elif reserved[submission.id] not in ("", workflow_id):  # the former cannot be read, which is reported
+            found.append(problem("no-reservation", path, f"it is kept for another workflow than {workflow_id}"))
     return found

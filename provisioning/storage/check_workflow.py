@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from provisioning.core.identifiers import TASK_ID
-from provisioning.core.states import ENDED_WORKFLOWS, Outcome, TaskState
+from provisioning.core.states import ENDED_WORKFLOWS, Outcome, TaskState, WorkflowState
 from provisioning.core.workflow import OutcomeRecord, Plan, Submission, TaskCheckpoint, WorkflowCheckpoint
 from provisioning.errors import NotFound, Problem, ProvisioningError
 from provisioning.storage import reading
@@ -120,7 +120,6 @@ def check_claimed(spool: Spool, folder: WorkflowFolder) -> list[Problem]:
         for name in ("lock", "events.jsonl")
         if _is_strange(path / name)
     ]
-    before = len(found)
     check_submission(found, folder)
     checkpoint = read(found, path, path / "workflow.json", folder.workflow)
     plan = read(found, path, path / "plan.json", folder.plan)  # after its checkpoint, which is written later
@@ -130,7 +129,7 @@ def check_claimed(spool: Spool, folder: WorkflowFolder) -> list[Problem]:
         found.append(_of_another(path / "plan.json", plan.workflow_id))
     if not path.exists() or plan is None:
         begun = checkpoint is not None or _is_begun(path)
-        if begun and path.exists() and not os.path.lexists(path / "plan.json") and len(found) == before:
+        if begun and path.exists() and not os.path.lexists(path / "plan.json"):
             found.append(problem("no-plan", path / "plan.json", "it is missing", _STOPS))
         return found  # claimed, and the claimer died before it had planned: the next one plans
     _check_plan(found, spool, path / "plan.json", plan)
@@ -149,7 +148,7 @@ def _check_plan(found: list[Problem], spool: Spool, path: Path, plan: Plan) -> N
     if not tree.is_dir() or missing:
         named = "" if not tree.is_dir() else f"entries/{missing[0]}.nu of "
         found.append(problem("no-operations", path, f"no {named}{plan.nulib} in {spool.nulib}", "restore it"))
-    found += [found for folder in (tree, tree / "tree", tree / "entries") for found in open_folder(folder)]
+    found += [each for folder in (tree, tree / "tree", tree / "entries") for each in open_folder(folder)]
     waits = {task.id: {*task.depends_on, *task.after} for task in plan.workflow.tasks}
     for task in plan.workflow.tasks:
         if task.operation not in plan.operations or not waits.keys() >= waits[task.id]:
@@ -298,7 +297,8 @@ class _Records:
                 self._say("unfinished", self._path(checkpoint.task_id), "its workflow has ended")
         path = self._folder.path / "workflow.json"
         succeeded = {task_id for task_id, each in self._tasks.items() if each.state is TaskState.SUCCEEDED}
-        if str(workflow.state) == "succeeded" and (rest := sorted(self._known.keys() - succeeded - self._unread)):
+        rest = sorted(self._known.keys() - succeeded - self._unread)
+        if workflow.state is WorkflowState.SUCCEEDED and rest:
             self._say("wrong-end", path, f"it has succeeded, and task {rest[0]} has not")
         elif workflow.counts and sum(workflow.counts.values()) != len(self._known):
             self._say("wrong-end", path, f"it counts other tasks than the {len(self._known)} of the plan")

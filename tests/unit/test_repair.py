@@ -140,6 +140,14 @@ def test_a_lost_workflow_checkpoint_is_rebuilt_as_paused(spool: Spool, damage: b
     assert f"workflow resume {ONE}" in one.text
 
 
+def test_a_lost_plan_is_named_whatever_else_is_wrong(spool: Spool) -> None:
+    (spool.workflows / ONE / "plan.json").unlink()
+    (spool.workflows / ONE / "manifest.json").write_bytes(b"{ }")
+    assert {problem.code for problem in check(spool.root)} == {"no-plan", "wrong-digest"}
+    repaired(spool)
+    assert spool.claimed_ids() == []
+
+
 @pytest.mark.parametrize("name", ["plan.json", "submission.json", "manifest.json"])
 @pytest.mark.parametrize("claimed", [True, False])
 def test_what_cannot_be_rebuilt_takes_its_workflow_with_it(spool: Spool, name: str, claimed: bool) -> None:
