@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -94,7 +94,11 @@ def backup(context: Context, file: Path, *, force: bool) -> None:
 
     if str(file) != "-":
         copied = back_up_to(context.spool, file.absolute(), replace=force)
-        _answer_copied(context, "backup", file, copied)
+        if context.json:
+            context.answer_json({"backup": str(file), **_counts(copied), "left_out": list(copied.left_out)})
+        else:
+            context.say(_told("backed up", copied))
+            context.answer(str(file))
         return
     if context.json or sys.stdout.isatty():
         raise UsageError("stdout carries the backup", hint="name a file, or pipe it on without --json")
@@ -128,7 +132,8 @@ def restore(context: Context, file: Path, folder: Path | None) -> int:
         copied = make(stream, str(file), root, network=context.config.disk.network)
     problems = look(root)
     if context.json:
-        _answer_copied(context, "spool", root, copied, problems=[problem_json(problem) for problem in problems])
+        found = [problem_json(problem) for problem in problems]
+        context.answer_json({"spool": str(root), **_counts(copied), "problems": found})
     else:
         context.say(_told("restored", copied))
         answer_problems(context, str(root), problems)
@@ -142,11 +147,5 @@ def _told(deed: str, copied: Copied) -> str:
     return "\n".join(lines)
 
 
-def _answer_copied(context: Context, what: str, path: Path, copied: Copied, **more: object) -> None:
-    if context.json:
-        left_out = {"left_out": list(copied.left_out)} if what == "backup" else {}
-        page = {what: str(path), "workflows": copied.workflows, "interrupted": copied.interrupted}
-        context.answer_json({**page, **left_out, **more})
-    else:
-        context.say(_told("backed up", copied))
-        context.answer(str(path))
+def _counts(copied: Copied) -> dict[str, Any]:
+    return {"workflows": copied.workflows, "interrupted": copied.interrupted}
