@@ -94,7 +94,7 @@ class Growing:
         """What is new since the last call; nothing where nothing is."""
         if self._file is None:
             self._file = self._opened()
-        elif not files.names_this(self._path, self._file.fileno()):
+        elif not reading.names_this(self._path, self._file.fileno()):
             rest = self._rest()  # of the older file; then it goes on in the one that has its name
             if new := self._opened():
                 self._file.close()
