@@ -146,7 +146,7 @@ class Orchestrator:
             self._attend(held.workflow_id, self._look_at, held)
 
     def _look_at(self, held: Held) -> None:
-        for key in list(held.watched):
+        for key in sorted(held.watched):
             checkpoint = held.checkpoints[key.task_id]
             recorded = checkpoint.state is not TaskState.RUNNING or held.key(checkpoint) != key
             if recorded or settle(self._spool, self._config, held, checkpoint, self._now):

@@ -31,6 +31,7 @@ def run_all(first: int, count: int) -> None:
     assert [process.returncode for process in running] == [0] * shares, "\n".join(said)[-4000:]
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("first", range(0, 2000, 500))
 def test_histories(first: int) -> None:
     run_all(first, 500)
