@@ -21,7 +21,8 @@ class DiskLow(SpoolUnusable):
     def __init__(self, root: Path, free: str, mark: str, key: str) -> None:
         super().__init__(
             f"the disk of {root} has {free} free, less than the {mark} of {key}",
-            hint=f"free some there, as with: provisioning workflow cleanup; or set {key} in the config",
+            hint=f"free some there, as with: provisioning workflow cleanup; or lower {key} in the config, "
+            "and start the orchestrator anew",
         )
 
 
