@@ -7,7 +7,7 @@ import re
 
 import msgspec
 
-from provisioning.core.workflow import Instant
+from provisioning.core.workflow import Instant, Ulid
 from provisioning.storage.checkpoint import MAX_PLAN_BYTES, MAX_RECORD_BYTES
 
 CONTENTS = "backup.json"
@@ -18,7 +18,7 @@ _TASK = r"[a-z0-9][a-z0-9_-]{0,63}(\.[a-z0-9][a-z0-9_-]{0,63})?"
 _FOREVER = 1 << 40
 MEMBERS = {
     "format": 64,
-    CONTENTS: MAX_PLAN_BYTES,
+    CONTENTS: MAX_RECORD_BYTES,
     rf"(incoming|workflows)/{_ULID}/(manifest\.(toml|json)|plan\.json)": MAX_PLAN_BYTES,
     rf"(incoming|workflows)/{_ULID}/submission\.json": MAX_RECORD_BYTES,
     rf"workflows/{_ULID}/workflow\.json": MAX_RECORD_BYTES,
@@ -43,7 +43,7 @@ class Contents(msgspec.Struct, frozen=True):
     members: int
     digest: str
     """SHA-256 over name, size and bytes of each member, in their order."""
-    gone: tuple[str, ...]
+    gone: tuple[Ulid, ...]
     """Workflows that were cleaned up since any of them was copied: what there is of them counts for nothing."""
 
 

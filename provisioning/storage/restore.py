@@ -58,12 +58,7 @@ def restore(file: BinaryIO, source: str, target: Path, *, network: bool = False)
             files.make_dir(building / name)
         contents = _Unpacking(file, source, building).run()
         spool = Spool(building)
-        for workflow_id in contents.gone:
-            if (path := spool.folder_path(workflow_id)) is not None:
-                files.remove_tree(path)
-            for name in reading.list_names(spool.requests):
-                if name.startswith(f"{workflow_id}."):
-                    files.remove(spool.requests / name)
+        _leave_out(spool, frozenset(contents.gone))
         copied = _interrupt(spool)
         # Last of all, for whoever finds what a power cut left of the building.
         files.write_new(building / "format", f"{FORMAT}\n".encode(), durable=True)
@@ -75,6 +70,16 @@ def restore(file: BinaryIO, source: str, target: Path, *, network: bool = False)
             files.remove_tree(building)
         raise
     return copied
+
+
+def _leave_out(spool: Spool, gone: frozenset[str]) -> None:
+    """Remove what there is of workflows that were cleaned up while the backup was made."""
+    for workflow_id in gone:
+        if (path := spool.folder_path(workflow_id)) is not None:
+            files.remove_tree(path)
+    for name in reading.list_names(spool.requests):
+        if name.partition(".")[0] in gone:
+            files.remove(spool.requests / name)
 
 
 def _refuse_what_is_there(target: Path) -> None:

@@ -207,7 +207,9 @@ class Spool:
     # Looking
 
     def folder_path(self, workflow_id: str) -> Path | None:
-        """Where the workflow is now: claimed, incoming or nowhere."""
+        """Where the workflow is now: claimed, incoming or nowhere, as is whatever is no workflow_id."""
+        if not WORKFLOW_ID.match(workflow_id):
+            return None
         for _ in range(2):  # a claim between the two looks moves it behind our back
             for parent in (self.workflows, self.incoming):
                 with contextlib.suppress(OSError):
@@ -221,7 +223,7 @@ class Spool:
 
     def find(self, prefix: str) -> WorkflowFolder:
         """The folder of the one workflow whose id starts so, for readers."""
-        path = self.folder_path(prefix) if WORKFLOW_ID.match(prefix) else None
+        path = self.folder_path(prefix)
         if path is not None:
             return WorkflowFolder(path)
         found = [name for name in self.workflow_ids() if prefix and name.startswith(prefix)]
