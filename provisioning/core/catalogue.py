@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from provisioning.core.identifiers import Digest, OperationName
 from provisioning.errors import NotFound, Problem
 
 
@@ -26,7 +27,7 @@ class Param(msgspec.Struct, frozen=True, omit_defaults=True):
 class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a task does: one annotated Nushell command. `servers.create` is `servers/create.nu`."""
 
-    name: str
+    name: OperationName
     command: str
     """Name of the exported Nushell command."""
     summary: str
@@ -40,8 +41,8 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
     exclusive: tuple[str, ...] = ()
     """Target templates over the params that only one attempt may hold, such as `server/{name}`."""
     shared: tuple[str, ...] = ()
-    undo: str | None = None
-    probe: str | None = None
+    undo: OperationName | None = None
+    probe: OperationName | None = None
     check: str | None = None
     """Name of the switch param that says what would change."""
     secret: tuple[str, ...] = ()
@@ -78,9 +79,9 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
 class Catalogue(msgspec.Struct, frozen=True, omit_defaults=True):
     """All operations of one nulib tree, and the files that could not be read."""
 
-    digest: str
+    digest: Digest
     """Digest of the merged tree and of the Nushell version that read it."""
-    operations: dict[str, Operation]
+    operations: dict[OperationName, Operation]
     broken: tuple[Problem, ...] = ()
 
     def operation(self, name: str) -> Operation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
 import msgspec
 
@@ -10,6 +11,17 @@ TASK_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}(\.[a-z0-9][a-z0-9_-]{0,63})?\Z")
 """A task id in a plan; the part behind the dot comes from `for_each`."""
 WORKFLOW_ID = re.compile(r"[0-7][0-9abcdefghjkmnpqrstvwxyz]{25}\Z")
 """A ULID in lower case."""
+
+OPERATION_NAME = re.compile(r"[a-z][a-z0-9-]{0,40}\.[a-z][a-z0-9-]{0,40}\Z")
+"""An operation: its folder and its file in nulib."""
+
+Ulid = Annotated[str, msgspec.Meta(pattern="^" + WORKFLOW_ID.pattern)]
+TaskId = Annotated[str, msgspec.Meta(pattern="^" + TASK_ID.pattern)]
+OperationName = Annotated[str, msgspec.Meta(pattern="^" + OPERATION_NAME.pattern)]
+Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+"""A SHA-256 in hexadecimal."""
+ChosenId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")]
+"""The `id` of a manifest. What a file names that becomes part of a path is of one of these types: none leads out."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 MAX_MILLISECONDS = (1 << 48) - 1

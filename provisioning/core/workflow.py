@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 
 from provisioning.core.catalogue import Operation
-from provisioning.core.identifiers import Process
+from provisioning.core.identifiers import ChosenId, Digest, OperationName, Process, TaskId, Ulid
 from provisioning.core.states import (
     TASK_TRANSITIONS,
     WORKFLOW_TRANSITIONS,
@@ -23,8 +23,6 @@ from provisioning.core.states import (
 
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 """An instant with its zone: one without cannot be compared with any other."""
-Ulid = Annotated[str, msgspec.Meta(pattern=r"^[0-7][0-9abcdefghjkmnpqrstvwxyz]{25}\Z")]
-"""A name that becomes part of a path."""
 
 FORMAT = 1
 """Version of every file that holds one of these values."""
@@ -73,12 +71,12 @@ class Retry(msgspec.Struct, frozen=True, omit_defaults=True):
 class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     """A node of a workflow. What is None takes the operation's default when the plan is made."""
 
-    id: str
-    operation: str
+    id: TaskId
+    operation: OperationName
     params: dict[str, Any] = {}
-    depends_on: tuple[str, ...] = ()
+    depends_on: tuple[TaskId, ...] = ()
     """Tasks that must have succeeded."""
-    after: tuple[str, ...] = ()
+    after: tuple[TaskId, ...] = ()
     """Tasks that must have ended, however."""
     timeout_seconds: float | None = None
     retry: Retry | None = None
@@ -97,7 +95,7 @@ class Workflow(msgspec.Struct, frozen=True, omit_defaults=True):
     on_failure: str = "stop"
     not_before: Instant | None = None
     expires_at: Instant | None = None
-    id: str | None = None
+    id: ChosenId | None = None
     """The submitter's own name for it: the same id is the same workflow, however often it is submitted."""
 
 
@@ -105,31 +103,31 @@ class Submission(msgspec.Struct, frozen=True, omit_defaults=True):
     """Who submitted a manifest, and what must be known of it before it is claimed."""
 
     format: int
-    workflow_id: str
+    workflow_id: Ulid
     name: str
     infra: str
     operator: str
     door: str
     """How it came in: `cli` or `drop`."""
-    digest: str
+    digest: Digest
     """SHA-256 of the manifest, in hexadecimal."""
     submitted_at: Instant
     tasks: int
     priority: int = 50
     not_before: Instant | None = None
     expires_at: Instant | None = None
-    id: str | None = None
+    id: ChosenId | None = None
 
 
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a claimed workflow will do; written once, so that nothing that changes later changes it."""
 
     format: int
-    workflow_id: str
+    workflow_id: Ulid
     workflow: Workflow
     """With every task's params filled and every policy decided."""
-    operations: dict[str, Operation]
-    nulib: str
+    operations: dict[OperationName, Operation]
+    nulib: Digest
     """Digest of the operations' tree, kept in the spool as `nulib/<digest>/`."""
 
 
@@ -145,8 +143,8 @@ class OutcomeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """How attempt `attempt` ended: published once by the worker that ran it."""
 
     format: int
-    workflow_id: str
-    task_id: str
+    workflow_id: Ulid
+    task_id: TaskId
     attempt: int
     outcome: Outcome
     started_at: Instant
@@ -190,7 +188,7 @@ class TaskCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     """The durable state of one task. A task without one is pending."""
 
     format: int
-    task_id: str
+    task_id: TaskId
     state: TaskState = TaskState.PENDING
     attempts: tuple[Attempt, ...] = ()
     counted_from: int = 1
@@ -223,18 +221,18 @@ class TaskCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
 class AppliedRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """A request that changed a workflow: what, who, when."""
 
-    request_id: str
+    request_id: Ulid
     verb: str
     operator: str
     at: Instant
-    tasks: tuple[str, ...] = ()
+    tasks: tuple[TaskId, ...] = ()
 
 
 class WorkflowCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     """The durable state of a workflow."""
 
     format: int
-    workflow_id: str
+    workflow_id: Ulid
     state: WorkflowState
     operator: str
     submitted_at: Instant
@@ -263,7 +261,7 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     """`cancel`, `pause`, `resume` or `retry`."""
     operator: str
     at: Instant
-    tasks: tuple[str, ...] = ()
+    tasks: tuple[TaskId, ...] = ()
 
 
 class InvalidTransition(Exception):

@@ -13,7 +13,8 @@ from __future__ import annotations
 from typing import Any
 
 from provisioning.core.catalogue import Operation, Param
-from provisioning.execution.signature import COMMAND_NAME, CONVERTED, NUSHELL_TYPE, OPERATION_NAME, PARAM_NAME
+from provisioning.core.identifiers import OPERATION_NAME
+from provisioning.execution.signature import COMMAND_NAME, CONVERTED, NUSHELL_TYPE, PARAM_NAME
 
 _ENTRY = """\
 # Calls {name}. Generated: the request is on descriptor 3, the answer goes to descriptor 4.

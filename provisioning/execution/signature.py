@@ -14,11 +14,11 @@ from typing import Annotated, Any
 import msgspec
 
 from provisioning.core.catalogue import Operation, Param, nearest_hint
+from provisioning.core.identifiers import OperationName
 from provisioning.errors import Invalid, Problem
 
 OPERATION_FILE = re.compile(r"([a-z][a-z0-9-]{0,40})/([a-z][a-z0-9-]{0,40})\.nu\Z")
 """Where an operation may be: `<domain>/<verb>.nu`."""
-OPERATION_NAME = re.compile(r"[a-z][a-z0-9-]{0,40}\.[a-z][a-z0-9-]{0,40}\Z")
 COMMAND_NAME = re.compile(r"[a-z][a-z0-9-]{0,80}\Z")
 PARAM_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,80}\Z")
 NOT_DOMAINS = frozenset({"lib", "providers", "tests"})
@@ -213,14 +213,13 @@ class _Target(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shared: tuple[str, ...] = ()
 
 
-_OperationName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]*\.[a-z][a-z0-9-]*$")]
 METADATA: dict[str, Any] = {
     "idempotent": bool,
     "timeout": Annotated[int, msgspec.Meta(gt=0)],
     "retries": Annotated[int, msgspec.Meta(ge=0)],
     "target": _Target,
-    "undo": _OperationName,
-    "probe": _OperationName,
+    "undo": OperationName,
+    "probe": OperationName,
     "check": str,
     "secret": tuple[str, ...],
     "plans": bool,

@@ -205,7 +205,7 @@ class _Backup:
     def _commit(self, workflow_id: str, staged: dict[str, bytes]) -> None:
         self._copied.add(workflow_id)
         for name, data in staged.items():
-            if name.endswith("/plan.json") and (plan := _decoded(data, Plan)) and "/" not in plan.nulib:
+            if name.endswith("/plan.json") and (plan := _decoded(data, Plan)):
                 self._trees.add(plan.nulib)
             self._add(name, data)
 

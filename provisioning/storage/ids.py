@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from provisioning.core.identifiers import Digest, Ulid
 from provisioning.core.workflow import FORMAT, Submission
 from provisioning.errors import Refused
 from provisioning.storage import files
@@ -17,9 +18,9 @@ class Reservation(msgspec.Struct, frozen=True, omit_defaults=True):
     """Who has the id, for which workflow of what content."""
 
     format: int
-    workflow_id: str
+    workflow_id: Ulid
     operator: str
-    digest: str
+    digest: Digest
 
 
 def reserve(folder: Path, submission: Submission, *, is_there: Callable[[str], bool], scratch: files.Scratch) -> str:

@@ -7,7 +7,8 @@ import re
 
 import msgspec
 
-from provisioning.core.workflow import Instant, Ulid
+from provisioning.core.identifiers import Digest, Ulid
+from provisioning.core.workflow import Instant
 from provisioning.storage.checkpoint import MAX_PLAN_BYTES, MAX_RECORD_BYTES
 
 CONTENTS = "backup.json"
@@ -41,7 +42,7 @@ class Contents(msgspec.Struct, frozen=True):
     format: int
     made_at: Instant
     members: int
-    digest: str
+    digest: Digest
     """SHA-256 over name, size and bytes of each member, in their order."""
     gone: tuple[Ulid, ...]
     """Workflows that were cleaned up since any of them was copied: what there is of them counts for nothing."""

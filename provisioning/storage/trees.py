@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from provisioning.core.identifiers import Digest
 from provisioning.errors import ProvisioningError
 from provisioning.storage import reading
 from provisioning.storage.checkpoint import MAX_PLAN_BYTES, load
@@ -24,7 +25,7 @@ class _Reference(msgspec.Struct):
     """What of a plan says which tree it needs."""
 
     format: int
-    nulib: str
+    nulib: Digest
 
 
 @contextlib.contextmanager

@@ -49,6 +49,10 @@ def record(task_id: str, outcome: Outcome, number: int = 1, **rest: Any) -> Outc
     return OutcomeRecord(FORMAT, WORKFLOW_ID, task_id, number, outcome, EPOCH, EPOCH, **rest)
 
 
+NULIB = "d" * 64
+"""Digest of a tree of operations."""
+
+
 def graph(edges: Iterable[str], **rest: Any) -> Workflow:
     """A workflow from lines such as `c: a b ~d`: c depends on a and b, and comes after d."""
     tasks = []

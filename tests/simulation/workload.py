@@ -35,7 +35,7 @@ class FakeNulib(NamedTuple):
 
 def load_nulib() -> Nulib:
     operations = {name: Operation(name, name, "", "", (), None, **facts) for name, facts in OPERATIONS.items()}
-    return cast(Nulib, FakeNulib(Catalogue("digest", operations), Nushell(Path("/nu"), (0, 115, 1))))
+    return cast(Nulib, FakeNulib(Catalogue("d" * 64, operations), Nushell(Path("/nu"), (0, 115, 1))))
 
 
 def random_workflow(chance: random.Random) -> Workflow:

@@ -17,7 +17,7 @@ from provisioning.storage.backup import back_up
 from provisioning.storage.checkpoint import WorkflowFolder, encode
 from provisioning.storage.restore import restore
 from provisioning.storage.spool import Spool
-from tests.simulation.values import EPOCH, checkpoint, graph, record, submission
+from tests.simulation.values import EPOCH, NULIB, checkpoint, graph, record, submission
 
 ONE, TWO = (f"01kc000000000000000000000{number}" for number in (1, 2))
 EMPTY = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
@@ -32,14 +32,14 @@ def spool_under_way(root: Path) -> Spool:
     folder = made.claim(ONE)
     folder.prepare()
     operations = {"selftest.noop": Operation("selftest.noop", "noop", "", "", (), None)}
-    folder.save_plan(Plan(FORMAT, ONE, graph(["a:", "b: a"]), operations, "digest"))
+    folder.save_plan(Plan(FORMAT, ONE, graph(["a:", "b: a"]), operations, NULIB))
     folder.save_workflow(WorkflowCheckpoint(FORMAT, ONE, WorkflowState.RUNNING, "alice", EPOCH, "boot-1"))
     finish(made, folder, "a", 1)
     folder.save_task(checkpoint("b", TaskState.RUNNING, None))
     files.append(folder.log_path("a", 1), b"said")
     folder.append_event({"event": "x"})
     tree = {"tree/a.nu": b"", "entries/selftest.noop.nu": b"", "catalogue.json": b"{}"}
-    files.publish_tree(tree, made.nulib / "digest", made.scratch)
+    files.publish_tree(tree, made.nulib / NULIB, made.scratch)
     return made
 
 

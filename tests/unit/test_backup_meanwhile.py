@@ -18,7 +18,7 @@ from provisioning.storage.backup import back_up
 from provisioning.storage.check import check
 from provisioning.storage.checkpoint import encode
 from provisioning.storage.spool import Spool
-from tests.simulation.values import EPOCH, checkpoint, record
+from tests.simulation.values import EPOCH, NULIB, checkpoint, record
 from tests.unit.backups import ONE, TWO, finish, packed, unpacked, when_read
 
 
@@ -154,7 +154,7 @@ def test_a_workflow_whose_operations_go_with_it_meanwhile_is_absent(
     below = backup._below
 
     def cleaning(folder: Path) -> Iterator[Path]:
-        if folder == spool.nulib / "digest":
+        if folder == spool.nulib / NULIB:
             if place == "incoming":
                 spool.claim(ONE)
             spool.forget(ONE)

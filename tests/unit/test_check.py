@@ -22,7 +22,7 @@ from provisioning.storage.checkpoint import WorkflowFolder, encode
 from provisioning.storage.naming import naming
 from provisioning.storage.spool import OrchestratorRecord, Spool
 from provisioning.storage.trees import planning
-from tests.simulation.values import EPOCH, checkpoint, graph, record, submission
+from tests.simulation.values import EPOCH, NULIB, checkpoint, graph, record, submission
 
 ROOT = Path(__file__).parents[2]
 ONE, TWO, THREE = (f"01kc000000000000000000000{number}" for number in (1, 2, 3))
@@ -41,7 +41,7 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     folder = made.claim(ONE)
     assert lock
     folder.prepare()
-    folder.save_plan(Plan(FORMAT, ONE, graph(["a:", "b: a"]), OPERATIONS, "digest"))
+    folder.save_plan(Plan(FORMAT, ONE, graph(["a:", "b: a"]), OPERATIONS, NULIB))
     folder.save_workflow(WorkflowCheckpoint(FORMAT, ONE, WorkflowState.RUNNING, "alice", EPOCH, "boot-1"))
     folder.save_task(checkpoint("a", TaskState.SUCCEEDED, Outcome.SUCCEEDED))
     outcome = msgspec.structs.replace(record("a", Outcome.SUCCEEDED, 1), workflow_id=ONE)
@@ -51,7 +51,7 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     made.claim(THREE)
     files.remove_tree(made.forget(THREE))
     tree = {"tree/a.nu": b"", "entries/selftest.noop.nu": b"", "catalogue.json": b"{}"}
-    files.publish_tree(tree, made.nulib / "digest", made.scratch)
+    files.publish_tree(tree, made.nulib / NULIB, made.scratch)
     made.nudge()
     made.request(Request(FORMAT, TWO, ONE, "cancel", "alice", EPOCH))
     made.take_orchestrator_lock().release()
@@ -149,7 +149,7 @@ def test_what_is_no_folder_is_damaged(spool: Spool, place: str, kind: str) -> No
         (f"{CLAIMED}/submission.json", "damaged"),
         (f"{CLAIMED}/outcomes/a.1.json", "no-outcome"),
         (f"{CLAIMED}/tasks/a.json", "unknown-attempt"),
-        ("nulib/digest", "no-operations"),
+        (f"nulib/{NULIB}", "no-operations"),
         ("format", "unusable"),
     ],
 )
@@ -246,9 +246,9 @@ CHANGES: dict[str, tuple[str, str, Callable[[Spool, Path], object]]] = {
     "no entry": (
         "no-operations",
         f"{CLAIMED}/plan.json",
-        lambda spool, _: (spool.nulib / "digest/entries/selftest.noop.nu").unlink(),
+        lambda spool, _: (spool.nulib / NULIB / "entries/selftest.noop.nu").unlink(),
     ),
-    "an open tree of operations": ("open-to-others", "nulib/digest/tree", lambda _, path: path.chmod(0o777)),
+    "an open tree of operations": ("open-to-others", f"nulib/{NULIB}/tree", lambda _, path: path.chmod(0o777)),
     "an open workflow": ("open-to-others", f"{CLAIMED}/tasks", lambda _, path: path.chmod(0o770)),
     "an operation not planned": ("contradiction", f"{CLAIMED}/plan.json", lambda _, path: change(path, operations={})),
     "attempts from zero": ("contradiction", f"{CLAIMED}/tasks/b.json", lambda _, path: change_attempt(path, number=0)),

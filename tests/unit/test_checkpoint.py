@@ -17,7 +17,7 @@ from provisioning.errors import SpoolUnusable
 from provisioning.processes import own_identity
 from provisioning.storage import files
 from provisioning.storage.checkpoint import Damaged, WorkflowFolder, encode
-from tests.simulation.values import EPOCH, WORKFLOW_ID, checkpoint, graph, record, submission
+from tests.simulation.values import EPOCH, NULIB, WORKFLOW_ID, checkpoint, graph, record, submission
 
 CHECKPOINT = checkpoint(
     "web.1", TaskState.PENDING, Outcome.FAILED, Outcome.INTERRUPTED, backoff=Backoff("b", 1.5, EPOCH), reason="ü\n"
@@ -30,10 +30,10 @@ WORKFLOW = WorkflowCheckpoint(
     EPOCH,
     "boot-1",
     holder=own_identity(),
-    applied=(AppliedRequest("01", "retry", "bob", EPOCH, ("a",)),),
+    applied=(AppliedRequest(WORKFLOW_ID, "retry", "bob", EPOCH, ("a",)),),
     counts={"pending": 1},
 )
-PLAN = Plan(FORMAT, WORKFLOW_ID, graph(["a:", "b: a"]), {}, "digest")
+PLAN = Plan(FORMAT, WORKFLOW_ID, graph(["a:", "b: a"]), {}, NULIB)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 from provisioning.storage import files
 from provisioning.storage.spool import Spool
 from tests.simulation.faults import PowerCut
-from tests.simulation.values import MANIFEST, ONE, TWO, submission
+from tests.simulation.values import MANIFEST, NULIB, ONE, TWO, submission
 
 
 @contextlib.contextmanager
@@ -50,7 +50,7 @@ def test_an_id_that_is_submitted_again_is_accepted_durably(
 def test_operations_that_are_there_are_kept_durably(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     tree = {"tree/a.nu": b"1"}
     with dying_in_sync(spool.nulib), pytest.raises(PowerCut):
-        files.publish_tree(tree, spool.nulib / "digest", spool.scratch)
+        files.publish_tree(tree, spool.nulib / NULIB, spool.scratch)
     synced = note_syncs(monkeypatch)
-    files.publish_tree(tree, spool.nulib / "digest", spool.scratch)
+    files.publish_tree(tree, spool.nulib / NULIB, spool.scratch)
     assert synced == [spool.nulib]

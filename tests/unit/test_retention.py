@@ -19,11 +19,14 @@ from provisioning.orchestrator import retention
 from provisioning.orchestrator.retention import Cleanup, Retainer, Rule, to_forget
 from provisioning.storage import files, trees
 from provisioning.storage.spool import Spool
-from tests.simulation.values import at, submission
+from tests.simulation.values import NULIB, at, submission
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 HOUR, DAY = 3600.0, 86400.0
 ALL = Rule(0.0, None)
+
+
+OTHER = "e" * 64
 
 
 def name(number: int) -> str:
@@ -36,7 +39,7 @@ def ended(
     hours_ago: float,
     *,
     state: WorkflowState = WorkflowState.SUCCEEDED,
-    tree: str = "shared",
+    tree: str = NULIB,
     id: str | None = None,
 ) -> str:
     """A workflow that ended so long ago, with the tree that its plan needs."""
@@ -108,13 +111,13 @@ def test_only_so_many_of_the_latest_stay(spool: Spool) -> None:
 
 
 def test_a_dry_run_names_all_and_removes_nothing(spool: Spool) -> None:
-    old = ended(spool, 1, 49, tree="its-own")
+    old = ended(spool, 1, 49, tree=OTHER)
     aside = spool.rejected / "20260101T000000Z-x"
     aside.mkdir()
     later = datetime.now(UTC) + timedelta(days=3)
     said = clean_up(spool, Rule(HOUR, None), dry_run=True, now=later)
-    assert (said.workflows, said.rejected, said.trees) == ([old], [aside.name], ["its-own"])
-    assert (spool.workflow_ids(), aside.exists(), os.listdir(spool.nulib)) == ([old], True, ["its-own"])
+    assert (said.workflows, said.rejected, said.trees) == ([old], [aside.name], [OTHER])
+    assert (spool.workflow_ids(), aside.exists(), os.listdir(spool.nulib)) == ([old], True, [OTHER])
     done = clean_up(spool, Rule(HOUR, None), now=later)
     assert (done.workflows, done.rejected, done.trees) == (said.workflows, said.rejected, said.trees)
     assert [os.listdir(path) for path in (spool.workflows, spool.rejected, spool.nulib)] == [[], [], []]
@@ -199,14 +202,14 @@ def test_what_was_rejected_stays_as_long_as_what_ended(spool: Spool) -> None:
 
 
 def test_a_tree_goes_once_no_plan_needs_it_and_it_is_old(spool: Spool) -> None:
-    kept = ended(spool, 1, 1, tree="needed")
-    ended(spool, 2, 9, tree="unneeded")
+    kept = ended(spool, 1, 1, tree=NULIB)
+    ended(spool, 2, 9, tree=OTHER)
     moment = datetime.now(UTC)
     rule = Rule((moment - NOW).total_seconds() + 5 * HOUR, None)
     assert clean_up(spool, rule, now=moment).trees == []
     assert spool.workflow_ids() == [kept]
-    assert clean_up(spool, Rule(None, 9), now=later()).trees == ["unneeded"]
-    assert os.listdir(spool.nulib) == ["needed"]
+    assert clean_up(spool, Rule(None, 9), now=later()).trees == [OTHER]
+    assert os.listdir(spool.nulib) == [NULIB]
 
 
 def test_a_rejected_entry_that_cannot_be_removed_stops_no_other(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,7 +254,7 @@ def test_a_plan_that_cannot_be_read_keeps_every_tree(spool: Spool, content: byte
     done = clean_up(spool, Rule(None, 99), now=later())
     assert done.trees == []
     assert "plan.json" in done.problems[0]
-    assert os.listdir(spool.nulib) == ["shared"]
+    assert os.listdir(spool.nulib) == [NULIB]
 
 
 # By itself

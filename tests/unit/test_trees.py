@@ -14,7 +14,7 @@ from provisioning.core.workflow import FORMAT, Plan, Workflow
 from provisioning.storage import files, trees
 from provisioning.storage.spool import Spool
 from provisioning.storage.trees import Unneeded, planning
-from tests.simulation.values import submission
+from tests.simulation.values import NULIB, submission
 
 ONE = "01kc" + "0" * 22
 
@@ -31,24 +31,24 @@ def later() -> datetime:
 
 
 def test_a_plan_that_comes_after_the_first_look_keeps_its_tree(spool: Spool) -> None:
-    files.make_dir(spool.nulib / "tree")
+    files.make_dir(spool.nulib / NULIB)
     spool.submit(b"{}", "json", submission(ONE))
     unneeded = Unneeded(spool, later())
     list(unneeded.search())
-    assert unneeded.digests == {"tree"}
+    assert unneeded.digests == {NULIB}
     folder = spool.claim(ONE)
-    folder.save_plan(Plan(FORMAT, ONE, Workflow("w", ()), {}, "tree"))
+    folder.save_plan(Plan(FORMAT, ONE, Workflow("w", ()), {}, NULIB))
     assert unneeded.discard() == {}
-    assert os.listdir(spool.nulib) == ["tree"]
+    assert os.listdir(spool.nulib) == [NULIB]
 
 
 def test_a_workflow_claimed_between_two_looks_at_it_keeps_its_tree(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its folder is found in `incoming/`, and has moved when the plan is read there."""
-    files.make_dir(spool.nulib / "tree")
+    files.make_dir(spool.nulib / NULIB)
     spool.submit(b"{}", "json", submission(ONE))
-    spool.find(ONE).save_plan(Plan(FORMAT, ONE, Workflow("w", ()), {}, "tree"))
+    spool.find(ONE).save_plan(Plan(FORMAT, ONE, Workflow("w", ()), {}, NULIB))
     real, calls = Spool.folder_path, list[str]()
 
     def claimed_behind(self: Spool, workflow_id: str) -> Path | None:
@@ -61,19 +61,19 @@ def test_a_workflow_claimed_between_two_looks_at_it_keeps_its_tree(
     monkeypatch.setattr(Spool, "folder_path", claimed_behind)
     assert Unneeded(spool, later()).discard() == {}
     assert calls[0] == ONE
-    assert os.listdir(spool.nulib) == ["tree"]
+    assert os.listdir(spool.nulib) == [NULIB]
 
 
 def test_no_tree_goes_while_somebody_plans(spool: Spool) -> None:
-    files.make_dir(spool.nulib / "tree")
+    files.make_dir(spool.nulib / NULIB)
     with planning(spool), planning(Spool.open(spool.root)):
         assert Unneeded(spool, later()).discard() == {}
-    assert list(Unneeded(spool, later()).discard()) == ["tree"]
+    assert list(Unneeded(spool, later()).discard()) == [NULIB]
 
 
 def test_who_plans_waits_until_the_trees_have_gone(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The claimer is held at its lock while the tree goes, and then finds that it must make it again."""
-    files.make_dir(spool.nulib / "tree")
+    files.make_dir(spool.nulib / NULIB)
     there: list[bool] = []
     planner = threading.Thread(target=lambda: _plan(spool, there))
     real = Spool.discard
@@ -85,11 +85,11 @@ def test_who_plans_waits_until_the_trees_have_gone(spool: Spool, monkeypatch: py
         return real(self, path)
 
     monkeypatch.setattr(Spool, "discard", slow)
-    assert list(Unneeded(spool, later()).discard()) == ["tree"]
+    assert list(Unneeded(spool, later()).discard()) == [NULIB]
     planner.join(20)
     assert there == [False]
 
 
 def _plan(spool: Spool, there: list[bool]) -> None:
     with planning(spool):
-        there.append((spool.nulib / "tree").exists())
+        there.append((spool.nulib / NULIB).exists())

@@ -84,7 +84,7 @@ BROKEN = TaskError("provisioning::selftest::failed", "it \x1b[31mbroke", "look a
 
 
 def test_the_page_has_the_shape_that_others_rely_on(spool: Spool) -> None:
-    folder = claimed(spool, applied=(AppliedRequest("r", "pause", "bob", START, ("a",)),))
+    folder = claimed(spool, applied=(AppliedRequest(ID, "pause", "bob", START, ("a",)),))
     save(folder, "a", TaskState.SUCCEEDED, attempt(1, Outcome.SUCCEEDED))
     record = OutcomeRecord(FORMAT, ID, "a", 1, Outcome.SUCCEEDED, START, START, 0, result={"ip": "::1"})
     (folder.outcome_path("a", 1)).write_bytes(msgspec.json.encode(record))
