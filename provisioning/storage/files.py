@@ -90,24 +90,28 @@ def sweep_scratch(parent: Path, spare: Collection[str] = ()) -> None:
             os.close(descriptor)
 
 
-def sync_dir(path: Path) -> None:
-    """Make what was renamed, made or removed in the folder durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+@contextlib.contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    """A descriptor of the file or folder for the block; a file that is made is its owner's only."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
     try:
-        os.fsync(descriptor)
+        yield descriptor
     finally:
         os.close(descriptor)
+
+
+def sync_dir(path: Path) -> None:
+    """Make what was renamed, made or removed in the folder durable."""
+    with _opened(path, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
+        os.fsync(descriptor)
 
 
 def write_new(path: Path, data: bytes, *, durable: bool) -> None:
     """Create the file, which must not exist, with all of `data`; its folder is not synced."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
+    with _opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW) as descriptor:
         write_all(descriptor, data)
         if durable:
             os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -257,12 +261,8 @@ class Room:
 
 def append(path: Path, data: bytes) -> None:
     """Add to the end of the file in one write; a FIFO in its place is an error and waits for nobody."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    descriptor = os.open(path, flags, 0o600)
-    try:
+    with _opened(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK) as descriptor:
         write_all(descriptor, data)
-    finally:
-        os.close(descriptor)
 
 
 def rotate(path: Path, limit: int) -> None:
@@ -300,9 +300,9 @@ def make_dir(path: Path) -> None:
 
 
 def close_to_others(path: Path) -> None:
-    """Take the right to write in the folder from everybody but its owner."""
-    with naming(path, "change the mode of"):
-        os.chmod(path, os.stat(path).st_mode & 0o7755)
+    """Take the right to write in the folder from everybody but its owner; what is a link or no folder is an error."""
+    with naming(path, "change the mode of"), _opened(path, os.O_DIRECTORY | os.O_NOFOLLOW) as descriptor:
+        os.fchmod(descriptor, os.fstat(descriptor).st_mode & 0o7755)
 
 
 def move(source: Path, target: Path) -> None:

@@ -79,5 +79,5 @@ def begin(root: Path) -> None:
             f"{root} is not empty and no spool: it has {', '.join(sorted(foreign)[:3])}",
             hint="name an empty folder, or one that is not there yet",
         )
-    files.close_to_others(root)
+    files.close_to_others(Path(os.path.realpath(root)))
     files.write_atomic(root / "format", f"{FORMAT}\n".encode(), durable=files.DURABLE["format"])

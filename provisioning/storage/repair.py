@@ -61,7 +61,7 @@ class _Repair:
         for problem in problems:
             folder = self._workflow_of(Path(problem.file))
             if problem.code == "open-to-others":
-                self._aside.do(problem, _close, "closed to others")
+                self._aside.do(problem, self._close, "closed to others")
             elif folder is not None:
                 workflows.setdefault(folder, []).append(problem)
             else:
@@ -119,6 +119,13 @@ class _Repair:
             except (ProvisioningError, FileNotFoundError):
                 continue
 
+    def _close(self, problem: Problem) -> None:
+        path, root = Path(problem.file), Path(os.path.realpath(self._spool.root))
+        real = Path(os.path.realpath(path.parent)) / path.name if path != self._spool.root else root
+        if not real.is_relative_to(root):
+            raise SpoolUnusable(f"it is outside the spool: {real}")
+        files.close_to_others(real)
+
     # One workflow
 
     def _under_lock(self, path: Path, found: list[Problem]) -> None:
@@ -143,7 +150,3 @@ class _Repair:
             WorkflowRepair(self._aside, WorkflowFolder(path, self._spool.scratch)).run(found)
         finally:
             lock.release()
-
-
-def _close(problem: Problem) -> None:
-    files.close_to_others(Path(problem.file))

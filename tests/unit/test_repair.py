@@ -22,7 +22,7 @@ from provisioning.storage.ids import Reservation
 from provisioning.storage.logs import open_attempt_log
 from provisioning.storage.repair import repair
 from provisioning.storage.spool import Spool
-from tests.simulation.values import EPOCH, checkpoint, graph, record, submission
+from tests.simulation.values import EPOCH, NULIB, checkpoint, graph, record, submission
 
 ONE, TWO = (f"01kc000000000000000000000{number}" for number in (1, 2))
 EMPTY = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
@@ -38,7 +38,7 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     folder = made.claim(ONE)
     folder.prepare()
     operations = {"selftest.noop": Operation("selftest.noop", "noop", "", "", (), None)}
-    folder.save_plan(Plan(FORMAT, ONE, graph(["a:", "b: a"]), operations, "digest"))
+    folder.save_plan(Plan(FORMAT, ONE, graph(["a:", "b: a"]), operations, NULIB))
     folder.save_workflow(WorkflowCheckpoint(FORMAT, ONE, WorkflowState.RUNNING, "alice", EPOCH, "boot-1"))
     for number, outcome in enumerate((Outcome.FAILED, Outcome.SUCCEEDED), 1):
         ended = msgspec.structs.replace(record("a", outcome, number), workflow_id=ONE)
@@ -48,7 +48,7 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     folder.save_task(checkpoint("b", TaskState.RUNNING, None))
     files.append(folder.log_path("b", 1), b"began")
     tree = {"tree/a.nu": b"", "entries/selftest.noop.nu": b"", "catalogue.json": b"{}"}
-    files.publish_tree(tree, made.nulib / "digest", made.scratch)
+    files.publish_tree(tree, made.nulib / NULIB, made.scratch)
     assert check(made.root) == []
     yield made
     made.close()
@@ -213,7 +213,28 @@ def test_foreign_names_damaged_requests_and_leftovers_are_moved(spool: Spool) ->
     assert aside(spool) == {place: place.encode() for place in places}
 
 
+@pytest.mark.parametrize("nulib", ["../../outside", "{outside}"])
+def test_no_mode_outside_the_spool_is_changed(spool: Spool, tmp_path: Path, nulib: str) -> None:
+    outside = tmp_path / "outside"
+    (outside / "entries").mkdir(parents=True)
+    for path in (outside, outside / "entries"):
+        path.chmod(0o777)
+    plan = spool.workflows / ONE / "plan.json"
+    plan.write_bytes(plan.read_bytes().replace(NULIB.encode(), nulib.format(outside=outside).encode()))
+    repair(spool.root)
+    assert [path.stat().st_mode & 0o777 for path in (outside, outside / "entries")] == [0o777] * 2
+
+
+def test_no_mode_behind_a_link_is_changed(spool: Spool, tmp_path: Path) -> None:
+    (tmp_path / "outside" / "entries").mkdir(parents=True)
+    (tmp_path / "outside" / "entries").chmod(0o777)
+    (spool.nulib / NULIB).rename(tmp_path / "was")
+    (spool.nulib / NULIB).symlink_to(tmp_path / "outside")
+    repair(spool.root)
+    assert (tmp_path / "outside" / "entries").stat().st_mode & 0o777 == 0o777
+
+
 def test_folders_that_are_open_are_closed(spool: Spool) -> None:
-    for place in ("incoming", f"workflows/{ONE}/logs", "nulib/digest/entries"):
+    for place in ("incoming", f"workflows/{ONE}/logs", f"nulib/{NULIB}/entries"):
         (spool.root / place).chmod(0o777)
     repaired(spool)
