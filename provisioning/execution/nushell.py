@@ -22,8 +22,8 @@ import msgspec
 
 from provisioning import __version__
 from provisioning.core.catalogue import Catalogue, Operation
-from provisioning.errors import NushellUnusable, ProvisioningError, Refused
-from provisioning.storage import files
+from provisioning.errors import NushellUnusable, ProvisioningError, Refused, SpoolUnusable
+from provisioning.storage import files, reading
 
 MINIMUM = (0, 114, 1)
 PINNED = "0.115.1"
@@ -31,6 +31,8 @@ _MAX_FILES = 5_000
 _MAX_BYTES = 32 * 1024 * 1024
 _CACHED = 8
 """So many cached catalogues are kept."""
+_seen_kept: set[tuple[int, int, int]] = set()
+"""Folders of kept operations that this process has compared: none is read again for each workflow."""
 _CLOCK_TICK_NS = 20_000_000
 """A file changed within this time may change again and keep its time stamps."""
 
@@ -251,9 +253,15 @@ def _own_identity() -> list[str]:
 def snapshot(nu: Nushell, catalogue: Catalogue, tree: Tree, target: Path, scratch: files.Scratch) -> None:
     """Keep the merged tree, an entry for each operation and the catalogue in the folder `target`, named by the digest.
 
-    What runs from there is not changed by a newer nulib. Refused if the tree has changed since it was read.
+    What runs from there is not changed by a newer nulib. Refused if the tree has changed since it was read,
+    SpoolUnusable if what is there already is not what the digest stands for: a restored spool has what its backup had.
     """
     if target.is_dir():
+        if not _is_kept(nu, catalogue, target):
+            raise SpoolUnusable(
+                f"{target} is not the operations that its name stands for: nothing new is planned with it",
+                hint="find out who made this spool; move the folder away if nothing in it may run",
+            )
         files.publish_tree({}, target, scratch)  # what is there stays, and is made durable
         return
     contents = tree.contents()
@@ -266,6 +274,36 @@ def snapshot(nu: Nushell, catalogue: Catalogue, tree: Tree, target: Path, scratc
     kept["catalogue.json"] = msgspec.json.encode(catalogue)
     files.make_dir(target.parent)
     files.publish_tree(kept, target, scratch)
+
+
+def _is_kept(nu: Nushell, catalogue: Catalogue, target: Path) -> bool:
+    """Whether the folder has the tree and the entries of the catalogue, and nothing else that could run."""
+    from provisioning.execution.entries import entry_source
+
+    status = os.stat(target)
+    identity = (status.st_dev, status.st_ino, status.st_ctime_ns)
+    if identity in _seen_kept:
+        return True
+    try:
+        contents, entries = (_plain_files(target / name) for name in ("tree", "entries"))
+    except (OSError, SpoolUnusable):
+        return False
+    generated = {f"{name}.nu": entry_source(found).encode() for name, found in catalogue.operations.items()}
+    if entries != generated or _catalogue_digest(nu, contents, catalogue.operations) != catalogue.digest:
+        return False
+    _seen_kept.add(identity)
+    return True
+
+
+def _plain_files(root: Path) -> dict[str, bytes]:
+    """The bytes of every file by its path below the root; SpoolUnusable where there is a link or a device."""
+    found: dict[str, bytes] = {}
+    for folder, folders, names in os.walk(root):
+        for path in (Path(folder, name) for name in names):
+            found[path.relative_to(root).as_posix()] = reading.read_regular(path, _MAX_BYTES)
+        if linked := [name for name in folders if os.path.islink(os.path.join(folder, name))]:
+            raise SpoolUnusable(f"{os.path.join(folder, linked[0])} is a link")
+    return found
 
 
 def _catalogue_digest(nu: Nushell, contents: Mapping[str, bytes], operations: Mapping[str, Operation]) -> str:

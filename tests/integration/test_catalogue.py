@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from provisioning.core.catalogue import Catalogue
-from provisioning.errors import NushellUnusable, Refused
+from provisioning.errors import NushellUnusable, Refused, SpoolUnusable
 from provisioning.execution import nushell, reader
 from provisioning.execution.nushell import Nushell, find_nu, load_catalogue, sweep
 from provisioning.resources import data_dir
@@ -232,6 +233,35 @@ def test_snapshot_stays_as_it_was(nu: Nushell, root: Path, tmp_path: Path) -> No
     with pytest.raises(Refused, match="changed"):
         keep(nu, catalogue, tree, tmp_path / "kept" / "other")
     assert not (tmp_path / "kept" / "other").exists()
+
+
+FOREIGN: dict[str, Callable[[Path], object]] = {
+    "another tree": lambda kept: (kept / "tree/servers/create.nu").write_text(simple(body="'evil'")),
+    "another entry": lambda kept: (kept / "entries/servers.create.nu").write_text("'evil'"),
+    "one file more": lambda kept: (kept / "tree/servers/mod.nu").write_text("export-env { 'evil' }"),
+    "an entry more": lambda kept: (kept / "entries/servers.remove.nu").write_text("'evil'"),
+    "no entry": lambda kept: (kept / "entries/servers.create.nu").unlink(),
+    "a link to a file": lambda kept: _link(kept / "entries/servers.create.nu"),
+    "a link to a folder": lambda kept: _link(kept / "tree/servers"),
+}
+
+
+def _link(path: Path) -> None:
+    other = path.rename(path.parents[2] / "elsewhere")
+    path.symlink_to(other)
+
+
+@pytest.mark.parametrize("change", FOREIGN.values(), ids=FOREIGN.keys())
+def test_nothing_is_planned_with_a_folder_that_is_not_what_its_digest_says(
+    nu: Nushell, root: Path, tmp_path: Path, change: Callable[[Path], object]
+) -> None:
+    write(root, "servers/create.nu", simple(body="'good'"))
+    catalogue, tree = load_catalogue(nu, [root], tmp_path / "cache")
+    kept = tmp_path / "kept" / catalogue.digest
+    keep(nu, catalogue, tree, kept)
+    change(kept)
+    with pytest.raises(SpoolUnusable, match="is not the operations"):
+        keep(nu, catalogue, tree, kept)
 
 
 def test_digest_does_not_depend_on_the_place(nu: Nushell, root: Path, tmp_path: Path) -> None:
