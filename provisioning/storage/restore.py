@@ -17,12 +17,12 @@ from typing import BinaryIO
 import msgspec
 
 from provisioning.clock import new_ulid
-from provisioning.core.states import TaskState, WorkflowState
-from provisioning.core.workflow import FORMAT
+from provisioning.core.states import ENDED_WORKFLOWS, TaskState, WorkflowState
+from provisioning.core.workflow import FORMAT, WorkflowCheckpoint
 from provisioning.errors import Refused, SpoolUnusable
 from provisioning.storage import files, reading
 from provisioning.storage.backup import CHUNK_BYTES, Copied
-from provisioning.storage.checkpoint import Damaged, WorkflowFolder
+from provisioning.storage.checkpoint import Damaged, WorkflowFolder, encode
 from provisioning.storage.members import CONTENTS, Contents, limit_of, measure
 from provisioning.storage.mount import refuse_network
 from provisioning.storage.naming import naming
@@ -97,7 +97,7 @@ def _interrupt(spool: Spool) -> Copied:
         folder = WorkflowFolder(spool.workflows / workflow_id)
         folder.prepare()
         with contextlib.suppress(Damaged):
-            checkpoint = folder.workflow()
+            checkpoint = _unheld(folder)
             states[checkpoint.state if checkpoint else WorkflowState.QUEUED] += 1
         for path in sorted((folder.path / "tasks").iterdir()):
             with contextlib.suppress(Damaged):
@@ -111,6 +111,16 @@ def _interrupt(spool: Spool) -> Copied:
                 if not os.path.lexists(log):
                     files.write_new(log, b"", durable=True)
     return Copied({state: count for state, count in sorted(states.items()) if count}, interrupted, ())
+
+
+def _unheld(folder: WorkflowFolder) -> WorkflowCheckpoint | None:
+    """The workflow's checkpoint, held by nobody: whoever held the original holds nothing of the copy."""
+    checkpoint = folder.workflow()
+    if checkpoint is None or checkpoint.holder is None or checkpoint.state in ENDED_WORKFLOWS:
+        return checkpoint
+    checkpoint = msgspec.structs.replace(checkpoint, holder=None)
+    files.write_atomic(folder.path / "workflow.json", encode(checkpoint), durable=True)
+    return checkpoint
 
 
 class _Unpacking:

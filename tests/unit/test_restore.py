@@ -8,9 +8,11 @@ import os
 import tarfile
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from provisioning.errors import ProvisioningError, Refused, SpoolUnusable
+from provisioning.processes import own_identity
 from provisioning.storage import files
 from provisioning.storage.backup import back_up
 from provisioning.storage.restore import HEADER_BYTES, NoBackup, restore
@@ -172,3 +174,12 @@ def test_a_full_disk_leaves_nothing(spool: Spool, tmp_path: Path, monkeypatch: p
     with pytest.raises((OSError, ProvisioningError)):
         restore(io.BytesIO(data), "b.tar", tmp_path / "site" / "copy")
     assert os.listdir(tmp_path / "site") == []
+
+
+def test_nobody_holds_a_workflow_of_the_copy(spool: Spool, tmp_path: Path) -> None:
+    folder = spool.workflow(ONE)
+    checkpoint = folder.workflow()
+    assert checkpoint is not None
+    folder.save_workflow(msgspec.structs.replace(checkpoint, holder=own_identity()))
+    copy = unpacked(packed(spool), tmp_path / "copy")
+    assert copy.workflow(ONE).workflow() == checkpoint
