@@ -12,6 +12,7 @@ import itertools
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, TextIO
 
 import click
@@ -174,13 +175,19 @@ def problem_json(problem: Problem) -> dict[str, Any]:
 
 
 def answer_problems(context: Context, sound: str, problems: Sequence[Problem]) -> None:
-    """Answer what is wrong, or the one word that nothing is."""
-    from provisioning.views.text import safe_block
-
+    """Answer what is wrong, by code, or the one word that nothing is."""
     if context.json:
         context.answer_json({sound: not problems, "problems": [problem_json(problem) for problem in problems]})
     else:
-        context.answer(safe_block("\n\n".join(map(str, problems))) or sound)
+        context.answer("\n\n".join(map(problem_text, problems)) or sound)
+
+
+def problem_text(problem: Problem) -> str:
+    """A problem for people, its code first: one line, and one of what to do. No name of a file adds another."""
+    from provisioning.views.text import safe
+
+    message, hint, file = safe(problem.message), safe(problem.hint), safe(problem.file)
+    return f"{problem.code}: {replace(problem, message=message, hint=hint, file=file)}"
 
 
 def _say(text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ import click
 
 from provisioning.cli.context import Context
 from provisioning.cli.groups import Noun, json_option, pass_context
-from provisioning.errors import SpoolUnusable, UsageError
+from provisioning.errors import NotFound, Problem, SpoolUnusable, UsageError
 
 if TYPE_CHECKING:
     from provisioning.storage.backup import Copied
@@ -29,7 +30,7 @@ def _root(context: Context, folder: Path | None) -> Path:
 folder_argument = click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 
 
-@spool.command(exits=(0, 2, 6))
+@spool.command(exits=(0, 2, 5, 6))
 @folder_argument
 @json_option
 @pass_context
@@ -63,9 +64,10 @@ def check(context: Context, folder: Path | None, *, repair: bool) -> int:
     if not repair:
         problems = look(root)
         answer_problems(context, "ok", problems)
+        _say_how_to_repair(context, folder, problems)
         return SpoolUnusable.exit_code if problems else 0
     from provisioning.storage.repair import repair as run
-    from provisioning.views.text import safe_block
+    from provisioning.views.text import safe
 
     account = run(root)
     problems = look(root)
@@ -75,12 +77,12 @@ def check(context: Context, folder: Path | None, *, repair: bool) -> int:
         context.answer_json({"ok": not problems, "repairs": repairs, "problems": found})
     else:
         for one in account:
-            context.say(safe_block(f"{'repaired' if one.done else 'left'} {one.file} ({one.code}): {one.text}"))
+            context.say(safe(f"{'repaired' if one.done else 'left'} {one.file} ({one.code}): {one.text}"))
         answer_problems(context, "ok", problems)
     return SpoolUnusable.exit_code if problems else 0
 
 
-@spool.command(exits=(0, 2, 5, 6))
+@spool.command(exits=(0, 2, 4, 5, 6))
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True))
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
 @json_option
@@ -107,17 +109,18 @@ def backup(context: Context, file: Path, *, force: bool) -> None:
     context.say(_told("backed up", copied))
 
 
-@spool.command(exits=(0, 2, 5, 6))
+@spool.command(exits=(0, 2, 4, 5, 6))
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path, allow_dash=True))
 @folder_argument
 @json_option
 @pass_context
-def restore(context: Context, file: Path, folder: Path | None) -> int:
+def restore(context: Context, file: Path, folder: Path | None) -> None:
     """Make a spool of the backup FILE (`-` is stdin) at DIR, or where the config says; nothing may be there yet.
 
+    What was damaged in the original is damaged in the copy: it is named, and the spool is made all the same.
     The copy knows nothing of what the original did after the backup: stop the original before you work the copy.
     """
-    from provisioning.cli.ending import answer_problems, problem_json
+    from provisioning.cli.ending import problem_json, problem_text
     from provisioning.storage.check import check as look
     from provisioning.storage.naming import naming
     from provisioning.storage.restore import restore as make
@@ -128,7 +131,10 @@ def restore(context: Context, file: Path, folder: Path | None) -> int:
             stream = sys.stdin.buffer
         else:
             with naming(file, "read"):
-                stream = stack.enter_context(open(file, "rb"))
+                try:
+                    stream = stack.enter_context(open(file, "rb"))
+                except FileNotFoundError:
+                    raise NotFound(f"there is no backup {file}", hint="name the file of a backup") from None
         copied = make(stream, str(file), root, network=context.config.disk.network)
     problems = look(root)
     if context.json:
@@ -136,14 +142,28 @@ def restore(context: Context, file: Path, folder: Path | None) -> int:
         context.answer_json({"spool": str(root), **_counts(copied), "problems": found})
     else:
         context.say(_told("restored", copied))
-        answer_problems(context, str(root), problems)
-    return SpoolUnusable.exit_code if problems else 0
+        for problem in problems:
+            context.say(problem_text(problem))
+        _say_how_to_repair(context, root, problems)
+        context.say("stop the original before you work this copy: it does not know what the original did since")
+        context.answer(str(root))
+
+
+def _say_how_to_repair(context: Context, folder: Path | None, problems: list[Problem]) -> None:
+    from provisioning.storage.aside import FOR_PERSONS
+    from provisioning.views.text import safe
+
+    if not context.json and any(problem.code not in FOR_PERSONS for problem in problems):
+        named = f" {shlex.quote(str(folder))}" if folder else ""
+        context.say(safe(f"repair what can be repaired: provisioning spool check --repair{named}"))
 
 
 def _told(deed: str, copied: Copied) -> str:
+    from provisioning.views.text import safe
+
     counted = ", ".join(f"{count} {state}" for state, count in copied.workflows.items()) or "none"
     lines = [f"{deed} workflows: {counted}; {copied.interrupted} running tasks count as interrupted"]
-    lines += [f"left out, as it is no file of the format: {name}" for name in copied.left_out]
+    lines += [f"left out, as it is no file of the format: {safe(name)}" for name in copied.left_out]
     return "\n".join(lines)
 
 

@@ -28,6 +28,8 @@ LEFT = {
     "no-reservation": "two workflows have this id: look at both",
 }
 """What can be done where a repair can do nothing."""
+FOR_PERSONS = LEFT.keys() - {"no-reservation"}
+"""Codes of which a repair never mends anything."""
 
 
 class Repaired(msgspec.Struct, frozen=True):

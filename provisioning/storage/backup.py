@@ -24,7 +24,7 @@ import msgspec
 from provisioning.clock import new_ulid, now
 from provisioning.core.states import TaskState, WorkflowState
 from provisioning.core.workflow import FORMAT, Plan, TaskCheckpoint, WorkflowCheckpoint
-from provisioning.errors import Refused, SpoolUnusable
+from provisioning.errors import NotFound, Refused, SpoolUnusable
 from provisioning.storage import files, reading
 from provisioning.storage.checkpoint import encode
 from provisioning.storage.members import CONTENTS, Contents, limit_of, measure
@@ -69,6 +69,8 @@ def back_up_to(spool: Spool, path: Path, *, replace: bool) -> Copied:
         raise taken
     if os.path.lexists(path) and not path.is_file():
         raise Refused(f"{path} is there already and is no file", hint="name another")
+    if not path.parent.is_dir():
+        raise NotFound(f"there is no folder {path.parent} for the backup", hint="make it, or name another file")
     if spool.root.resolve() in path.resolve().parents:
         raise Refused(f"{path} is in the spool itself", hint="name a file outside of it, best on another disk")
     beside = path.with_name(f".{path.name}.{new_ulid()}")

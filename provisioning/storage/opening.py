@@ -72,6 +72,8 @@ def make_durably(folder: Path) -> None:
 
 def begin(root: Path) -> None:
     """Make an empty folder, or the one of a checkout, a spool; refused where there is something else."""
+    if os.path.lexists(root) and not root.is_dir():
+        raise Refused(f"{root} is there and is no folder", hint="name an empty folder, or one that is not there yet")
     make_durably(root)
     foreign = [name for name in reading.list_names(root) if name not in {"README.md", "examples"}]
     if foreign and not os.path.lexists(root / "format"):  # else another process began it at the same time

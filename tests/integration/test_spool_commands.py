@@ -71,3 +71,48 @@ def test_a_repair_says_as_json_what_was_mended_and_what_is_left(site: Installati
     newer.unlink()
     sound = run(site, "spool", "check", "--repair", "--json")
     assert (sound.returncode, json.loads(sound.stdout)) == (0, {"ok": True, "steps": [], "problems": []})
+
+
+def test_no_name_of_a_file_adds_a_line_to_what_a_check_says(site: Installation, tmp_path: Path) -> None:
+    root = tmp_path / "spool"
+    Spool.create(root).close()
+    (root / "x\nok\x1b[2J").touch()
+    done = run(site, "spool", "check", root)
+    assert done.returncode == 6
+    assert done.stdout.decode().splitlines()[0].startswith(f"foreign-file: {root}/x\\nok\\x1b[2J: ")
+    assert b"ok" not in done.stdout.splitlines()
+    assert done.stderr.decode().splitlines()[-1].endswith(f"provisioning spool check --repair {root}")
+
+
+def test_what_only_a_person_can_mend_is_not_said_to_be_repaired(site: Installation, tmp_path: Path) -> None:
+    done = run(site, "spool", "check", tmp_path / "none")
+    assert (done.returncode, done.stderr) == (6, b"")
+    assert done.stdout.startswith(b"unusable: ")
+
+
+def test_what_is_damaged_in_a_backup_is_named_and_restored(site: Installation, tmp_path: Path) -> None:
+    workflow_id = site.run([site.mark("a")])
+    (site.spool.workflows / workflow_id / "tasks" / "a.json").write_text("{")
+    backup, copy = tmp_path / "b.tgz", tmp_path / "copy"
+    made = run(site, "spool", "backup", backup)
+    assert made.returncode == 0
+    done = run(site, "spool", "restore", backup, copy)
+    assert (done.returncode, done.stdout) == (0, f"{copy}\n".encode())
+    said = done.stderr.decode()
+    assert f"damaged: {copy}/workflows/{workflow_id}/tasks/a.json: " in said
+    assert f"provisioning spool check --repair {copy}" in said
+    assert "stop the original" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(("backup", "none/b.tgz"), 4), (("restore", "none.tgz", "copy"), 4), (("init", "file"), 5)],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_a_wrong_path_is_no_fault_of_a_spool(
+    site: Installation, tmp_path: Path, arguments: tuple[str, ...], code: int
+) -> None:
+    (tmp_path / "file").touch()
+    done = run(site, "spool", arguments[0], *(tmp_path / name for name in arguments[1:]))
+    assert (done.returncode, done.stdout) == (code, b"")
+    assert b"spool check" not in done.stderr
