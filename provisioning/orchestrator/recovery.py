@@ -18,6 +18,7 @@ from provisioning.core import attempts
 from provisioning.core.identifiers import Process
 from provisioning.core.scheduler import Now
 from provisioning.core.workflow import OutcomeRecord, TaskCheckpoint
+from provisioning.errors import SpoolUnusable
 from provisioning.execution.ending import end_holders, holders, signal_group
 from provisioning.execution.executor import News, Seen
 from provisioning.orchestrator.held import Held
@@ -125,11 +126,26 @@ def _end_orphans(spool: Spool, config: Config, held: Held, checkpoint: TaskCheck
 
 
 def workers_with_children(spool: Spool) -> list[str]:
-    """The scratch folders whose workers' attempts have processes left, whether the worker lives or not."""
-    return [name for name in reading.list_names(spool.tmp) if _has_children(spool, name)]
+    """The scratch folders whose workers' attempts have processes left, or may have, whether the worker lives or not."""
+    return [name for name in reading.list_names(spool.tmp) if _may_have_children(spool, name)]
+
+
+def _may_have_children(spool: Spool, worker: str) -> bool:
+    try:
+        return _read_group(spool, worker) is not None
+    except SpoolUnusable as error:
+        _log.warning("what is in the scratch folder %s cannot be told: %s", worker, error)
+        return True
 
 
 def _group(spool: Spool, worker: str) -> int | None:
+    """As `_read_group`, and None where it cannot be read."""
+    with contextlib.suppress(SpoolUnusable):
+        return _read_group(spool, worker)
+    return None
+
+
+def _read_group(spool: Spool, worker: str) -> int | None:
     """The process group of a worker's latest attempt, while something of it lives.
 
     Its number and that of its session, the worker's, would both have to have gone to others for it to be a stranger's.
