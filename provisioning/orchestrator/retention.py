@@ -175,7 +175,10 @@ class Cleanup:
 
 
 def _removing(path: Path) -> Iterator[None]:
-    """Remove a folder and all that is in it, a file at each step."""
+    """Remove a folder and all that is in it, a file at each step; of a link, the link alone."""
+    if path.is_symlink() or not path.is_dir():
+        files.remove(path)
+        return
     for folder, _, names in os.walk(path):
         for name in names:
             files.remove(Path(folder, name))

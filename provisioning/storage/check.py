@@ -94,6 +94,7 @@ def _places(spool: Spool) -> list[Problem]:
     found = [each for path in folders for each in open_folder(path)]
     found += [each for path in folders if path != spool.tmp for each in leftovers(path)]
     found += [foreign(spool.root / name) for name in reading.list_names(spool.root) if name not in _KNOWN]
+    found += [foreign(spool.tmp / name) for name in reading.list_names(spool.tmp) if not WORKFLOW_ID.match(name)]
     for parent in (spool.incoming, spool.workflows):
         known = set(reading.list_names(parent, folders=True))
         for name in reading.list_names(parent):

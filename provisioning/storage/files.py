@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from provisioning.clock import new_ulid
+from provisioning.core.identifiers import WORKFLOW_ID
 from provisioning.errors import SpoolUnusable
 from provisioning.storage import reading
 from provisioning.storage.naming import naming
@@ -75,8 +76,9 @@ class Scratch:
 
 
 def sweep_scratch(parent: Path, spare: Collection[str] = ()) -> None:
-    """Remove the scratch folders whose processes are gone, but those whose names are to be spared."""
-    for path in (parent / entry for entry in reading.list_names(parent) if entry not in spare):
+    """Remove the scratch folders whose processes are gone, but those to be spared, and what has no name of ours."""
+    swept = [name for name in reading.list_names(parent) if WORKFLOW_ID.match(name) and name not in spare]
+    for path in (parent / name for name in swept):
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError:
@@ -196,10 +198,7 @@ def publish_file(temporary: Path, path: Path, *, replace: bool) -> bool:
 
 
 class Room:
-    """Disk space taken ahead for a file that must appear in `folder` later.
-
-    Even on a disk that has become full by then, and in a spool that has been renamed: both folders are held open.
-    """
+    """Disk space taken ahead for a file of `folder`, whose disk may be full and whose spool renamed by then."""
 
     def __init__(self, scratch: Scratch, folder: Path) -> None:
         self._scratch, self._folder, self._descriptor = scratch, folder, -1

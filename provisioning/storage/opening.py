@@ -40,13 +40,21 @@ def check_format(root: Path) -> None:
 
 
 def check_folders(root: Path) -> list[Path]:
-    """The root and its folders that others than their owner may write in. SpoolUnusable where one is missing."""
+    """The root and its folders that others than their owner may write in. SpoolUnusable where one is missing.
+
+    And where one is a link, whose target may be anything: the root alone may be reached through one.
+    """
     modes: dict[Path, int] = {}
     for path in (root, *(root / name for name in FOLDERS)):
         try:
-            modes[path] = os.stat(path).st_mode
+            modes[path] = os.stat(path, follow_symlinks=path == root).st_mode
         except OSError:
             modes[path] = 0
+    if links := [path.name for path, mode in modes.items() if stat.S_ISLNK(mode)]:
+        raise SpoolUnusable(
+            f"of the spool at {root}, {', '.join(links)} must be a folder and is a link",
+            hint=f"put the folder in its place, or remove the link, then: provisioning spool init {root}",
+        )
     if missing := [path.name for path, mode in modes.items() if not stat.S_ISDIR(mode)]:
         raise SpoolUnusable(
             f"the spool at {root} lacks {', '.join(missing)}", hint=f"complete it: provisioning spool init {root}"

@@ -13,9 +13,13 @@ from typing import Any
 
 import pytest
 
+from provisioning.clock import new_ulid
 from provisioning.errors import SpoolUnusable
 from provisioning.storage import files, reading
 from tests.simulation.faults import failing, names
+
+DEAD, LIVING = sorted(new_ulid() for _ in range(2))
+"""Names of scratch folders: others are not swept."""
 
 
 @pytest.fixture
@@ -161,18 +165,18 @@ def test_a_closed_scratch_folder_is_gone(tmp_path: Path) -> None:
 
 
 def test_the_sweep_takes_what_the_dead_left_and_nothing_of_the_living(tmp_path: Path) -> None:
-    alive = files.Scratch(tmp_path / "alive")
+    alive = files.Scratch(tmp_path / LIVING)
     files.write_new(alive.name(), b"x", durable=False)
     program = (
         "import os, sys, pathlib; from provisioning.storage import files;"
         "s = files.Scratch(pathlib.Path(sys.argv[1])); files.write_new(s.name(), b'x', durable=False); os._exit(9)"
     )
-    child = subprocess.run([sys.executable, "-c", program, str(tmp_path / "dead")], check=False)
-    assert (child.returncode, names(tmp_path)) == (9, ["alive", "dead"])
-    assert [reading.scratch_is_held(tmp_path / name) for name in ("alive", "dead")] == [True, False]
+    child = subprocess.run([sys.executable, "-c", program, str(tmp_path / DEAD)], check=False)
+    assert (child.returncode, names(tmp_path)) == (9, [DEAD, LIVING])
+    assert [reading.scratch_is_held(tmp_path / name) for name in (LIVING, DEAD)] == [True, False]
     (tmp_path / "file").write_bytes(b"no folder")
     files.sweep_scratch(tmp_path)
-    assert (names(tmp_path), names(alive.path)) == (["alive", "file"], ["1"])
+    assert (names(tmp_path), names(alive.path)) == ([LIVING, "file"], ["1"])
     alive.close()
 
 
@@ -190,36 +194,36 @@ def test_a_folder_swept_while_it_is_made_is_made_again(
         return original(*args, **rest)
 
     monkeypatch.setattr(module, call, late)
-    scratch = files.Scratch(tmp_path / "mine")
+    scratch = files.Scratch(tmp_path / LIVING)
     assert getattr(module, call) is original, "the sweep has not come"
     files.sweep_scratch(tmp_path)
-    assert names(tmp_path) == ["mine"]
+    assert names(tmp_path) == [LIVING]
     files.write_new(scratch.name(), b"x", durable=False)
     scratch.close()
 
 
 def test_a_slow_sweep_leaves_the_folder_that_was_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has opened a dead folder; before it locks it, another sweeps it and its name gets a living owner."""
-    os.mkdir(tmp_path / "mine")
+    os.mkdir(tmp_path / LIVING)
     original = fcntl.flock
     living: list[files.Scratch] = []
 
     def late(descriptor: int, operation: int) -> None:
         monkeypatch.setattr(fcntl, "flock", original)
-        os.rmdir(tmp_path / "mine")
-        living.append(files.Scratch(tmp_path / "mine"))
+        os.rmdir(tmp_path / LIVING)
+        living.append(files.Scratch(tmp_path / LIVING))
         original(descriptor, operation)
 
     monkeypatch.setattr(fcntl, "flock", late)
     files.sweep_scratch(tmp_path)
-    assert (names(tmp_path), len(living)) == (["mine"], 1)
+    assert (names(tmp_path), len(living)) == ([LIVING], 1)
     living[0].close()
 
 
 def test_the_sweep_spares_what_it_is_told_to(tmp_path: Path) -> None:
-    for name in ("a", "b"):
+    for name in (DEAD, LIVING):
         (tmp_path / name).mkdir()
-    (tmp_path / "link").symlink_to("b")
-    files.sweep_scratch(tmp_path, {"b"})
-    assert names(tmp_path) == ["b", "link"]
+    (tmp_path / "link").symlink_to(LIVING)
+    files.sweep_scratch(tmp_path, {LIVING})
+    assert names(tmp_path) == [LIVING, "link"]
     assert not reading.scratch_is_held(tmp_path / "link")
