@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 
 from provisioning.core.catalogue import nearest_hint
 from provisioning.core.locate import Finding, shown
-from provisioning.core.workflow import Task, Workflow
+from provisioning.core.workflow import Plan, Task, Workflow
 
 _HINTS_COMPARED = 50_000
 """So many names at most are compared for hints, or a manifest of nothing but misspellings would take hours."""
@@ -86,6 +86,21 @@ def graph_findings(tasks: Sequence[Task]) -> Iterator[Finding]:
         key = "depends_on" if ring[1] in tasks[index].depends_on else "after"
         message = f"these tasks wait for each other: {' → '.join(named)}"
         yield Finding("cycle", message, "remove one of these dependencies", ("tasks", index, key))
+
+
+def contradictions(plan: Plan) -> Iterator[str]:
+    """What in a plan, each part of which is well formed, does not go together. One that was made has none."""
+    tasks = plan.workflow.tasks
+    if not tasks:
+        yield "it has no task"
+    for finding in graph_findings(tasks):
+        yield finding.message
+    for task in tasks:
+        operation = plan.operations.get(task.operation)
+        if operation is None:
+            yield f"task {shown(task.id)} names operation {shown(task.operation)}, which is not in it"
+        elif task.on_interrupt == "probe" and operation.probe not in plan.operations:
+            yield f"task {shown(task.id)} asks a probe, and that of {shown(task.operation)} is not in it"
 
 
 def sparing(ask: Callable[[str], str], size: int) -> Callable[[str], str]:

@@ -15,7 +15,7 @@ AGAIN_SECONDS = 60.0
 """Between two tries to take a workflow that could not be taken."""
 
 
-FAULTS = (ProvisioningError, InvalidTransition, OSError, ValueError, TypeError)
+FAULTS = (ProvisioningError, InvalidTransition, OSError, ValueError, TypeError, LookupError, ArithmeticError)
 """What a file that is not what it must be can lead to, wherever in the work on its workflow it shows."""
 _OF_THE_HOST = frozenset(
     {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN}

@@ -9,6 +9,7 @@ import msgspec
 
 from provisioning.config import Config
 from provisioning.core.catalogue import Operation
+from provisioning.core.graph import contradictions
 from provisioning.core.scheduler import Now, Schedule
 from provisioning.core.states import TaskState, WorkflowEvent, WorkflowState
 from provisioning.core.workflow import FORMAT, Plan, Task, TaskCheckpoint, WorkflowCheckpoint, apply_workflow
@@ -45,9 +46,8 @@ class Held:
 
     def _refuse_contradictions(self) -> None:
         """Damaged where plan and checkpoints, each whole, do not go together."""
-        for task in self.plan.workflow.tasks:
-            if task.operation not in self.plan.operations or not self.tasks.keys() >= {*task.depends_on, *task.after}:
-                raise Damaged(self.folder.path / "plan.json", f"task {task.id!r} names what is not in it")
+        for said in contradictions(self.plan):
+            raise Damaged(self.folder.path / "plan.json", said)
         for task_id in self.checkpoints:
             if task_id not in self.tasks:
                 raise Damaged(self.folder.path / "tasks" / f"{task_id}.json", "the plan has no such task")

@@ -9,10 +9,10 @@ import stat
 import sys
 from collections.abc import Callable
 from functools import partial
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TypeVar
 
+from provisioning.core.graph import contradictions
 from provisioning.core.identifiers import TASK_ID
 from provisioning.core.states import ENDED_WORKFLOWS, Outcome, TaskState, WorkflowState
 from provisioning.core.workflow import OutcomeRecord, Plan, Submission, TaskCheckpoint, WorkflowCheckpoint
@@ -149,14 +149,7 @@ def _check_plan(found: list[Problem], spool: Spool, path: Path, plan: Plan) -> N
         named = "" if not tree.is_dir() else f"entries/{missing[0]}.nu of "
         found.append(problem("no-operations", path, f"no {named}{plan.nulib} in {spool.nulib}", "restore it"))
     found += [each for folder in (tree, tree / "tree", tree / "entries") for each in open_folder(folder)]
-    waits = {task.id: {*task.depends_on, *task.after} for task in plan.workflow.tasks}
-    for task in plan.workflow.tasks:
-        if task.operation not in plan.operations or not waits.keys() >= waits[task.id]:
-            found.append(problem("contradiction", path, f"task {task.id!r} names what is not in it", _STOPS))
-    try:
-        TopologicalSorter(waits).prepare()
-    except CycleError as error:
-        found.append(problem("contradiction", path, f"tasks wait for each other: {error.args[1]}", _STOPS))
+    found += [problem("contradiction", path, said, _STOPS) for said in contradictions(plan)]
 
 
 def _is_strange(path: Path) -> bool:
