@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
@@ -70,8 +71,16 @@ class Pool:
         name = new_ulid()
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=work, args=(theirs, str(self._spool.tmp / name)), name=f"worker {name}")
-        process.start()
-        theirs.close()
+        try:
+            process.start()
+        except (OSError, EOFError, RuntimeError) as error:
+            ours.close()
+            if isinstance(error, OSError):
+                raise
+            # The forkserver could not fork, or has gone; the next start begins another.
+            raise OSError(errno.EAGAIN, "no worker can be started: what forks them gave no answer") from error
+        finally:
+            theirs.close()
         self._workers[name] = worker = _Worker(process, ours, name)
         return worker
 

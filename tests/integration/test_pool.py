@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -213,4 +214,37 @@ def test_a_worker_that_cannot_be_told_is_replaced(site: Installation, monkeypatc
     pool.start(AttemptRequest(key, ("/nu",), {}, {}, {}, None, None, 1.0, 1, 1))
     wait_for(lambda: not worker.process.is_alive())
     assert [news.seen for news in pool.news()] == [Seen.LOST]
+    pool.close()
+
+
+def test_an_orchestrator_whose_forkserver_is_killed_goes_on_with_another(site: Installation) -> None:
+    first = site.submit([site.mark("a")])
+    process = site.orchestrator()
+    assert site.wait_ended(first) == "succeeded"
+    for _ in range(2):
+        for child in map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()):
+            if b"multiprocessing.forkserver" in Path(f"/proc/{child}/cmdline").read_bytes():
+                os.kill(child, signal.SIGKILL)
+        workflow_id = site.submit([site.mark("a")])
+        assert site.wait_ended(workflow_id) == "succeeded", site.said()
+    assert process.poll() is None
+
+
+def test_a_worker_that_cannot_be_forked_is_an_error_of_the_host(
+    site: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The forkserver ends without an answer where it cannot fork."""
+    pool = Pool(site.spool, 1, 60.0)
+    open_before = os.listdir("/proc/self/fd")
+
+    def unanswered(_process: object) -> None:
+        raise EOFError("unexpected EOF")
+
+    monkeypatch.setattr(pool._context.Process, "start", unanswered)
+    with pytest.raises(OSError, match="no worker") as refused:
+        pool.assign(Key("0" * 26, "a", 1))
+    assert refused.value.errno == errno.EAGAIN
+    assert os.listdir("/proc/self/fd") == open_before
+    monkeypatch.undo()
+    assert pool.assign(Key("0" * 26, "a", 1))
     pool.close()
