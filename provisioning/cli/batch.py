@@ -77,12 +77,12 @@ def submit(context: Context, file: str, form: str | None, wait: bool, max_wait: 
         door="cli",
         limits=context.limits,
     )
+    waits = wait or max_wait is not None
+    if not (waits and context.json):  # first of all: whatever comes now, it is accepted
+        _accepted(context, workflow_id)
     context.note_if_unworked()
-    if not wait and max_wait is None:
-        _accepted(context, workflow_id)
+    if not waits:
         return
-    if not context.json:
-        _accepted(context, workflow_id)
     from provisioning.cli import following
     from provisioning.views.progress import progress_on
 

@@ -50,11 +50,11 @@ def operate(context: Context, operation: Operation, params: dict[str, Any], aske
     else:
         lock = context.spool.submit_held(manifest, "json", submission)
     if asked.orchestrated and not asked.wait and asked.max_wait is None:
-        context.note_if_unworked()
         if context.json:
             context.answer_json({"workflow_id": workflow_id})
         else:
             context.answer(workflow_id)
+        context.note_if_unworked()
         return
     _see_through(context, workflow_id, asked, lock)
 

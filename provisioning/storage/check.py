@@ -27,7 +27,7 @@ from provisioning.storage.check_workflow import (
 from provisioning.storage.checkpoint import WorkflowFolder, load, load_request
 from provisioning.storage.ids import Reservation
 from provisioning.storage.opening import check_folders, check_format
-from provisioning.storage.spool import FOLDERS, Spool
+from provisioning.storage.spool import FOLDERS, OrchestratorRecord, Spool
 
 CODES = {
     "unusable": "the spool cannot be opened at all",
@@ -102,6 +102,9 @@ def _places(spool: Spool) -> list[Problem]:
                 found.append(foreign(parent / name))
             elif name not in known and os.path.lexists(parent / name):
                 found.append(damaged(parent / name, "it is not a folder"))
+    view = spool.root / "orchestrator.json"
+    if os.path.lexists(view):
+        read(found, view, view, partial(load, view, OrchestratorRecord))
     both = set(spool.incoming_ids()) & set(spool.claimed_ids())
     found += [problem("contradiction", spool.incoming / name, "it is claimed as well") for name in sorted(both)]
     return found

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
+from provisioning.clock import boottime
 from provisioning.storage import files, reading
 from provisioning.storage.naming import naming
+
+_POLL_SECONDS = 0.01
+"""Between two tries to take a lock that another has: the kernel's own wait would have no end."""
 
 
 class Lock:
@@ -17,8 +22,8 @@ class Lock:
         self._path = path
         self._descriptor: int | None = None
 
-    def take(self, *, wait: bool = False) -> bool:
-        """Whether the lock was got: False where another has it, or where its folder is no longer there.
+    def take(self, *, wait_seconds: float = 0.0) -> bool:
+        """Whether the lock was got: False where another has it for so long, or where its folder is no longer there.
 
         Not by `filelock.FileLock`: that makes a missing folder, and unlocks for all who inherited the descriptor.
         """
@@ -30,18 +35,29 @@ class Lock:
             except FileNotFoundError:
                 return False
             try:
-                if lock_descriptor(descriptor, blocking=wait) and reading.names_this(self._path, descriptor):
+                until = boottime() + wait_seconds
+                while not (got := lock_descriptor(descriptor, blocking=False)) and boottime() < until:
+                    time.sleep(_POLL_SECONDS)
+                if got and reading.names_this(self._path, descriptor):
                     self._descriptor = descriptor
             finally:
                 if self._descriptor is None:
                     os.close(descriptor)
         return self._descriptor is not None
 
-    def share(self) -> None:
-        """Wait for the lock and have it together with others who share it."""
+    def share(self) -> bool:
+        """Have the lock together with others who share it; False where somebody has it alone. It waits for nobody."""
         with naming(self._path, "lock"):
-            self._descriptor = files.open_lock(self._path)
-            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+            descriptor = files.open_lock(self._path)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                self._descriptor = descriptor
+            except BlockingIOError:
+                return False
+            finally:
+                if self._descriptor is None:
+                    os.close(descriptor)
+        return True
 
     def release(self) -> None:
         """Let it go."""

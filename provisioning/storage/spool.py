@@ -36,6 +36,9 @@ from provisioning.storage.opening import FOLDERS, begin, check_folders, check_fo
 
 __all__ = ["FOLDERS", "Lock", "OrchestratorRecord", "Spool"]
 
+PATIENCE_SECONDS = 10.0
+"""So long a submission with an `id` waits for others that have one: each takes milliseconds."""
+
 
 class OrchestratorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """What `orchestrator.json` says of the process that holds the orchestrator's lock."""
@@ -118,7 +121,12 @@ class Spool:
         if submission.id is None:
             return self._put(manifest, form, submission)
         lock = Lock(self.locks / "ids")  # or two who submit the same id at once would both put it in
-        if not lock.take(wait=True):
+        if not lock.take(wait_seconds=PATIENCE_SECONDS):
+            if self.locks.is_dir():
+                text = (
+                    f"another process has held {self.locks / 'ids'} for {PATIENCE_SECONDS:g} s: nothing was submitted"
+                )
+                raise SpoolUnusable(text, hint=f"see who, and end it if it is stopped: fuser -v {self.locks / 'ids'}")
             raise SpoolUnusable(f"{self.locks} is not there", hint=f"complete it: provisioning spool init {self.root}")
         try:
             there = lambda known: self.folder_path(known) is not None  # noqa: E731 - of one line
@@ -327,8 +335,8 @@ class Spool:
         return record if record and is_alive(record.process) else None
 
     def orchestrator_record(self) -> OrchestratorRecord | None:
-        """What the present or the last orchestrator said of itself."""
-        with contextlib.suppress(FileNotFoundError, Damaged):
+        """What the present or the last orchestrator said of itself, if that can be read: it is a view."""
+        with contextlib.suppress(FileNotFoundError, SpoolUnusable):
             return load(self.root / "orchestrator.json", OrchestratorRecord)
         return None
 

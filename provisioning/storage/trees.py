@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from datetime import datetime
@@ -11,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from provisioning.core.identifiers import Digest
-from provisioning.errors import ProvisioningError
+from provisioning.errors import ProvisioningError, SpoolUnusable
 from provisioning.storage import reading
 from provisioning.storage.checkpoint import MAX_PLAN_BYTES, load
 from provisioning.storage.lock import Lock
@@ -30,9 +31,16 @@ class _Reference(msgspec.Struct):
 
 @contextlib.contextmanager
 def planning(spool: Spool) -> Iterator[None]:
-    """While it lasts no tree goes: one that a plan is about to name stays until the plan is there."""
+    """While it lasts no tree goes: one that a plan is about to name stays until the plan is there.
+
+    SpoolUnusable where trees are being taken out right now, which is over soon unless whoever does it is stopped.
+    """
     lock = Lock(spool.locks / "nulib")
-    lock.share()
+    if not lock.share():
+        raise SpoolUnusable(
+            f"{spool.locks / 'nulib'} is held: a clean-up takes operations out of the spool",
+            hint="try again; if that goes on, see who holds it: fuser -v " + str(spool.locks / "nulib"),
+        ) from BlockingIOError(errno.EAGAIN, "it is held")
     try:
         yield
     finally:

@@ -76,9 +76,9 @@ def lock_by_age(patched: pytest.MonkeyPatch) -> None:
     original = Lock.take
     since: dict[Path, float] = {}
 
-    def impatient(self: Lock, *, wait: bool = False) -> bool:
+    def impatient(self: Lock, *, wait_seconds: float = 0.0) -> bool:
         at = claim.instant().boottime
-        if original(self, wait=wait):
+        if original(self, wait_seconds=wait_seconds):
             since[self._path] = at
             return True
         return at - since.get(self._path, at) > 3.0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from provisioning.core.workflow import FORMAT, Plan, Workflow
+from provisioning.errors import SpoolUnusable
 from provisioning.storage import files, trees
 from provisioning.storage.spool import Spool
 from provisioning.storage.trees import Unneeded, planning
@@ -71,25 +71,19 @@ def test_no_tree_goes_while_somebody_plans(spool: Spool) -> None:
     assert list(Unneeded(spool, later()).discard()) == [NULIB]
 
 
-def test_who_plans_waits_until_the_trees_have_gone(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The claimer is held at its lock while the tree goes, and then finds that it must make it again."""
+def test_nobody_plans_while_trees_go_or_waits_for_it(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     files.make_dir(spool.nulib / NULIB)
-    there: list[bool] = []
-    planner = threading.Thread(target=lambda: _plan(spool, there))
+    refused: list[str] = []
     real = Spool.discard
 
-    def slow(self: Spool, path: Path) -> Path:
-        planner.start()
-        planner.join(0.2)
-        assert there == []
+    def beside_a_plan(self: Spool, path: Path) -> Path:
+        with pytest.raises(SpoolUnusable) as error, planning(spool):
+            pass
+        refused.append(str(error.value))
         return real(self, path)
 
-    monkeypatch.setattr(Spool, "discard", slow)
+    monkeypatch.setattr(Spool, "discard", beside_a_plan)
     assert list(Unneeded(spool, later()).discard()) == [NULIB]
-    planner.join(20)
-    assert there == [False]
-
-
-def _plan(spool: Spool, there: list[bool]) -> None:
+    assert [str(spool.locks / "nulib") in text for text in refused] == [True]
     with planning(spool):
-        there.append((spool.nulib / NULIB).exists())
+        assert not (spool.nulib / NULIB).exists()

@@ -1,0 +1,81 @@
+"""Whoever holds a lock of the spool for ever holds up what needs it, and nothing that waits has no end."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+import pytest
+
+from provisioning.cli import run
+from provisioning.errors import SpoolUnusable
+from provisioning.storage import spool as storage_spool
+from provisioning.storage.check import check
+from provisioning.storage.lock import Lock
+from tests.crash.host import Host
+
+
+def test_operations_that_are_being_taken_out_hold_up_a_claim_and_no_tick(host: Host) -> None:
+    workflow_id = host.submit()
+    cleanup = Lock(host.person.locks / "nulib")
+    assert cleanup.take()
+    orchestrator = host.begin()
+    assert host.person.incoming_ids() == [workflow_id]
+    due = orchestrator.next_start()
+    assert due is not None
+    assert due < host.instant().boottime + 2.0
+    host.passed_seconds += 2.0
+    orchestrator.tick()
+    assert host.person.incoming_ids() == [workflow_id]
+    cleanup.release()
+    host.work()
+    assert host.state(workflow_id) == "succeeded"
+
+
+def test_a_submission_waits_for_others_with_an_id_and_not_for_ever(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(storage_spool, "PATIENCE_SECONDS", 0.02)
+    other = Lock(host.person.locks / "ids")
+    assert other.take()
+    with pytest.raises(SpoolUnusable, match="locks/ids"):
+        host.submit(id="nightly")
+    other.release()
+    assert host.submit(id="nightly") in host.person.incoming_ids()
+
+
+def test_a_record_of_the_orchestrator_that_cannot_be_read_is_none(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = host.root / "orchestrator.json"
+    original = os.open
+
+    def refuse(opened: Any, *rest: Any, **more: Any) -> int:
+        if opened == path:
+            raise OSError(errno.EACCES, "not for you")
+        return original(opened, *rest, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert host.person.running_orchestrator() is None
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"garbage"])
+def test_a_record_of_the_orchestrator_that_is_damaged_is_found(host: Host, data: bytes) -> None:
+    path = host.root / "orchestrator.json"
+    path.write_bytes(data)
+    assert host.person.running_orchestrator() is None
+    assert [(problem.code, problem.file) for problem in check(host.root)] == [("damaged", str(path))]
+
+
+@pytest.mark.parametrize("waits", [[], ["--json"]])
+def test_what_was_accepted_is_said_before_anything_else_can_fail(
+    host: Host, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], waits: list[str]
+) -> None:
+    manifest = host.root.parent / "site.toml"
+    manifest.write_text('schema = 1\nname = "site"\n[[tasks]]\nid = "a"\noperation = "work.once"\n')
+    monkeypatch.setattr("provisioning.cli.context.Context.catalogue", host.load_nulib().catalogue)
+
+    def refuse(_: object) -> None:
+        raise SpoolUnusable("not now")
+
+    monkeypatch.setattr(storage_spool.Spool, "running_orchestrator", refuse)
+    assert run(["--spool", str(host.root), "batch", "submit", str(manifest), *waits]) == SpoolUnusable.exit_code
+    (workflow_id,) = host.person.incoming_ids()
+    assert workflow_id in capsys.readouterr().out
