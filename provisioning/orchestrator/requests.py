@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import msgspec
@@ -32,13 +33,18 @@ def ask(  # noqa: PLR0913 - who asks what of which workflow, where
 ) -> None:
     """Put the request into the spool, durably, and apply it at once if nobody holds the workflow.
 
-    Refused or NotFound where it makes no sense; then nothing was asked.
+    Refused or NotFound where it makes no sense; then nothing was asked, as after every other error.
     """
     refusal = objection(spool, verb, workflow_id, tasks)
     if refusal is not None:
         raise refusal
-    spool.request(Request(FORMAT, new_ulid(), workflow_id, verb, operator, now(), tasks))
-    apply_unheld(spool, config, load_nulib, workflow_id)
+    path = spool.request(Request(FORMAT, new_ulid(), workflow_id, verb, operator, now(), tasks))
+    try:
+        apply_unheld(spool, config, load_nulib, workflow_id)
+    except Exception:
+        if os.path.lexists(path):  # else it was applied, and what failed came after it
+            files.remove(path)
+            raise
 
 
 def objection(spool: Spool, verb: str, workflow_id: str, tasks: tuple[str, ...]) -> Refused | NotFound | None:
