@@ -60,6 +60,9 @@ def _open(
         return None
     this = instant()
     folder = WorkflowFolder(path, spool.scratch)
+    checkpoint = folder.workflow()
+    if checkpoint is None and folder.is_begun():  # no crash leaves that: what a person asked may be lost with it
+        raise Damaged(folder.path / "workflow.json", "it is missing, and tasks were started")
     plan = folder.plan()
     if plan is not None and plan.workflow_id != workflow_id:
         raise Damaged(folder.path / "plan.json", f"it is the plan of {plan.workflow_id}")
@@ -79,7 +82,6 @@ def _open(
     newly_claimed = path.parent == spool.incoming
     if newly_claimed:
         folder = spool.claim(workflow_id)
-    checkpoint = folder.workflow()
     if checkpoint is None or checkpoint.state is WorkflowState.QUEUED:
         try:
             submission = folder.submission()

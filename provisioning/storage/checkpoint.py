@@ -164,6 +164,11 @@ class WorkflowFolder:
         """Replace the task's checkpoint; only the holder of the workflow's lock may."""
         self._save(self._task_path(checkpoint.task_id), checkpoint, kind)
 
+    def is_begun(self) -> bool:
+        """Whether a task of it was ever started."""
+        with owned(self.path):
+            return any(reading.list_names(self.path / name) for name in ("tasks", "outcomes"))
+
     def outcome(self, task_id: str, attempt: int) -> OutcomeRecord | None:
         """How that attempt ended; None while no outcome is published."""
         path = self.outcome_path(task_id, attempt)

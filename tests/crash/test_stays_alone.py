@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from provisioning.clock import new_ulid, now
-from provisioning.core.workflow import FORMAT, Request
+from provisioning.core.workflow import FORMAT, Request, Task
 from provisioning.storage.check import check
+from provisioning.storage.checkpoint import Damaged
 from tests.crash.hands import end
 from tests.crash.host import Host
 
@@ -81,3 +82,48 @@ def test_a_claim_that_the_disk_refuses_is_tried_again_when_the_rest_is_over(host
     assert due < host.instant().boottime + 2.0
     host.work()
     assert {host.state(workflow_id) for workflow_id in found} == {"succeeded"}
+
+
+@pytest.mark.parametrize("verb", ["cancel", "pause"])
+def test_what_a_person_asked_is_not_forgotten_with_the_checkpoint(host: Host, verb: str) -> None:
+    """No crash loses it once a task has started: whether it was paused or cancelled nobody knows then."""
+    workflow_id = host.submit(Task("a", "work.once"), Task("b", "work.once", after=("a",)))
+    host.begin()
+    host.ask(verb, workflow_id)
+    host.work()
+    before = host.ran()
+    (host.root / "workflows" / workflow_id / "workflow.json").unlink()
+    host.die()
+    host.work()
+    assert host.ran() == before
+    assert not host.has(workflow_id, "workflow.json")
+    assert host.orchestrator is not None
+    assert "workflow.json is damaged" in str(host.orchestrator.errors[workflow_id])
+    assert "no-checkpoint" in [problem.code for problem in check(host.root)]
+
+
+def test_a_request_that_ends_with_an_error_is_not_carried_out_later(host: Host) -> None:
+    workflow_id, scratch = host.started()
+    end(scratch)
+    path = host.root / "workflows" / workflow_id / "tasks" / "a.json"
+    kept = path.read_bytes()
+    path.write_bytes(b"{")
+    with pytest.raises(Damaged):
+        host.ask("cancel", workflow_id)
+    assert host.person.requests_of(workflow_id) == []
+    path.write_bytes(kept)
+    host.work()
+    assert host.state(workflow_id) != "cancelled"
+
+
+def test_a_request_that_was_applied_before_something_failed_was_asked(host: Host) -> None:
+    workflow_id, scratch = host.started()
+    end(scratch)
+
+    def spoil() -> None:
+        raise OSError(errno.EIO, "bad sector")
+
+    host.between("remove", f"/{workflow_id}.*.json", spoil, after=True)
+    host.ask("cancel", workflow_id)
+    host.work()
+    assert host.state(workflow_id) == "cancelled"
