@@ -34,6 +34,8 @@ RETRY_SECONDS = 1.0
 """Between two tries to record an outcome on a disk that refuses it."""
 REAP_SECONDS = 10.0
 """Between two looks for orphans of the running process that have ended: they are the worker's to bury."""
+SHORTAGES = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY})
+"""Why a process cannot be started for now: the host has none, no memory, no descriptor to spare, or nu is written."""
 
 
 class NotStarted(Exception):
@@ -159,55 +161,53 @@ class _Attempt:
         self.ended_at: datetime = self.started_at
 
     def run(self, signals: Signals, slot_free: Callable[[], None]) -> None:
-        """Start the process and return when it, and what is left of it, has ended."""
-        remnants = Remnants(self._lock_descriptor)
-        reply = os.memfd_create("reply", os.MFD_CLOEXEC)
-        output, output_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        os.set_blocking(output_end, True)
-        try:
-            pid = self._spawn(reply, output_end)
-        except OSError as error:
-            os.close(output)
-            os.close(reply)
-            self._reply = Reply(
-                error=TaskError("provisioning::attempt::cannot-start", f"{self._request.argv[0]}: {error.strerror}")
-            )
-            self.ended_at = now()
-            slot_free()
-            return
-        finally:
-            os.close(output_end)
-        try:
-            self._name_group(pid)
-            self._wait(pid, output, signals)
-        finally:
-            self.ended_at = now()
-            slot_free()
-            cut_short = self._end_reason is not None and self._exit_code != 0
-            self._leftovers = remnants.end(pid, self._request.grace_seconds, cut_short=cut_short)
-        self._drain(output)
-        os.close(output)
-        self._log.finish()
-        self._reply = read_reply(reply, self._request.result_bytes, self._request.result_schema)
-        os.close(reply)
+        """Start the process and return when it, and what is left of it, has ended; NotStarted if it cannot now."""
+        with contextlib.ExitStack() as opened:
+            try:
+                remnants = Remnants(self._lock_descriptor)
+                reply, output, pid = self._begin(opened)
+            except OSError as error:
+                text = f"{self._request.argv[0]}: {error.strerror}"
+                if error.errno in SHORTAGES:
+                    raise NotStarted(f"cannot start {text}") from error
+                self._reply = Reply(error=TaskError("provisioning::attempt::cannot-start", text))
+                self.ended_at = now()
+                slot_free()
+                return
+            try:
+                self._name_group(pid)
+                self._wait(pid, output, signals)
+            finally:
+                self.ended_at = now()
+                slot_free()
+                cut_short = self._end_reason is not None and self._exit_code != 0
+                self._leftovers = remnants.end(pid, self._request.grace_seconds, cut_short=cut_short)
+            self._drain(output)
+            self._log.finish()
+            self._reply = read_reply(reply, self._request.result_bytes, self._request.result_schema)
 
-    def _name_group(self, pid: int) -> None:
-        """Say which group the attempt is; on a full disk recovery has to find it by the log alone."""
-        if leader := identity(pid):
-            with contextlib.suppress(SpoolUnusable):
-                files.write_atomic(self._scratch.path / "group", encode(leader), durable=False, scratch=self._scratch)
+    def _begin(self, opened: contextlib.ExitStack) -> tuple[int, int, int]:
+        """Start the process: where it answers, what it writes, its pid. The two descriptors stay open with `opened`."""
 
-    def _spawn(self, reply: int, output: int) -> int:
-        request = os.memfd_create("request", os.MFD_CLOEXEC)
-        body = {"params": self._request.params, "env": self._request.task_environment}
-        files.write_all(request, msgspec.json.encode(body))
-        os.lseek(request, 0, os.SEEK_SET)
-        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        # Out of the way of 3, 4 and 5: a descriptor duplicated onto itself would keep its close-on-exec flag.
-        sources = [nothing, output, output, request, reply, self._lock_descriptor]
-        moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 16) for descriptor in sources]
-        try:
-            return os.posix_spawn(
+        def kept(descriptor: int, until: contextlib.ExitStack = opened) -> int:
+            until.callback(os.close, descriptor)
+            return descriptor
+
+        with contextlib.ExitStack() as passed:
+            reply = kept(os.memfd_create("reply", os.MFD_CLOEXEC))
+            output, output_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            kept(output)
+            kept(output_end, passed)
+            os.set_blocking(output_end, True)
+            request = kept(os.memfd_create("request", os.MFD_CLOEXEC), passed)
+            body = {"params": self._request.params, "env": self._request.task_environment}
+            files.write_all(request, msgspec.json.encode(body))
+            os.lseek(request, 0, os.SEEK_SET)
+            nothing = kept(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), passed)
+            # Out of the way of 3, 4 and 5: a descriptor duplicated onto itself would keep its close-on-exec flag.
+            sources = [nothing, output_end, output_end, request, reply, self._lock_descriptor]
+            moved = [kept(fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, 16), passed) for source in sources]
+            pid = os.posix_spawn(
                 self._request.argv[0],
                 self._request.argv,
                 self._request.environment,
@@ -216,9 +216,13 @@ class _Attempt:
                 setsigmask=(),
                 setsigdef=[s for s in signal.valid_signals() if s not in (signal.SIGKILL, signal.SIGSTOP)],
             )
-        finally:
-            for descriptor in (*moved, request, nothing):
-                os.close(descriptor)
+        return reply, output, pid
+
+    def _name_group(self, pid: int) -> None:
+        """Say which group the attempt is; on a full disk recovery has to find it by the log alone."""
+        if leader := identity(pid):
+            with contextlib.suppress(SpoolUnusable):
+                files.write_atomic(self._scratch.path / "group", encode(leader), durable=False, scratch=self._scratch)
 
     def _wait(self, pid: int, output: int, signals: Signals) -> None:
         """Copy output until the process has ended; end it at its deadline or when the worker is told to."""

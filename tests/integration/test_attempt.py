@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import resource
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from provisioning.core.workflow import OutcomeRecord
+from provisioning.execution.attempt import NotStarted, _Attempt
+from provisioning.execution.executor import AttemptRequest, Key
 from provisioning.processes import identity
+from provisioning.storage.files import Scratch
 from tests.installation import Gate, Installation
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.nu
 
@@ -214,6 +222,38 @@ def test_nushell_that_cannot_be_started_fails_the_attempt(site: Installation) ->
     site.start("orchestrator", "run", "--until-empty").wait(30)
     assert site.states(workflow_id)["a"] == "succeeded"
     assert site.states(workflow_id).get("b", "pending") in ("failed", "pending"), site.said()
+
+
+def test_a_host_without_a_descriptor_to_spare_fails_no_attempt(site: Installation) -> None:
+    """Nothing of it has begun: it is made again, and counts for nothing."""
+    site.orchestrator(slots=1)
+    assert site.wait_ended(site.submit([shell("first", "true")])) == "succeeded"
+    (worker,) = site.workers()
+    usual = resource.prlimit(worker.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (18, usual[1]))
+    workflow_id = site.submit([shell("t", "true")])
+    wait_for(lambda: site.states(workflow_id) and site.outcomes(workflow_id, "t") == ["not_started"])
+    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, usual)
+    assert site.wait_ended(workflow_id) == "succeeded"
+
+
+@pytest.mark.parametrize("number", [errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ETXTBSY])
+def test_a_start_that_the_host_refuses_for_now_gives_back_what_was_opened(
+    site: Installation, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_args: object, **_more: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "posix_spawn", refuse)
+    scratch = Scratch(site.spool.tmp / "worker")
+    log = os.open(site.root / "log", os.O_RDWR | os.O_CREAT, 0o600)
+    request = AttemptRequest(Key("01kc0000000000000000000001", "a", 1), ("/nu",), {}, {}, {}, None, None, 1.0, 1, 1)
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(NotStarted, match=re.escape(os.strerror(number))):
+        _Attempt(request, log, scratch).run(Mock(), Mock())
+    assert os.listdir("/proc/self/fd") == before
+    os.close(log)
+    scratch.close()
 
 
 def test_a_slot_is_free_when_the_process_has_ended(site: Installation, gate: Callable[[str], Gate]) -> None:
