@@ -6,7 +6,6 @@ import contextlib
 import os
 import select
 import signal
-from itertools import takewhile
 from pathlib import Path
 
 from provisioning.clock import boottime
@@ -28,17 +27,13 @@ def signal_group(group: int, number: signal.Signals) -> None:
 class Remnants:
     """What is left of an attempt when its process has ended, to the worker that ran it and adopts orphans.
 
-    Part of the attempt is every process that it has begun, but those in a session of their own of which none has the
-    log: they were meant to stay.
+    Part of the attempt is every descendant of the worker, which had none when it began, but those in a session of their
+    own of which none has the log: they were meant to stay.
     """
 
     def __init__(self, log: int) -> None:
-        """To be made before the process is started: what is there already is of an earlier attempt, and stays."""
         self._log = os.fstat(log)
         self._sessions = {os.getsid(0)}
-        self._since = int(boottime() * os.sysconf("SC_CLK_TCK"))
-        children = takewhile(lambda sight: sight.parent == os.getpid(), descendants()) if reap() else ()
-        self._earlier = [sight.process for sight in children]
 
     def end(self, group: int, grace_seconds: float, *, cut_short: bool) -> tuple[int, ...]:
         """End what is left of the attempt, in its process group or not; the pids of what had to be told.
@@ -67,7 +62,7 @@ class Remnants:
         # A group of this number in another session is a stranger's.
         found = {sight.process: sight for sight in group_members(self._group) if sight.session == os.getsid(0)}
         if reap():
-            begun = list(descendants(self._since, self._earlier))
+            begun = list(descendants())
             self._sessions.update(sight.session for sight in begun if _can_write(sight.process.pid, self._log))
             found |= {s.process: s for s in begun if self._cut_short or s.session in self._sessions}
         return list(found.values())

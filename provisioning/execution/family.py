@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 
-from provisioning.core.identifiers import Process
 from provisioning.processes import Sight, look_at
 
 
@@ -24,7 +23,10 @@ def adopt_orphans() -> None:
 
 
 def reap(spare: int = 0) -> bool:
-    """Bury the children of this process that have ended, but the one to be spared; whether any other is left."""
+    """Bury the children of this process that have ended, but the one to be spared; whether any other is left.
+
+    Where none is, there is no descendant either: whose parent has ended is a child of this process.
+    """
     try:
         while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             if ended.si_pid == spare:
@@ -35,11 +37,10 @@ def reap(spare: int = 0) -> bool:
     return True
 
 
-def descendants(since: int = 0, spare: Collection[Process] = ()) -> Iterator[Sight]:
+def descendants() -> Iterator[Sight]:
     """The living children of this process and their descendants, parents first.
 
-    Those that started before `since`, in clock ticks from the boot, and those to be spared are left out, with all that
-    is below them. Of what forks meanwhile some may be missing.
+    Of what forks meanwhile some may be missing.
     """
     ancestor = os.getpid()
     parents = deque([ancestor])
@@ -49,9 +50,8 @@ def descendants(since: int = 0, spare: Collection[Process] = ()) -> Iterator[Sig
             sight = look_at(pid)
             if not sight or sight.parent not in (parent, ancestor):
                 continue  # it has ended, and a stranger may have its pid
-            if sight.process.starttime >= since and sight.process not in spare:
-                parents.append(pid)
-                yield sight
+            parents.append(pid)
+            yield sight
 
 
 def _children(pid: int) -> list[int]:

@@ -34,6 +34,8 @@ class _Worker:
         self.name = name
         self.key: Key | None = None
         self.holds_slot = False
+        self.leaves = False
+        """Whether it has said its last word."""
         self.idle_since = boottime()
 
     def tell(self, command: Command) -> bool:
@@ -62,7 +64,8 @@ class Pool:
 
     def assign(self, key: Key) -> str:
         """Choose an idle worker for the attempt, or start one."""
-        worker = next((worker for worker in self._workers.values() if worker.key is None), None) or self._hire()
+        idle = (worker for worker in self._workers.values() if worker.key is None and not worker.leaves)
+        worker = next(idle, None) or self._hire()
         worker.key, worker.holds_slot = key, True
         self._by_key[key] = worker
         return worker.name
@@ -134,6 +137,7 @@ class Pool:
                     worker.holds_slot = False
                     continue
                 self._release(worker)
+                worker.leaves = report.leaves
                 if report.not_started:
                     yield News(report.key, Seen.NOT_STARTED, problem=report.not_started)
                 else:

@@ -1,4 +1,7 @@
-"""A worker process: takes one attempt after the other from its pipe until the pipe's other end is gone."""
+"""A worker process: takes one attempt after the other from its pipe until the pipe's other end is gone.
+
+It begins each without a child, so that every orphan it adopts is the attempt's: where one was let live, it leaves.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from provisioning.core.workflow import OutcomeRecord
 from provisioning.errors import ProvisioningError
 from provisioning.execution.attempt import NotStarted, run_attempt
 from provisioning.execution.executor import AttemptRequest, Key
-from provisioning.execution.family import adopt_orphans
+from provisioning.execution.family import adopt_orphans, reap
 from provisioning.processes import own_identity
 from provisioning.storage import files
 from provisioning.storage.checkpoint import WorkflowFolder, encode
@@ -39,6 +42,8 @@ class Report(msgspec.Struct, frozen=True):
     """Why the operation was not begun: nothing of it has happened."""
     problem: str = ""
     """Why the worker could not see the attempt through."""
+    leaves: bool = False
+    """The worker's last word: it has a child left, which a later attempt could not tell from its own."""
 
 
 _COMMAND = msgspec.msgpack.Decoder(Command)
@@ -136,7 +141,7 @@ def _keep_only(connection: Connection) -> None:
 
 
 def work(connection: Connection, scratch_path: str) -> None:
-    """Run attempts until the pipe ends. The whole life of a worker process."""
+    """Run attempts until the pipe ends, or one leaves a process behind. The whole life of a worker process."""
     _keep_only(connection)
     _let_go_of(0, 1)
     os.setsid()  # not in the terminal's foreground group: its ^C is not ours
@@ -154,6 +159,10 @@ def work(connection: Connection, scratch_path: str) -> None:
         os._exit(1)
     while command := ears.next():
         assert command.request is not None
-        ears.tell(_attempt(command.request, Path(command.folder), scratch, ears))
+        report = _attempt(command.request, Path(command.folder), scratch, ears)
+        leaves = reap()
+        ears.tell(msgspec.structs.replace(report, leaves=leaves))
+        if leaves:
+            break
     scratch.close()
     os._exit(0)  # nothing of the forkserver's is ours to clean up

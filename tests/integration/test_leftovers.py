@@ -20,8 +20,12 @@ from tests.waiting import wait_for
 pytestmark = pytest.mark.nu
 
 HIDE = """
-import os, sys
+import os, sys, time
 steps, pid_file = sys.argv[1].split(), sys.argv[2]
+def say_pid():
+    with open(pid_file + ".new", "w") as file:
+        file.write(str(os.getpid()))
+    os.rename(pid_file + ".new", pid_file)
 if "orphan" in steps and os.fork():
     os._exit(0)
 if "session" in steps:
@@ -30,9 +34,14 @@ if "group" in steps:
     os.setpgid(0, 0)
 if "close" in steps:
     os.closerange(0, 256)
-with open(pid_file + ".new", "w") as file:
-    file.write(str(os.getpid()))
-os.rename(pid_file + ".new", pid_file)
+say_pid()
+if "succeeded" in steps:
+    while not os.path.exists(pid_file + ".go"):
+        time.sleep(0.01)
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    say_pid()
 os.execvp("sleep", ["sleep", "300"])
 """
 """Becomes a process that hides from whoever started it, in the ways that are named, and says its pid."""
@@ -137,23 +146,41 @@ def test_a_cancel_of_an_adopted_attempt_reaches_whatever_it_began(
     assert [identity(hidden(site, f"hidden-{number}")) for number in range(len(ways) + 1)] == [None] * (len(ways) + 1)
 
 
-def test_a_later_attempt_in_the_same_worker_does_not_reach_it(
-    site: Installation, stays: Callable[[str], Process]
-) -> None:
-    """Nor does a zombie stay when it ends by itself, in whatever attempt."""
+def test_a_later_attempt_does_not_reach_it(site: Installation, stays: Callable[[str], Process]) -> None:
     workflow_id = site.submit([shell("a", hiding(site, "orphan session close"))])
     site.orchestrator(slots=1)
     assert site.wait_ended(workflow_id) == "succeeded"
     first = stays("hidden")
-    assert parent_of(first.pid) in [worker.pid for worker in site.workers()]
     late = site.submit([shell("b", f"{hiding(site, 'orphan session close', 'second')}; sleep 300", timeout="2s")])
     assert site.wait_ended(late) == "failed"
     assert site.outcome(late, "b").leftovers == (hidden(site, "second"),)
     assert is_alive(first)
-    send_signal(first, signal.SIGKILL)
-    last = site.submit([shell("c", "true")])
-    assert site.wait_ended(last) == "succeeded"
-    assert not os.path.exists(f"/proc/{first.pid}"), "it was buried"
+
+
+def test_a_service_that_replaces_itself_during_a_later_attempt_is_no_part_of_that(
+    site: Installation, stays: Callable[[str], Process]
+) -> None:
+    """Its successor is an orphan in a session that nobody has seen before."""
+    workflow_id = site.submit([shell("a", hiding(site, "orphan session close succeeded"))])
+    site.orchestrator(slots=1)
+    assert site.wait_ended(workflow_id) == "succeeded"
+    former, pid_file = stays("hidden"), site.root / "hidden"
+    replace = f"touch {pid_file}.go; while [ $(cat {pid_file}) = {former.pid} ]; do sleep 0.01; done"
+    mine = hiding(site, "orphan session close", "mine")
+    late = site.submit([shell("b", f"{replace}; {mine}; sleep 300", timeout="3s")])
+    assert site.wait_ended(late) == "failed"
+    assert is_alive(stays("hidden"))
+    assert site.outcome(late, "b").leftovers == (hidden(site, "mine"),)
+
+
+def test_a_worker_whose_attempt_left_nothing_makes_the_next_one(site: Installation) -> None:
+    site.orchestrator(slots=1)
+    workers = []
+    for script in ("true", "sleep 300 &", hiding(site, "orphan session"), "true"):
+        workflow_id = site.submit([shell("t", script)])
+        assert site.wait_ended(workflow_id) == "succeeded"
+        workers.append(site.worker(workflow_id, "t"))
+    assert len(set(workers)) == 1
 
 
 def test_orphans_that_end_while_the_process_runs_are_buried(site: Installation, gate: Callable[[str], Gate]) -> None:

@@ -65,17 +65,6 @@ print(remnants.end(mine.pid, 1000, cut_short=False) == (mine.pid,))
     assert played(tmp_path, program, *HIDING) == "None True\nTrue\nTrue\n"
 
 
-def test_what_was_there_before_is_of_an_earlier_attempt(tmp_path: Path) -> None:
-    program = """
-earlier = subprocess.Popen(["sh", "-c", "sleep 300 & wait"], start_new_session=True)
-remnants = ending.Remnants(log)
-mine = subprocess.Popen(["sleep", "300"])
-print(remnants.end(2**22 + 1, 1000, cut_short=True) == (mine.pid,), earlier.poll())
-os.killpg(earlier.pid, 9)
-"""
-    assert played(tmp_path, program) == "True None\n"
-
-
 def test_the_process_itself_is_not_buried_with_its_orphans(tmp_path: Path) -> None:
     """Whoever waits for it must find its exit code, however many orphans ended before it."""
     program = """
