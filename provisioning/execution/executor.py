@@ -87,7 +87,7 @@ class Executor(Protocol):
         """What has happened since the last call."""
 
     def trim(self, now: float) -> float | None:
-        """End workers that have been idle for long; the boottime at which to call again."""
+        """End workers idle for long, continue those that are overdue; the boottime at which to call again."""
 
     def close(self) -> None:
         """Let go of all workers. Those that run an attempt finish it and end by themselves."""

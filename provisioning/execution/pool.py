@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -17,12 +18,15 @@ import msgspec
 from provisioning.clock import boottime, new_ulid
 from provisioning.execution.executor import AttemptRequest, Key, News, Seen
 from provisioning.execution.worker import Command, Report, work
+from provisioning.processes import identity, send_signal
 from provisioning.storage.spool import Spool
 
 _REPORT = msgspec.msgpack.Decoder(Report)
 
 LEAVE_SECONDS = 1.0
 """So long an idle worker may take to leave before it is made to; one that is stopped would never."""
+LATE_SECONDS = 1.0
+"""After an attempt's deadline and grace, and from then on: its worker is continued so often, should it be stopped."""
 
 
 class _Worker:
@@ -36,6 +40,9 @@ class _Worker:
         self.holds_slot = False
         self.leaves = False
         """Whether it has said its last word."""
+        self.late_at: float | None = None
+        """The boottime by which its attempt must have ended, if it has a deadline."""
+        self._identity = identity(process.pid) if process.pid else None
         self.idle_since = boottime()
 
     def tell(self, command: Command) -> bool:
@@ -45,6 +52,11 @@ class _Worker:
         except OSError:
             return False
         return True
+
+    def go_on(self) -> None:
+        """Continue it if it is stopped: it alone can end its attempt and say how."""
+        if self._identity:
+            send_signal(self._identity, signal.SIGCONT)
 
 
 class Pool:
@@ -93,6 +105,8 @@ class Pool:
         worker = self._by_key[request.key]
         if not worker.tell(Command(str(folder), request)):
             worker.process.kill()  # nothing of it runs yet; if it is not dead already, it would wait for ever
+        if request.timeout_seconds is not None:
+            worker.late_at = boottime() + request.timeout_seconds + request.grace_seconds + LATE_SECONDS
 
     def withdraw(self, key: Key) -> None:
         """Make the worker idle again: nothing was sent to it."""
@@ -102,12 +116,13 @@ class Pool:
     def _release(self, worker: _Worker) -> None:
         if worker.key is not None:
             self._by_key.pop(worker.key, None)
-        worker.key, worker.holds_slot, worker.idle_since = None, False, boottime()
+        worker.key, worker.holds_slot, worker.idle_since, worker.late_at = None, False, boottime(), None
 
     def cancel(self, key: Key) -> None:
         """Have the attempt's worker end it."""
         if worker := self._by_key.get(key):
             worker.tell(Command())
+            worker.go_on()
 
     def free_slots(self) -> int:
         """Slots without a running process; outcomes may still be on their way to the disk."""
@@ -157,12 +172,18 @@ class Pool:
             self._release(worker)
 
     def trim(self, now: float) -> float | None:
-        """End the workers that have been idle for long."""
-        idle = [worker for worker in self._workers.values() if worker.key is None]
-        for worker in idle:
-            if worker.idle_since + self._idle_seconds <= now:
+        """End the workers that have been idle for long, and continue those whose attempts are overdue."""
+        dues = []
+        for worker in list(self._workers.values()):
+            if worker.late_at is not None and worker.late_at <= now:
+                worker.go_on()
+                worker.late_at = now + LATE_SECONDS
+            due = worker.late_at if worker.key else worker.idle_since + self._idle_seconds
+            if worker.key is None and due is not None and due <= now:
                 self._dismiss(worker)
-        return min((w.idle_since + self._idle_seconds for w in self._workers.values() if w.key is None), default=None)
+            elif due is not None:
+                dues.append(due)
+        return min(dues, default=None)
 
     def close(self) -> None:
         """End idle workers; let the others finish by themselves, without anyone waiting for them."""

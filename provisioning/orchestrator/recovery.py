@@ -164,7 +164,8 @@ def _has_children(spool: Spool, worker: str) -> bool:
 
 
 def cancel_adopted(spool: Spool, checkpoint: TaskCheckpoint) -> None:
-    """Have the worker of an attempt that is not ours end it."""
+    """Have the worker of an attempt that is not ours end it, be it stopped."""
     with contextlib.suppress(FileNotFoundError, Damaged):
         worker = load(spool.tmp / checkpoint.attempts[-1].worker / "process", Process)
         send_signal(worker, signal.SIGTERM)
+        send_signal(worker, signal.SIGCONT)

@@ -108,6 +108,32 @@ def test_a_stopped_idle_worker_does_not_stop_the_orchestrator(site: Installation
     assert site.wait_ended(second) == "succeeded"
 
 
+def test_a_stopped_worker_keeps_the_deadline_of_its_attempt(site: Installation, gate: Gates) -> None:
+    one = gate("one")
+    workflow_id = site.submit([at_gate("one", one, "trial.shell", timeout="2s")])
+    site.orchestrator()
+    one.reached()
+    assert send_signal(site.worker(workflow_id, "one"), signal.SIGSTOP)
+    assert site.wait_ended(workflow_id) == "failed"
+    assert site.outcomes(workflow_id, "one") == ["timed_out"]
+
+
+@pytest.mark.parametrize("adopted", [False, True])
+def test_a_stopped_worker_heeds_a_cancel(site: Installation, gate: Gates, adopted: bool) -> None:
+    one = gate("one")
+    workflow_id = site.submit([at_gate("one", one, "trial.shell")])
+    process = site.orchestrator()
+    one.reached()
+    if adopted:
+        process.kill()
+        process.wait()
+        site.orchestrator()
+    assert send_signal(site.worker(workflow_id, "one"), signal.SIGSTOP)
+    site.ask("cancel", workflow_id)
+    assert site.wait_ended(workflow_id) == "cancelled"
+    assert site.outcomes(workflow_id, "one") == ["cancelled"]
+
+
 def test_idle_workers_end_and_are_started_again(site: Installation) -> None:
     site.settings(orchestrator_idle_worker_seconds=0.2)
     process = site.orchestrator()
