@@ -12,6 +12,7 @@ from provisioning.core.states import Outcome, TaskEvent
 from provisioning.core.workflow import (
     INTERRUPTIONS_ALLOWED,
     STOPPED,
+    TOO_OFTEN,
     Attempt,
     Backoff,
     OutcomeRecord,
@@ -96,7 +97,7 @@ def interrupted(checkpoint: TaskCheckpoint, task: Task, now: Now, why: str, code
     )
     after = msgspec.structs.replace(checkpoint, attempts=(*checkpoint.attempts[:-1], attempt))
     if after.interruptions() >= INTERRUPTIONS_ALLOWED:
-        return apply_task(after, TaskEvent.FAILED, reason="interrupted-too-often")
+        return apply_task(after, TaskEvent.FAILED, reason=TOO_OFTEN)
     changes: dict[str, Any] = {"reason": "interrupted"}
     if task.on_interrupt == "probe":
         changes["probing"] = True

@@ -30,6 +30,8 @@ FORMAT = 1
 FUTILE = ("invalid-", "not-found")
 """How the last part of an error's code begins where trying again cannot help."""
 
+TOO_OFTEN = "interrupted-too-often"
+"""Why a task has failed that was interrupted so often that it is given up."""
 INTERRUPTIONS_ALLOWED = 3
 """So many attempts of one task may be interrupted before it counts as failed."""
 STOPPED = "provisioning::attempt::stopped"

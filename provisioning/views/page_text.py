@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from provisioning.core.workflow import INTERRUPTIONS_ALLOWED, TOO_OFTEN
 from provisioning.views.status import ABANDONED, Page, ended_tasks
 from provisioning.views.table import shown_value, table
 from provisioning.views.text import clock_time, safe, spent
@@ -40,9 +41,13 @@ def _head(page: Page, now: datetime) -> Iterator[list[str]]:
         of = f" of {', '.join(request['tasks'])}" if request.get("tasks") else ""
         yield ["asked", f"{clock_time(request['at'])} {request['verb']}{of} by {request['operator']}"]
     if page["state"] == ABANDONED:
-        yield ["note", "nobody runs it now; start an orchestrator: provisioning orchestrator start"]
+        yield ["note", f"nobody runs it now{_goes_on(page)}; start an orchestrator: provisioning orchestrator start"]
     if page["held"]:
         yield ["note", f"waits for a person; see: provisioning workflow explain {page['workflow_id']}"]
+
+
+def _goes_on(page: Page) -> str:
+    return ", but what runs goes on and will be adopted" if page["counts"].get("running") else ""
 
 
 def _task_row(task: dict[str, Any], now: datetime) -> list[str]:
@@ -64,7 +69,8 @@ def note(task: dict[str, Any]) -> str:
     """Why a task is not, or not yet, done."""
     last = task["attempts"][-1] if task["attempts"] else {}
     if task["state"] == "failed":
-        return error_text(last.get("error")) or task["reason"]
+        error = error_text(last.get("error"))
+        return ": ".join(filter(None, (TOO_OFTEN, error))) if task["reason"] == TOO_OFTEN else error or task["reason"]
     if task["state"] == "skipped" or (task["state"] == "cancelled" and not last):
         return safe(task["reason"])
     if task["state"] == "pending":
@@ -91,18 +97,20 @@ def explain_text(page: Page, task_ids: list[str], *, worked: bool) -> str:
     workflow_id = page["workflow_id"]
     lines = [f"workflow {workflow_id} ({safe(page['name'])}) is {page['state']}" + _because(page["reason"])]
     if page["state"] in ("queued", ABANDONED) and not worked:
-        lines.append("  nobody works this spool; start an orchestrator: provisioning orchestrator start")
+        lines.append(
+            f"  nobody works this spool{_goes_on(page)}; start an orchestrator: provisioning orchestrator start"
+        )
     elif page["state"] == "queued" and page["not_before"]:
         lines.append(f"  it starts at {clock_time(page['not_before'])} at the earliest")
     elif page["state"] == "queued" and not page["reason"]:
         lines.append("  it is taken on as soon as one of its tasks can start")
-    elif page["state"] == "paused":
+    elif page["state"] == "paused" and not page["held"]:
         lines.append(f"  go on with: provisioning workflow resume {workflow_id}")
     chosen = [task for task in page["tasks"] if not task_ids or task["task_id"] in task_ids]
     quiet = {"succeeded", "running"} if not task_ids else set()
     for task in chosen:
         if task["state"] not in quiet:
-            lines.extend(_explained(task, workflow_id))
+            lines.extend(_explained(task, workflow_id, paused=page["state"] == "paused"))
     return "\n".join(lines)
 
 
@@ -110,7 +118,7 @@ def _because(reason: str) -> str:
     return f": {safe(reason)}" if reason else ""
 
 
-def _explained(task: dict[str, Any], workflow_id: str) -> Iterator[str]:
+def _explained(task: dict[str, Any], workflow_id: str, *, paused: bool) -> Iterator[str]:
     name, state, attempts = task["task_id"], task["state"], task["attempts"]
     last = attempts[-1] if attempts else {}
     why = note(task)
@@ -120,9 +128,14 @@ def _explained(task: dict[str, Any], workflow_id: str) -> Iterator[str]:
         yield f"  attempt {last['attempt']}: {error_text(error)}"
     if error.get("help") and state != "succeeded":
         yield f"  {safe(error['help'])}"
+    again = f"provisioning workflow retry {workflow_id}"
     if "held" in task["waiting_for"]:
         yield f"  attempt {last.get('attempt', '?')} was interrupted, and whether it did its work is not known: look,"
-        yield f"  then: provisioning workflow retry {workflow_id} --task {name}   (or: cancel {workflow_id})"
+        yield f"  then: {again} --task {name}"
+        yield f"  or:   provisioning workflow cancel {workflow_id}"
+    elif state == "failed" and task["reason"] == TOO_OFTEN:
+        yield f"  it was interrupted {INTERRUPTIONS_ALLOWED} times, and whether it did its work is not known: look,"
+        yield f"  then: {again} --task {name}"
     elif state == "failed":
         yield f"  its log: provisioning workflow logs {workflow_id} {name}"
-        yield f"  again:   provisioning workflow retry {workflow_id}"
+        yield f"  again:   {again}" + (f" --task {name}" if paused else "")

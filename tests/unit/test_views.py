@@ -162,7 +162,37 @@ def test_a_held_task_says_what_a_person_must_do(spool: Spool) -> None:
     page = workflow_status(folder)
     assert page["held"] == ["a"]
     assert "held" in page["tasks"][0]["waiting_for"]
-    assert f"workflow retry {ID} --task a" in explain_text(page, [], worked=True)
+    told = explain_text(page, [], worked=True)
+    assert f"provisioning workflow retry {ID} --task a" in told
+    assert f"provisioning workflow cancel {ID}\n" in f"{told}\n"
+    assert "workflow resume" not in told, "it would be refused"
+
+
+def test_a_task_interrupted_too_often_says_so_and_what_to_do(spool: Spool) -> None:
+    folder = claimed(spool, WorkflowState.FAILED, ended_at=START)
+    died = TaskError("provisioning::attempt::interrupted", "its worker died")
+    made = [attempt(number, Outcome.INTERRUPTED, died) for number in (1, 2, 3)]
+    save(folder, "a", TaskState.FAILED, *made, reason="interrupted-too-often")
+    page = workflow_status(folder)
+    assert "interrupted-too-often: provisioning::attempt::interrupted: its worker died" in status_text(page, START)
+    told = explain_text(page, [], worked=True)
+    assert "interrupted 3 times" in told
+    assert f"provisioning workflow retry {ID} --task a" in told
+
+
+def test_what_failed_in_a_paused_workflow_is_named_to_be_tried_again(spool: Spool) -> None:
+    folder = claimed(spool, WorkflowState.PAUSED)
+    save(folder, "b", TaskState.FAILED, attempt(1, Outcome.FAILED, BROKEN))
+    assert f"provisioning workflow retry {ID} --task b" in explain_text(workflow_status(folder), [], worked=True)
+
+
+def test_what_runs_of_an_abandoned_workflow_is_said_to_go_on(spool: Spool) -> None:
+    folder = claimed(spool, holder=None)
+    save(folder, "a", TaskState.RUNNING, attempt(1))
+    page = workflow_status(folder)
+    for text in (status_text(page, START), explain_text(page, [], worked=False)):
+        assert "what runs goes on" in text
+        assert "provisioning orchestrator start" in text
 
 
 def test_a_backoff_says_when(spool: Spool) -> None:
