@@ -220,8 +220,9 @@ def _ask(context: Context, verb: str, workflow_id: str, tasks: tuple[str, ...] =
     page = page_of(context, found)
     if context.json:
         context.answer_json({"workflow_id": found, "asked": verb, "state": page["state"], "queued": queued})
-    else:
-        context.say(f"workflow {found}: {verb} " + ("is asked for" if queued else f"done, it is {page['state']}"))
+        return
+    done = "cancelling" if page["reason"] == "cancelling" else f"{verb} done, it is {page['state']}"
+    context.say(f"workflow {found}: {f'{verb} is asked for' if queued else done}")
 
 
 @workflow.command(exits=ASKED)

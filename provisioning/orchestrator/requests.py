@@ -59,6 +59,13 @@ def objection(spool: Spool, verb: str, workflow_id: str, tasks: tuple[str, ...])
                 f"workflow {workflow_id} has no task {unknown[0]!r}",
                 hint=f"see: provisioning workflow status {workflow_id}",
             )
+    by_name = verb == "resume" or (verb == "retry" and not tasks)
+    if by_name and state is WorkflowState.PAUSED and (waiting := [c.task_id for c in folder.tasks() if c.held]):
+        again, end = (f"provisioning workflow {each} {workflow_id}" for each in ("retry", "cancel"))
+        return Refused(
+            f"task {waiting[0]} was interrupted and may have done its work or not: a person must say",
+            hint=f"look, then: {again} --task {waiting[0]}, or: {end}",
+        )
     allowed = {
         "cancel": state not in ENDED_WORKFLOWS,
         "pause": state in (WorkflowState.QUEUED, WorkflowState.RUNNING),
@@ -72,11 +79,6 @@ def objection(spool: Spool, verb: str, workflow_id: str, tasks: tuple[str, ...])
         )
     if verb == "retry" and state is WorkflowState.SUCCEEDED and not tasks:
         return Refused(f"workflow {workflow_id} has succeeded", hint="name what to do again: --task ID")
-    if verb == "resume" and (waiting := [c.task_id for c in folder.tasks() if c.held]):
-        return Refused(
-            f"task {waiting[0]} was interrupted and may have done its work or not: a person must say",
-            hint=f"look, then: provisioning workflow retry {workflow_id} --task {waiting[0]}, or workflow cancel",
-        )
     return None
 
 

@@ -82,10 +82,11 @@ def test_where_nobody_can_know_a_person_is_asked_and_told_what_to_type(
         assert code == 0
         assert "waits for a person" in text
         assert says in text
-    code, text = command(site, "workflow", "resume", workflow_id)
-    assert code == 5
-    assert "a person must say" in text
-    assert advice in text
+    for verb in ("resume", "retry"):
+        code, text = command(site, "workflow", verb, workflow_id)
+        assert code == 5
+        assert "a person must say" in text
+        assert advice in text
     assert site.state(workflow_id) == "paused"
     assert site.mark_lines() == []
     attempt = len(site.outcomes(workflow_id, "a")) + 1
@@ -93,6 +94,16 @@ def test_where_nobody_can_know_a_person_is_asked_and_told_what_to_type(
     one.open(attempt)
     assert site.wait_ended(workflow_id) == "succeeded"
     assert site.mark_lines() == ["b"]
+
+
+def test_a_cancel_of_what_still_runs_says_that_it_is_under_way(site: Installation, gate: Gates) -> None:
+    site.settings(limits_grace_seconds=60)
+    one = gate("one")
+    script = f"trap '' TERM; {one.script}"
+    workflow_id = site.submit([{"id": "a", "operation": "trial.shell", "params": {"script": script}}])
+    site.orchestrator()
+    one.reached()
+    assert command(site, "workflow", "cancel", workflow_id) == (0, f"workflow {workflow_id}: cancelling\n")
 
 
 def test_a_person_may_give_up_instead(site: Installation, gate: Gates) -> None:
