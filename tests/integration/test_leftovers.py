@@ -157,7 +157,7 @@ def test_a_later_attempt_does_not_reach_it(site: Installation, stays: Callable[[
     assert is_alive(first)
 
 
-def test_a_service_that_replaces_itself_during_a_later_attempt_is_no_part_of_that(
+def test_a_daemon_that_replaces_itself_during_a_later_attempt_is_no_part_of_that(
     site: Installation, stays: Callable[[str], Process]
 ) -> None:
     """Its successor is an orphan in a session that nobody has seen before."""
