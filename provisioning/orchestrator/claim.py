@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 
 import msgspec
@@ -115,9 +114,7 @@ def _refuse_while_broken(error: Invalid, nulib: Nulib) -> None:
 
 def _plan(folder: WorkflowFolder, nulib: Nulib) -> Plan:
     """What the manifest means with the operations of now; InvalidManifest where it has become invalid."""
-    data, form = folder.manifest()
-    if hashlib.sha256(data).hexdigest() != folder.submission().digest:  # half a manifest may be a valid one
-        raise Damaged(folder.path / f"manifest.{form}", "it is not what was submitted: the digest differs")
+    data, form = folder.submitted_manifest()
     checked = manifest.read(
         data,
         form=form,

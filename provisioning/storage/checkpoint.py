@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -114,6 +115,27 @@ class WorkflowFolder:
             with contextlib.suppress(FileNotFoundError), owned(path):
                 return reading.read_regular(path, MAX_PLAN_BYTES), form
         raise Damaged(self.path / "manifest.toml", "there is no manifest")
+
+    def submitted_manifest(self) -> tuple[bytes, str]:
+        """The manifest as `manifest` has it; Damaged where it is not what was submitted."""
+        data, form = self.manifest()
+        if hashlib.sha256(data).hexdigest() != self.submission().digest:  # half a manifest may be a valid one
+            raise Damaged(self.path / f"manifest.{form}", "it is not what was submitted: the digest differs")
+        return data, form
+
+    def refuse_unless_waiting(self) -> None:
+        """Damaged where a workflow without a checkpoint is not one that merely has not begun.
+
+        FileNotFoundError where it was claimed or removed meanwhile.
+        """
+        try:
+            if self.is_begun() and self.workflow() is None:
+                raise Damaged(self.path / "workflow.json", "it is missing, and tasks were started")
+            self.submitted_manifest()
+        except Damaged:
+            if not self.path.exists():
+                raise FileNotFoundError(self.path) from None
+            raise
 
     def plan(self) -> Plan | None:
         """What will be done; None before the claim is complete."""

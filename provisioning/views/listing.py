@@ -29,7 +29,7 @@ def workflow_rows(
             break
         try:
             aside = rejected.get(workflow_id)
-            row = _row(spool.find(workflow_id)) if aside is None else _rejected_row(workflow_id, aside)
+            row = _present_row(spool.find(workflow_id)) if aside is None else _rejected_row(workflow_id, aside)
         except (FileNotFoundError, NotFound):
             continue  # cleaned up while we looked
         except SpoolUnusable as error:
@@ -37,6 +37,14 @@ def workflow_rows(
         if not states or row["state"] in states:
             rows.append(row)
     return rows
+
+
+def _present_row(folder: WorkflowFolder) -> dict[str, Any]:
+    """The row of a workflow; Damaged where it seems to be queued and nobody could ever claim it."""
+    row = _row(folder)
+    if row["state"] == WorkflowState.QUEUED:
+        folder.refuse_unless_waiting()
+    return row
 
 
 def _rejected_row(workflow_id: str, path: Path) -> dict[str, Any]:

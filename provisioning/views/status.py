@@ -40,8 +40,11 @@ Page = dict[str, Any]
 
 
 def workflow_status(folder: WorkflowFolder) -> Page:
-    """The page of a workflow, results included."""
-    return WorkflowView(folder).page()
+    """The page of a workflow, results included; Damaged where it seems to be queued and nobody could ever claim it."""
+    page = WorkflowView(folder).page()
+    if page["state"] == WorkflowState.QUEUED:
+        folder.refuse_unless_waiting()
+    return page
 
 
 def waiting_for_disk(page: Page, shortage: str) -> Page:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from datetime import UTC, datetime, timedelta
@@ -37,6 +38,8 @@ from provisioning.views.status import Rejected, WorkflowView, find, workflow_sta
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ID = "01jd0000000000000000000000"
+NOTHING = hashlib.sha256(b"").hexdigest()
+"""The digest of an empty manifest."""
 BOOT = "a-boot-long-ago"
 
 
@@ -55,7 +58,7 @@ def spool(tmp_path: Path) -> Spool:
 
 def submitted(spool: Spool, **more: Any) -> WorkflowFolder:
     """A workflow in `incoming/`."""
-    submission = Submission(FORMAT, ID, "four", "demo", "alice", "cli", "0" * 64, START, len(TASKS), **more)
+    submission = Submission(FORMAT, ID, "four", "demo", "alice", "cli", NOTHING, START, len(TASKS), **more)
     spool.submit(b"", "toml", submission)
     return spool.find(ID)
 
@@ -217,7 +220,7 @@ def test_a_view_sees_what_changes(spool: Spool) -> None:
 def test_one_damaged_workflow_does_not_hide_the_others(spool: Spool) -> None:
     folder = claimed(spool)
     other = "01jd0000000000000000000001"
-    spool.submit(b"", "toml", Submission(FORMAT, other, "next", "demo", "bob", "cli", "0" * 64, START, 1))
+    spool.submit(b"", "toml", Submission(FORMAT, other, "next", "demo", "bob", "cli", NOTHING, START, 1))
     (folder.path / "workflow.json").write_bytes(b"{")
     rows = workflow_rows(spool)
     assert [row["state"] for row in rows] == ["queued", "damaged"]
@@ -241,7 +244,7 @@ def test_what_was_rejected_is_found_by_its_id_or_a_prefix(spool: Spool, prefix: 
 def test_a_prefix_counts_what_was_rejected_too(spool: Spool) -> None:
     spool.reject(submitted(spool), GONE)
     other = "01jd0000000000000000000001"
-    spool.submit(b"", "toml", Submission(FORMAT, other, "next", "demo", "bob", "cli", "0" * 64, START, 1))
+    spool.submit(b"", "toml", Submission(FORMAT, other, "next", "demo", "bob", "cli", NOTHING, START, 1))
     assert find(spool, other).workflow_id == other
     with pytest.raises(Rejected):
         find(spool, ID)
