@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from provisioning.cli import run
 from provisioning.errors import SpoolUnusable
+from provisioning.storage import files
 from provisioning.storage import spool as storage_spool
 from provisioning.storage.check import check
 from provisioning.storage.lock import Lock
@@ -79,3 +82,31 @@ def test_what_was_accepted_is_said_before_anything_else_can_fail(
     assert run(["--spool", str(host.root), "batch", "submit", str(manifest), *waits]) == SpoolUnusable.exit_code
     (workflow_id,) = host.person.incoming_ids()
     assert workflow_id in capsys.readouterr().out
+
+
+def test_a_drain_whose_disk_refuses_every_claim_ends_with_the_error(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has something to start all the time, so it goes on until it is stuck for as long as it may wait."""
+    host.config = replace(host.config, orchestrator=replace(host.config.orchestrator, slots=4))
+    workflow_id = host.submit()
+    original = files.write_new
+
+    def full(path: Path, data: bytes, *, durable: bool) -> None:
+        if b'"nulib"' in data:
+            raise OSError(errno.ENOSPC, "full")
+        original(path, data, durable=durable)
+
+    monkeypatch.setattr(files, "write_new", full)
+    orchestrator = host.begin()
+    max_wait, waited = 20.0, host.passed_seconds
+    while (error := orchestrator.stuck(max_wait)) is None:
+        due = orchestrator.next_start()
+        assert due is not None
+        assert due <= host.instant().boottime + max_wait
+        assert host.passed_seconds < waited + 2 * max_wait
+        host.passed_seconds += 1.01
+        orchestrator.tick()
+    assert isinstance(error, SpoolUnusable)
+    assert error.exit_code == 6
+    assert host.person.incoming_ids() == [workflow_id]
