@@ -63,14 +63,14 @@ def test_a_repair_says_as_json_what_was_mended_and_what_is_left(site: Installati
 
     mended = run(site, "spool", "check", "--repair", "--json")
     page = json.loads(mended.stdout)
-    steps = {(step["done"], step["code"], step["file"]) for step in page["steps"]}
+    steps = {(step["done"], step["code"], step["file"]) for step in page["repairs"]}
     assert steps == {(True, "foreign-file", str(stray)), (False, "newer", str(newer))}
     assert [(each["code"], each["file"]) for each in page["problems"]] == [("newer", str(newer))]
     assert (mended.returncode, page["ok"], stray.exists()) == (6, False, False)
 
     newer.unlink()
     sound = run(site, "spool", "check", "--repair", "--json")
-    assert (sound.returncode, json.loads(sound.stdout)) == (0, {"ok": True, "steps": [], "problems": []})
+    assert (sound.returncode, json.loads(sound.stdout)) == (0, {"ok": True, "repairs": [], "problems": []})
 
 
 def test_no_name_of_a_file_adds_a_line_to_what_a_check_says(site: Installation, tmp_path: Path) -> None:
