@@ -6,19 +6,20 @@ import os
 import sys
 from functools import partial
 from pathlib import Path
+from shlex import quote
 
 import click
 
 from provisioning.cli.context import Context
 from provisioning.cli.groups import Verb, json_option, pass_context
-from provisioning.errors import SpoolUnusable
+from provisioning.errors import NotFound, SpoolUnusable
 
 
-@click.command(cls=Verb, exits=(0, 1, 2, 5, 6, 7))
+@click.command(cls=Verb, exits=(0, 1, 2, 4, 5, 6, 7))
 @click.option(
     "--in",
     "folder",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
     help="Make the trial's spools in this folder; in the spool's own tmp/ otherwise.",
 )
@@ -41,19 +42,23 @@ def crash(context: Context, folder: Path | None, points: int | None, die_at: int
     from provisioning.ownership import refuse_unless_ours
 
     if folder:
-        refuse_unless_ours(folder.absolute(), "folder of the trial", os.geteuid())
-    place = folder.absolute() / f"crash-trial-{new_ulid()}" if folder else context.spool.scratch.name()
+        folder = folder.absolute()
+        if not folder.exists():
+            raise NotFound(f"no folder {folder}", hint=f"make it: mkdir {quote(str(folder))}")
+        refuse_unless_ours(folder, "folder of the trial", os.geteuid())
+    place = folder / f"crash-trial-{new_ulid()}" if folder else context.spool.scratch.name()
     trial = Trial(
         place,
         context.catalogue,
         partial(_arguments, context),
         environment_of_a_daemon(),
-        network=context.config.disk.network,
+        disk=context.config.disk,
     )
     found: list[Found] = []
     try:
         numbers = _spread(trial.count(), points)
-        with click.progressbar(trial.points(numbers), length=len(numbers), label="kills", file=sys.stderr) as results:
+        kills_made, unseen = trial.points(numbers), not sys.stderr.isatty()
+        with click.progressbar(kills_made, len(numbers), "kills", hidden=unseen, file=sys.stderr) as results:
             found.extend(results)
     finally:
         trial.close()

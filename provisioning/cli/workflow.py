@@ -15,6 +15,7 @@ from provisioning.cli.groups import Noun, json_option, pass_context
 from provisioning.errors import NotFound, SpoolUnusable, UsageError
 
 if TYPE_CHECKING:
+    from provisioning.storage.spool import Spool
     from provisioning.views.status import Page
 
 SEEN = (0, 2, 3, 4, 6)
@@ -275,14 +276,15 @@ def retry(context: Context, workflow_id: str, tasks: tuple[str, ...]) -> None:
 @workflow.command(exits=(0, 2, 6))
 @click.option("--older-than", metavar="AGE", help="30m, 12h, 7d, 4w: since they ended. 7d, unless --keep is given.")
 @click.option("--keep", type=click.IntRange(min=0), metavar="N", help="All but the N that ended last.")
-@click.option("--dry-run", is_flag=True, help="Name what would go, and remove nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would go, and remove nothing.")
 @json_option
 @pass_context
 def cleanup(context: Context, older_than: str | None, keep: int | None, dry_run: bool) -> None:  # noqa: FBT001
     """Remove workflows that ended some time ago, or all but the latest, with their logs.
 
-    With an age, what was rejected longer ago goes too; and always the kept trees of operations that no workflow
-    needs. An orchestrator does the same about once an hour, as [retention] in the config says.
+    With both --older-than and --keep, what either catches goes. With an age, what was rejected longer ago goes too;
+    and always the kept trees of operations that no workflow needs. An orchestrator does the same about once an hour,
+    as [retention] in the config says.
 
     \b
     Example:
@@ -299,12 +301,25 @@ def cleanup(context: Context, older_than: str | None, keep: int | None, dry_run:
         gone = {"removed": cleaned.workflows, "rejected": cleaned.rejected, "trees": cleaned.trees}
         context.answer_json({**gone, "dry_run": dry_run})
     else:
+        workflows = [_ended_line(spool, each) for each in cleaned.workflows] if dry_run else cleaned.workflows
         aside = [f"rejected/{name}" for name in cleaned.rejected], [f"nulib/{digest}" for digest in cleaned.trees]
-        context.answer("\n".join([*cleaned.workflows, *aside[0], *aside[1]]))
+        context.answer("\n".join([*workflows, *aside[0], *aside[1]]))
         counts = f"{len(cleaned.workflows)} workflows, {len(cleaned.rejected)} rejected, {len(cleaned.trees)} trees"
         context.say(f"{counts} {'would be' if dry_run else 'were'} removed")
     if cleaned.problems:
         raise SpoolUnusable("\n".join(cleaned.problems), hint="see: provisioning spool check")
+
+
+def _ended_line(spool: Spool, workflow_id: str) -> str:
+    """What a workflow was, for who thinks about removing it: id, name, state and end."""
+    from provisioning.views.status import workflow_status
+    from provisioning.views.text import clock_time, safe
+
+    try:
+        page = workflow_status(spool.find(workflow_id))
+    except (NotFound, SpoolUnusable):
+        return workflow_id
+    return f"{workflow_id}  {safe(page['name'])}  {page['state']}  {clock_time(page['ended_at'])}"
 
 
 def _age_seconds(text: str) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from provisioning.config import Disk
 from provisioning.core import manifest
 from provisioning.core.catalogue import Catalogue
 from provisioning.core.locate import Limits
@@ -18,6 +19,7 @@ from provisioning.errors import GaveUp, SpoolUnusable
 from provisioning.execution.command import Detached
 from provisioning.storage import files, reading
 from provisioning.storage.check import check
+from provisioning.storage.disk import refuse_below
 from provisioning.storage.points import WritePoints
 from provisioning.storage.spool import Spool
 from provisioning.storage.submission import submit
@@ -50,17 +52,17 @@ class Trial:
         command: Callable[[Path, int], list[str]],
         environment: Mapping[str, str],
         *,
-        network: bool = False,
+        disk: Disk,
     ) -> None:
         """`command` is what to start for a spool and the write to die at, of which 0 is none.
 
-        `network` is as of `Spool.open`.
+        `disk` says whether it may be a network's, and what must be free for the trial to go on.
         """
         self._folder = folder
         self._catalogue = catalogue
         self._command = command
         self._environment = environment
-        self._network = network
+        self._disk = disk
 
     def count(self) -> int:
         """The writes of an orchestrator that nobody kills: so many points there are to die at."""
@@ -94,7 +96,8 @@ class Trial:
     def _prepare(self, name: str) -> tuple[Spool, Path]:
         """A spool with the workflow in it, and the file that its tasks mark."""
         folder = self._folder / name
-        spool, marks = Spool.create(folder / "spool", network=self._network), folder / "marks"
+        spool, marks = Spool.create(folder / "spool", network=self._disk.network), folder / "marks"
+        refuse_below(spool.root, self._disk)
         submit(
             manifest.write(_workflow(marks), form="json"),
             form="json",

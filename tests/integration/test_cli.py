@@ -154,6 +154,9 @@ def test_retry_pause_resume_and_cancel(site: Installation) -> None:
     assert [request["verb"] for request in page["requests"]] == ["pause", "resume", "retry", "cancel"]
     provisioning(site, "wf", "cancel", workflow_id, code=5)
     assert provisioning(site, "wf", "cleanup", "--older-than", "1h").stdout == b""
+    would_go = provisioning(site, "wf", "cleanup", "--older-than", "0s", "--dry-run").stdout.decode()
+    assert would_go.split()[:3] == [workflow_id, page["name"], "cancelled"]
+    assert len(would_go.split()) >= 4, "and when it ended"
     assert provisioning(site, "wf", "cleanup", "--older-than", "0s").stdout.decode().strip() == workflow_id
     provisioning(site, "wf", "status", workflow_id, code=4)
 

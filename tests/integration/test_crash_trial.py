@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from provisioning.config import Disk
 from provisioning.orchestrator.trial import Trial
 from tests.installation import Installation
 
@@ -45,6 +46,22 @@ def test_a_folder_in_which_nothing_can_be_made_says_so(site: Installation) -> No
     assert "cannot remove" not in said
 
 
+def test_a_folder_that_is_not_there_is_not_found(site: Installation) -> None:
+    said = crash(site, "--in", "absent", code=4).stderr
+    assert f"no folder {site.root / 'absent'}" in said
+
+
+def test_a_disk_below_its_marks_is_named(site: Installation) -> None:
+    site.settings(disk_free_bytes="900000000000GiB")
+    said = crash(site, code=6).stderr
+    assert "less than the 900000000000 GiB of disk.free_bytes" in said
+    assert "does not end" not in said
+
+
+def test_off_a_terminal_no_bar_is_begun(site: Installation) -> None:
+    assert crash(site, "--points", "1").stderr == ""
+
+
 def test_a_folder_that_others_could_change_is_refused(site: Installation) -> None:
     place = site.root / "open"
     place.mkdir()
@@ -65,7 +82,9 @@ def test_work_that_is_done_twice_is_noticed(site: Installation) -> None:
 
 
 def test_an_orchestrator_that_does_nothing_is_noticed(site: Installation) -> None:
-    trial = Trial(site.root / "trial", site.catalogue, lambda _spool, _number: ["--version"], site.environment)
+    trial = Trial(
+        site.root / "trial", site.catalogue, lambda _spool, _number: ["--version"], site.environment, disk=Disk()
+    )
     before = os.listdir("/proc/self/fd")
     [found] = trial.points([1])
     assert os.listdir("/proc/self/fd") == before, "what was opened is closed"
