@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from provisioning.core.scheduler import Now
-from provisioning.core.states import Outcome, TaskEvent
+from provisioning.core.states import Outcome, TaskEvent, TaskState
 from provisioning.core.workflow import (
     INTERRUPTIONS_ALLOWED,
     STOPPED,
@@ -23,6 +23,8 @@ from provisioning.core.workflow import (
     apply_task,
 )
 
+NOBODY = "0" * 26
+"""Stands for the worker of an attempt of which only the outcome is known."""
 NOT_THERE = "::not-found"
 """How the code of a probe's error ends when it says that the work has not been done."""
 INTERRUPTED = "provisioning::attempt::interrupted"
@@ -39,6 +41,16 @@ def started(checkpoint: TaskCheckpoint, now: Now, worker: str) -> TaskCheckpoint
         attempt = msgspec.structs.replace(attempt, probe=True)
     known = (past for past in checkpoint.attempts if past.outcome is not Outcome.NOT_STARTED)  # those say nothing
     return apply_task(checkpoint, TaskEvent.STARTED, attempts=(*known, attempt), backoff=None, reason="")
+
+
+def known_by_outcome(checkpoint: TaskCheckpoint, number: int, now: Now) -> TaskCheckpoint:
+    """The checkpoint of a task whose attempt has an outcome, while a power cut took the record of its start."""
+    attempt = Attempt(number=number, started_at=now.wall, boot_id=now.boot_id, worker=NOBODY)
+    known = (past for past in checkpoint.attempts if past.outcome not in (None, Outcome.NOT_STARTED))
+    attempts = (*known, attempt)
+    if checkpoint.state is TaskState.RUNNING:
+        return msgspec.structs.replace(checkpoint, attempts=attempts)
+    return apply_task(checkpoint, TaskEvent.STARTED, attempts=attempts, backoff=None, reason="")
 
 
 def ended(  # noqa: PLR0913 - what ended, and who had asked for it

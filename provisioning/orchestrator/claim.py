@@ -15,6 +15,7 @@ from provisioning.core.workflow import FORMAT, Plan, WorkflowCheckpoint, apply_w
 from provisioning.errors import Invalid, Refused, SpoolUnusable
 from provisioning.execution.nulib import Nulib
 from provisioning.orchestrator.held import Held
+from provisioning.orchestrator.recovery import find_outcomes
 from provisioning.processes import own_identity
 from provisioning.resources import schema
 from provisioning.storage.checkpoint import MAX_PLAN_BYTES, Damaged, WorkflowFolder
@@ -41,9 +42,11 @@ def take(spool: Spool, workflow_id: str, load_nulib: Callable[[], Nulib], lock: 
     if lock is None:
         return None
     try:
-        held = _open(spool, workflow_id, load_nulib)
-        if held is not None:
-            return Held(lock, *held)
+        opened = _open(spool, workflow_id, load_nulib)
+        if opened is not None:
+            held = Held(lock, *opened)
+            find_outcomes(held, opened[-1])
+            return held
     except BaseException:
         lock.release()
         raise

@@ -17,6 +17,7 @@ from provisioning.config import Config
 from provisioning.core import attempts
 from provisioning.core.identifiers import Process
 from provisioning.core.scheduler import Now
+from provisioning.core.states import ENDED_WORKFLOWS, TaskState
 from provisioning.core.workflow import OutcomeRecord, TaskCheckpoint
 from provisioning.errors import SpoolUnusable
 from provisioning.execution.ending import end_holders, holders, signal_group
@@ -48,6 +49,21 @@ def take_news(  # noqa: PLR0913 - what settle takes, and the news
         pids = ", ".join(map(str, news.record.leftovers))
         _log.warning("%s left processes behind, which were ended: %s", news.key, pids)
     return True
+
+
+def find_outcomes(held: Held, now: Now) -> None:
+    """After a power cut, call those attempts running again that have an outcome and no record of their start.
+
+    Not every start is synced, and outcomes are: what has one must not be done again.
+    """
+    if held.checkpoint.boot_id == now.boot_id or held.checkpoint.state in ENDED_WORKFLOWS:
+        return
+    for task_id, number in held.folder.outcomes():
+        checkpoint = held.task_checkpoint(task_id)
+        known = checkpoint.attempts[-1].number if checkpoint.attempts else 0
+        goes_on = checkpoint.state in (TaskState.PENDING, TaskState.RUNNING) and not checkpoint.held
+        if task_id in held.tasks and number > known and goes_on:
+            held.record(attempts.known_by_outcome(checkpoint, number, now), now)
 
 
 def settle(spool: Spool, config: Config, held: Held, checkpoint: TaskCheckpoint, now: Now) -> bool:

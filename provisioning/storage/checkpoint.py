@@ -213,6 +213,13 @@ class WorkflowFolder:
         """Where the outcome of that attempt appears."""
         return self.path / "outcomes" / f"{task_id}.{attempt}.json"
 
+    def outcomes(self) -> list[tuple[str, int]]:
+        """Task and number of each attempt that has an outcome; of one task the latest comes last."""
+        with owned(self.path / "outcomes"):
+            names = reading.list_names(self.path / "outcomes")
+        parts = (name.rsplit(".", 2) for name in names)
+        return sorted((part[0], int(part[1])) for part in parts if len(part) == 3 and part[1].isdigit())
+
     def log_path(self, task_id: str, attempt: int) -> Path:
         """The output of that attempt; its lock says that something of the attempt lives."""
         return self.path / "logs" / f"{task_id}.{attempt}.log"

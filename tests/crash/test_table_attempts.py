@@ -6,6 +6,7 @@ import contextlib
 import os
 
 import msgspec
+import pytest
 
 from provisioning.core.identifiers import Process
 from provisioning.core.states import TaskState, WorkflowState
@@ -76,17 +77,25 @@ def test_outcome_without_news(host: Host) -> None:
     assert host.ran() == ["a.1", "a.1"]
 
 
-def test_outcome_without_start(host: Host) -> None:
-    """The outcome was synced and the checkpoint was not, and the power was cut."""
+@pytest.mark.parametrize("number", [1, 3])
+def test_outcome_without_start(host: Host, number: int) -> None:
+    """The outcome was synced and the checkpoint was not, and the power was cut.
+
+    If there were attempts before it that were interrupted, which leaves no outcome, their records were lost as well.
+    """
     workflow_id = host.ended(Task("a", "work.again"), Task("b", "work.again", depends_on=("a",)))
     folder = host.folder(workflow_id).path
-    (folder / "tasks" / "a.json").unlink()
-    (folder / "tasks" / "b.json").unlink()
+    record = host.folder(workflow_id).outcome("a", 1)
+    assert record is not None
+    for name in ("outcomes/a.1.json", "logs/a.1.log", "tasks/a.json", "tasks/b.json"):
+        (folder / name).unlink()
+    (folder / "outcomes" / f"a.{number}.json").write_bytes(encode(msgspec.structs.replace(record, attempt=number)))
     running = msgspec.structs.replace(host.workflow(workflow_id), state=WorkflowState.RUNNING, ended_at=None)
     (folder / "workflow.json").write_bytes(encode(running))
     host.power_cut()
     host.recover()
     assert (host.state(workflow_id), host.outcomes(workflow_id)) == ("succeeded", ["succeeded"])
+    assert host.task(workflow_id).attempts[-1].number == number
     assert host.ran() == ["a.1", "b.1"], "what has an outcome is not done again"
 
 

@@ -320,7 +320,7 @@ class World:
         worker = next((each for each in self.workers.values() if each.pid == process.pid), None)
         if worker is None or process.boot_id != self.boot_id():
             return False
-        if worker.alive:
+        if worker.alive and number is not signal.SIGCONT:  # none of them is ever stopped
             assert number is signal.SIGTERM, "a living worker is never killed"
             self.cancel(worker)
         elif number is signal.SIGKILL or (number is signal.SIGTERM and not worker.stubborn):
