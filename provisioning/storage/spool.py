@@ -345,4 +345,5 @@ class Spool:
         self._view("orchestrator.json", record)
 
     def _view(self, name: str, value: Any) -> None:
-        files.write_atomic(self.root / name, encode(value), durable=files.DURABLE["view"], scratch=self.scratch)
+        data, durable = encode(value), files.DURABLE["view"]
+        files.write_atomic(self.root / name, data, durable=durable, whole=True, scratch=self.scratch)

@@ -182,7 +182,8 @@ def rounds(machine: Machine, site: Installation, seeds: Iterator[int]) -> Iterat
         plans = plans_of(site.spool)
         these = [plans[workflow_id] for workflow_id in ids.values() if workflow_id in plans]
         hold_to(read_tree(machine.disk, site.spool.root), said, these, site.mark_lines())
-        assert unexplained(check(site.spool.root), plans, made=True) == []
+        left = unexplained(check(site.spool.root), plans, made=True)
+        assert left == [], left
         finish(site, ids)
         cut_off = sum(
             site.outcomes(workflow_id, task_id).count("interrupted")
