@@ -168,7 +168,7 @@ def work_unasked(patched: pytest.MonkeyPatch) -> None:
 
 def share_locks(patched: pytest.MonkeyPatch) -> None:
     """A workflow may have two holders."""
-    patched.setattr(Lock, "take", lambda self, *, wait=False: True)
+    patched.setattr(Lock, "take", lambda self, **_: True)
 
 
 def leave_outcomes(patched: pytest.MonkeyPatch) -> None:
