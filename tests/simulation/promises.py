@@ -101,7 +101,8 @@ def check_all(spool: Spool, world: World, said: Said) -> None:
 def _is_allowed(problem: Problem, said: Said) -> bool:
     """Whether somebody damaged that workflow, or a power cut may leave this: a start that may be lost, its end not."""
     parts = Path(problem.file).parts
-    workflow_id = next((part for part in parts if part in said.workflows), "")
+    names = (part.partition(".")[0] for part in parts)
+    workflow_id = next((name for name in names if name in said.workflows), "")
     if workflow_id in said.damaged or problem.code != "unknown-attempt":
         return workflow_id in said.damaged
     task_id = parts[-1].split(".")[0]
