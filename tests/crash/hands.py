@@ -18,6 +18,7 @@ from provisioning.processes import own_identity
 from provisioning.storage import files
 from provisioning.storage.checkpoint import WorkflowFolder, encode
 from provisioning.storage.spool import Spool
+from tests.crash.family import Family
 
 OPERATIONS: dict[str, dict[str, Any]] = {
     "work.once": {"idempotent": False},
@@ -37,6 +38,7 @@ class Watching(Protocol):
 
     marks: Path
     cancels: bool
+    family: Family
 
     def ran(self) -> list[str]: ...
 
@@ -83,6 +85,7 @@ class Hands:
 
     def start(self, request: AttemptRequest) -> None:
         self._host.pass_by("start", Path(request.key.task_id))
+        self._host.family.begin()
         scratch = self.workers[self._names[request.key]]
         signals = _Signals(self._host)
         try:

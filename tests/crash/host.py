@@ -35,6 +35,7 @@ from provisioning.storage.check import check
 from provisioning.storage.checkpoint import WorkflowFolder, encode
 from provisioning.storage.logs import open_attempt_log
 from provisioning.storage.spool import Spool
+from tests.crash.family import Family
 from tests.crash.hands import OPERATIONS, Hands, ShellNulib
 from tests.simulation.values import submission
 
@@ -79,6 +80,7 @@ class Host:
         """Whether workers are told to end what they run."""
         self._at: tuple[str, str, bool] | None = None
         self._deed: Callable[[], object] = _crash
+        self.family = Family(patched)
         for module in (claim, loop, requests):
             patched.setattr(module, "instant", self.instant)
         patched.setattr(claim, "boot_id", lambda: self.boot)
