@@ -226,8 +226,8 @@ class Orchestrator:
                 return
             self._queue.pop()
             if not self._attend(candidate.workflow_id, self._claim_or_postpone, candidate.workflow_id):
-                again_at = self._rest.next_look() or self._now.boottime + AGAIN_SECONDS
-                self._queue.postpone(candidate.workflow_id, again_at)
+                refused = self._rest.next_look() if self._rest.lasts(self._now.boottime) else None
+                self._queue.postpone(candidate.workflow_id, refused or self._now.boottime + AGAIN_SECONDS)
 
     def _claim_or_postpone(self, workflow_id: str) -> None:
         if not self._take(workflow_id):  # somebody else has it

@@ -127,3 +127,20 @@ def test_a_request_that_was_applied_before_something_failed_was_asked(host: Host
     host.ask("cancel", workflow_id)
     host.work()
     assert host.state(workflow_id) == "cancelled"
+
+
+@pytest.mark.timeout(20)
+def test_a_damaged_claim_after_a_rest_is_left_for_a_while(host: Host) -> None:
+    """And is not offered again in the same tick, for ever."""
+    workflow_id = host.submit()
+
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "full")
+
+    host.between("write_atomic", "/plan.json", full)
+    orchestrator = host.begin()
+    (host.person.incoming / workflow_id / "manifest.json").write_bytes(b"{")
+    host.passed_seconds += 1.5
+    orchestrator.tick()
+    due = orchestrator.next_start()
+    assert due is None or due > host.instant().boottime + 30.0
