@@ -15,6 +15,7 @@ from provisioning.core.workflow import FORMAT, AppliedRequest, Request
 from provisioning.errors import NotFound, Refused
 from provisioning.execution.nulib import Nulib
 from provisioning.orchestrator.claim import instant, take
+from provisioning.orchestrator.complaints import FAULTS
 from provisioning.orchestrator.held import Held
 from provisioning.orchestrator.recovery import cancel_adopted, settle
 from provisioning.storage import files
@@ -41,7 +42,7 @@ def ask(  # noqa: PLR0913 - who asks what of which workflow, where
     path = spool.request(Request(FORMAT, new_ulid(), workflow_id, verb, operator, now(), tasks))
     try:
         apply_unheld(spool, config, load_nulib, workflow_id)
-    except Exception:
+    except FAULTS:
         if os.path.lexists(path):  # else it was applied, and what failed came after it
             files.remove(path)
             raise

@@ -305,7 +305,7 @@ def close_to_others(path: Path) -> None:
 
 
 def move(source: Path, target: Path) -> None:
-    """Rename durably, never onto a folder with content. After an error it is at `source`, and does not happen later."""
+    """Rename durably, never onto a folder with content. After an error it is back, if the disk and others let it."""
     with naming(target):
         os.rename(source, target)
         try:
