@@ -124,7 +124,7 @@ class Installation:
 
         def works() -> bool:
             assert process.poll() is None, self.said()
-            record = self.spool.running_orchestrator()
+            record = self.spool.orchestrator_record()
             return record is not None and record.process.pid == process.pid
 
         wait_for(works, what="the orchestrator")

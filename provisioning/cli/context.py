@@ -111,8 +111,11 @@ class Context:
 
     def note_if_unworked(self) -> None:
         """Say that nobody works the spool, where somebody must."""
-        if self.spool.running_orchestrator() is None:
+        record = self.spool.running_orchestrator()
+        if record is None:
             self.say(f"note: no orchestrator works {self.spool.root}; start one: provisioning orchestrator start")
+        elif (state := record.state(self.spool.root)) != "running":
+            self.say(f"note: the orchestrator is {state} and starts nothing; see: provisioning orchestrator status")
 
     @property
     def width(self) -> int | None:

@@ -140,13 +140,20 @@ def status(context: Context) -> None:
     from provisioning.views.table import table
 
     counts = ", ".join(f"{count} {state}" for state, count in page["workflows"].items()) or "none"
-    rows = [["orchestrator", "running" if page["running"] else "not running"]]
-    if page["running"]:
-        rows += [[name, str(page[name])] for name in ("pid", "host", "started_at", "slots", "version")]
+    rows = [["orchestrator", page["state"] + (f": {note}" if (note := _NOTES.get(page["state"])) else "")]]
+    facts = ("pid", "host", "started_at", "slots", "version", *(["works"] if page["state"] == "away" else []))
+    rows += [[name, str(page[name])] for name in facts if page.get(name)]
     rows += [["spool", page["spool"]], ["workflows", counts]]
     if page["disk"]:
         rows.append(["disk", f"waiting for disk space: {page['disk']}"])
     context.answer(table(rows, width=context.width))
+
+
+_NOTES = {
+    "draining": "it starts nothing more, and ends when what runs has ended",
+    "away": "it does nothing until this spool is back at the path that it works",
+}
+"""What a state of the orchestrator means."""
 
 
 def _page(context: Context) -> dict[str, Any]:
@@ -157,14 +164,17 @@ def _page(context: Context) -> dict[str, Any]:
     counts: dict[str, int] = {}
     for row in workflow_rows(context.spool):
         counts[row["state"]] = counts.get(row["state"], 0) + 1
-    page: dict[str, Any] = {"running": record is not None, "spool": str(context.spool.root)}
-    if record is not None:
+    root = context.spool.root
+    state = record.state(root) if record else "not running"
+    page: dict[str, Any] = {"running": record is not None, "state": state, "spool": str(root)}
+    if record is not None:  # what is null is not known: its record was lost, and it has not said it again
         page |= {
+            "works": record.root or None,
             "pid": record.process.pid,
-            "host": record.host,
-            "started_at": instant(record.started_at),
-            "slots": record.slots,
-            "version": record.version,
+            "host": record.host or None,
+            "started_at": instant(record.started_at) if record.started_at else None,
+            "slots": record.slots or None,
+            "version": record.version or None,
         }
     shortage = context.spool.shortage()
     return {**page, "workflows": dict(sorted(counts.items())), "disk": shortage.message if shortage else None}
@@ -176,17 +186,21 @@ def _page(context: Context) -> dict[str, Any]:
 def health(context: Context) -> int:
     """Exit code 0 if an orchestrator works the spool, 6 if not.
 
-    Checks that the spool can be opened and its disk has room, that the orchestrator lives, and that Nushell and the
-    operations can be used. What is in the spool is for: provisioning spool check.
+    Checks that the spool can be opened and its disk has room, that the orchestrator lives and starts what comes, and
+    that Nushell and the operations can be used. What is in the spool is for: provisioning spool check.
     """
     from provisioning.cli.ending import answer_problems
     from provisioning.errors import Problem, ProvisioningError
 
     problems: list[Problem] = []
     try:
-        if context.spool.running_orchestrator() is None:
-            text = f"no orchestrator works {context.spool.root}"
-            problems.append(Problem("not-running", text, "start one: provisioning orchestrator start"))
+        root, record = context.spool.root, context.spool.running_orchestrator()
+        if record is None:
+            text, hint = f"no orchestrator works {root}", "start one: provisioning orchestrator start"
+            problems.append(Problem("not-running", text, hint))
+        elif note := _NOTES.get(state := record.state(root)):
+            text = f"the orchestrator, pid {record.process.pid}, is {state}: {note}"
+            problems.append(Problem(state, text, "see: provisioning orchestrator status"))
         if shortage := context.spool.shortage():
             problems.append(Problem(shortage.code, shortage.message, shortage.hint))
         problems += context.nulib.catalogue.broken

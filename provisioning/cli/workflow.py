@@ -187,7 +187,8 @@ def explain(context: Context, workflow_id: str, tasks: tuple[str, ...], options:
     tasks = (*tasks, *options)
     _check_tasks(page, tasks)
     if not context.json:
-        worked = context.spool.running_orchestrator() is not None
+        record = context.spool.running_orchestrator()
+        worked = record is not None and record.state(context.spool.root) == "running"
         context.answer(explain_text(page, list(tasks), worked=worked))
         return
     chosen = [task for task in page["tasks"] if not tasks or task["task_id"] in tasks]

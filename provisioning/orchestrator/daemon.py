@@ -8,24 +8,24 @@ import math
 import os
 import select
 import signal
-import socket
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from provisioning import __version__
-from provisioning.clock import boottime, now
+from provisioning.clock import boottime
 from provisioning.config import Config
-from provisioning.core.workflow import FORMAT
 from provisioning.errors import GaveUp, OrchestratorUnusable
 from provisioning.execution.command import Detached
 from provisioning.execution.nulib import Nulib
 from provisioning.execution.pool import Pool
+from provisioning.orchestrator.announcement import Announcement
 from provisioning.orchestrator.loop import Orchestrator
 from provisioning.orchestrator.presence import LOOK_SECONDS, Presence
 from provisioning.orchestrator.recovery import workers_with_children
 from provisioning.orchestrator.watcher import Watcher
-from provisioning.processes import identity, is_alive, own_identity, send_signal
+from provisioning.processes import identity, is_alive, send_signal
 from provisioning.storage import files, logs
-from provisioning.storage.spool import OrchestratorRecord, Spool
+from provisioning.storage.spool import Spool
 
 _log = logging.getLogger(__name__)
 
@@ -84,23 +84,15 @@ def run(
     pool = Pool(spool, config.orchestrator.slots, config.orchestrator.idle_worker_seconds)
     orchestrator = Orchestrator(spool, config, pool, load_nulib)
     watcher = Watcher([spool.incoming, spool.requests])
+    announcement = Announcement(spool, config.orchestrator) if lock is not None else None
+    around = _Around(signals, presence, watcher, announcement)
     if lock is not None:
-        spool.save_orchestrator_record(
-            OrchestratorRecord(
-                format=FORMAT,
-                process=own_identity(),
-                host=socket.gethostname(),
-                started_at=now(),
-                version=__version__,
-                slots=config.orchestrator.slots,
-            )
-        )
         _log.info("orchestrator %s works %s with %d slots", __version__, spool.root, config.orchestrator.slots)
     try:
         orchestrator.tick()  # finds what dead processes left under way; only then may the rest of theirs go
         files.sweep_scratch(spool.tmp, workers_with_children(spool))
-        _work(orchestrator, presence, watcher, signals, max_wait_seconds if until_empty else None)
-        _drain(orchestrator, presence, signals, config)
+        _work(orchestrator, around, max_wait_seconds if until_empty else None)
+        _drain(orchestrator, around, config)
     finally:
         orchestrator.close()
         watcher.close()
@@ -112,19 +104,30 @@ def run(
     return 1 if until_empty and orchestrator.failed else 0
 
 
-def _work(
-    orchestrator: Orchestrator, presence: Presence, watcher: Watcher, signals: _Signals, max_wait: float | None
-) -> None:
+class _Around(NamedTuple):
+    """What the process minds besides the workflows."""
+
+    signals: _Signals
+    presence: Presence
+    watcher: Watcher
+    announcement: Announcement | None
+    """None of one that is not the orchestrator."""
+
+
+def _work(orchestrator: Orchestrator, around: _Around, max_wait: float | None) -> None:
     """Tick until a signal comes or, with `max_wait`, until nothing can start within so many seconds.
 
     Then also what is in the way of all starts for so long ends it: it is raised.
     """
+    signals, presence, watcher, announcement = around
     while signals.asked is None:
         if max_wait is not None:
             presence.insist()
         elif not presence.is_here():
             signals.wait(LOOK_SECONDS)
             continue
+        if announcement is not None:
+            announcement.keep()
         orchestrator.tick()
         if max_wait is not None and (error := orchestrator.stuck(max_wait)):
             raise error
@@ -139,9 +142,12 @@ def _work(
         watcher.renew()
 
 
-def _drain(orchestrator: Orchestrator, presence: Presence, signals: _Signals, config: Config) -> None:
+def _drain(orchestrator: Orchestrator, around: _Around, config: Config) -> None:
     """Start nothing more; let what runs finish until the deadline, or end it, as the signal said."""
+    signals, presence, _, announcement = around
     orchestrator.draining = True
+    if announcement is not None and presence.is_here():
+        announcement.drain()
     handled: signal.Signals | None = None
     deadline = boottime() + config.orchestrator.drain_seconds
     while orchestrator.running:
@@ -161,6 +167,8 @@ def _drain(orchestrator: Orchestrator, presence: Presence, signals: _Signals, co
         orchestrator.wait([signals.descriptor], at_most=max(0.0, min(1.0, deadline - boottime())))
         signals.drain()
         if presence.is_here():
+            if announcement is not None:
+                announcement.keep()
             orchestrator.tick()
 
 
@@ -175,14 +183,14 @@ def start(spool: Spool, arguments: Sequence[str], environment: Mapping[str, str]
     """Start this program with these arguments as the orchestrator, in the background; its pid, once it has its lock."""
     if record := spool.running_orchestrator():
         raise OrchestratorUnusable(
-            f"an orchestrator works {spool.root} already: pid {record.process.pid}",
+            f"{spool.root} has an orchestrator already: pid {record.process.pid}, {record.state(spool.root)}",
             hint="see: provisioning orchestrator status",
         )
     with contextlib.closing(Detached(arguments, environment)) as child:
         deadline = boottime() + START_SECONDS
         while boottime() < deadline and not child.ended():
-            record = spool.running_orchestrator()
-            if record and record.process.pid == child.pid:
+            said = spool.orchestrator_record()
+            if said and said.process.pid == child.pid:
                 return child.pid
             select.select([], [], [], 0.02)
         raise OrchestratorUnusable(

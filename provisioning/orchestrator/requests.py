@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -43,9 +44,32 @@ def ask(  # noqa: PLR0913 - who asks what of which workflow, where
     try:
         apply_unheld(spool, config, load_nulib, workflow_id)
     except FAULTS:
-        if os.path.lexists(path):  # else it was applied, and what failed came after it
-            files.remove(path)
-            raise
+        if _take_back(spool, workflow_id, path):
+            raise  # else it was applied, or is by its holder: what failed came after it, or is ours alone
+
+
+def _take_back(spool: Spool, workflow_id: str, path: Path) -> bool:
+    """Remove a request, unless it was applied or somebody may be about to; whether nothing of it stays.
+
+    Under the workflow's lock, for only who has that applies a request.
+    """
+    try:
+        lock = spool.lock(workflow_id)
+    except FAULTS:  # a file of the workflow is in the way of all, or this process is at its own limits
+        lock = None
+    else:
+        if lock is None and spool.folder_path(workflow_id) is not None:
+            return False
+    try:
+        with contextlib.suppress(*FAULTS):
+            checkpoint = spool.find(workflow_id).workflow()
+            if checkpoint and any(path.name == f"{workflow_id}.{each.request_id}.json" for each in checkpoint.applied):
+                return False  # the file is removed by whoever finds it
+        files.remove(path)
+        return True
+    finally:
+        if lock is not None:
+            lock.release()
 
 
 def objection(spool: Spool, verb: str, workflow_id: str, tasks: tuple[str, ...]) -> Refused | NotFound | None:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +13,15 @@ import msgspec
 
 from provisioning.clock import new_ulid, now
 from provisioning.config import Disk
-from provisioning.core.identifiers import WORKFLOW_ID, Process
+from provisioning.core.identifiers import WORKFLOW_ID
 from provisioning.core.workflow import FORMAT, Request, Submission
 from provisioning.errors import Invalid, NotFound, OrchestratorUnusable, SpoolUnusable
-from provisioning.processes import is_alive
-from provisioning.storage import disk, files, ids, reading
+from provisioning.storage import disk, files, ids, reading, record
 from provisioning.storage.checkpoint import (
     Damaged,
     Newer,
     WorkflowFolder,
     encode,
-    load,
     load_request,
     owned,
     request_name,
@@ -33,22 +30,12 @@ from provisioning.storage.lock import Lock
 from provisioning.storage.mount import refuse_network
 from provisioning.storage.naming import naming
 from provisioning.storage.opening import FOLDERS, begin, check_folders, check_format, refuse_open_to_others
+from provisioning.storage.record import OrchestratorRecord
 
 __all__ = ["FOLDERS", "Lock", "OrchestratorRecord", "Spool"]
 
 PATIENCE_SECONDS = 10.0
 """So long a submission with an `id` waits for others that have one: each takes milliseconds."""
-
-
-class OrchestratorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What `orchestrator.json` says of the process that holds the orchestrator's lock."""
-
-    format: int
-    process: Process
-    host: str
-    started_at: datetime
-    version: str
-    slots: int
 
 
 class Spool:
@@ -320,29 +307,28 @@ class Spool:
         lock = Lock(self.locks / "orchestrator")
         if lock.take():
             return lock
-        record = self.orchestrator_record()
+        found = self.running_orchestrator()
         who = "another process"
-        if record:
-            who = f"pid {record.process.pid} on {record.host} since {record.started_at:%F %T} UTC"
+        if found:
+            who = f"pid {found.process.pid}"
+        if found and found.started_at:
+            who += f" on {found.host} since {found.started_at:%F %T} UTC"
         raise OrchestratorUnusable(
             f"the orchestrator's lock of {self.root} is held by {who}",
             hint="see: provisioning orchestrator status; beside it may run: orchestrator run --until-empty",
         )
 
     def running_orchestrator(self) -> OrchestratorRecord | None:
-        """The orchestrator that works this spool now. A look at its process: readers never try a lock."""
-        record = self.orchestrator_record()
-        return record if record and is_alive(record.process) else None
+        """The orchestrator that has this spool now; of one whose record is lost, its process. No lock is tried."""
+        return record.find_running(self.root, self.locks / "orchestrator")
 
     def orchestrator_record(self) -> OrchestratorRecord | None:
         """What the present or the last orchestrator said of itself, if that can be read: it is a view."""
-        with contextlib.suppress(FileNotFoundError, SpoolUnusable):
-            return load(self.root / "orchestrator.json", OrchestratorRecord)
-        return None
+        return record.read(self.root)
 
-    def save_orchestrator_record(self, record: OrchestratorRecord) -> None:
+    def save_orchestrator_record(self, said: OrchestratorRecord) -> None:
         """Say who has the orchestrator's lock."""
-        self._view("orchestrator.json", record)
+        self._view("orchestrator.json", said)
 
     def _view(self, name: str, value: Any) -> None:
         data, durable = encode(value), files.DURABLE["view"]

@@ -93,7 +93,7 @@ def _waiting(reason: str, task: dict[str, Any]) -> str:
 
 
 def explain_text(page: Page, task_ids: list[str], *, worked: bool) -> str:
-    """Why the tasks are where they are, and what to do about it. `worked`: an orchestrator runs on the spool."""
+    """Why the tasks are where they are, and what to do about it. `worked`: an orchestrator starts what waits."""
     workflow_id = page["workflow_id"]
     lines = [f"workflow {workflow_id} ({safe(page['name'])}) is {page['state']}" + _because(page["reason"])]
     if page["state"] in ("queued", ABANDONED) and not worked:

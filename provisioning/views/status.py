@@ -111,7 +111,7 @@ class WorkflowView:
         }
 
     def page(self) -> Page:
-        """Everything about the workflow, in the shape that DESIGN §8 gives."""
+        """Everything about the workflow, results included: the shape of `workflow status --json`."""
         page = self.glance()
         for task in page["tasks"]:
             seen = self._seen.get(task["task_id"])

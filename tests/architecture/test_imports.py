@@ -76,7 +76,7 @@ def layer_problems(source: Source) -> Iterator[str]:
     level = {part: index for index, parts in enumerate(LAYERS) for part in parts}
     own = source.part
     if own and own not in level:
-        yield source.at(source.tree, f"{own} is in no layer: DESIGN says which parts there are")
+        yield source.at(source.tree, f"{own} is in no layer: give it one above")
         return
     for found in imports(source):
         if found.module == "?":

@@ -6,13 +6,15 @@ import os
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from provisioning.clock import new_ulid, now
 from provisioning.core.identifiers import Process
 from provisioning.core.workflow import FORMAT, Task
 from provisioning.errors import SpoolUnusable
+from provisioning.orchestrator.announcement import Announcement
 from provisioning.processes import own_identity
-from provisioning.storage import reading
+from provisioning.storage import files, reading
 from provisioning.storage.check import check
 from provisioning.storage.spool import OrchestratorRecord, Spool
 from tests.crash.host import Host
@@ -55,6 +57,25 @@ def test_orchestrator_record_of_the_dead(host: Host) -> None:
         host.person.save_orchestrator_record(OrchestratorRecord(FORMAT, stranger, "host", now(), "0", 1))
         assert host.person.running_orchestrator() is None
     lock = host.person.take_orchestrator_lock()
+    host.recover()
+    lock.release()
+
+
+def test_orchestrator_record_lost(host: Host) -> None:
+    lock = host.person.take_orchestrator_lock()
+    settings = replace(host.config.orchestrator, scan_seconds=0.0)
+    announcement = Announcement(host.person, settings)
+    said = host.person.orchestrator_record()
+    assert said == host.person.running_orchestrator()
+    for data in (None, b"", b"{"):
+        files.remove(host.root / "orchestrator.json")
+        if data is not None:
+            (host.root / "orchestrator.json").write_bytes(data)
+        lost = host.person.running_orchestrator()
+        assert lost is not None
+        assert (lost.process, lost.started_at) == (own_identity(), None), "the lock says it"
+        announcement.keep()
+        assert host.person.orchestrator_record() == said
     host.recover()
     lock.release()
 

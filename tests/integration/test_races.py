@@ -7,7 +7,7 @@ One party stands still at the critical place while the other does all that it ca
 * a cancel and a success, whichever comes first
 * two recoveries of one workflow, with and without an outcome that nobody has seen; so a drain beside an orchestrator
 * a claim and another, before the lock and under it
-* a request and whoever lets the workflow go at that instant
+* a request and whoever lets the workflow go at that instant; an asker who meets an error, and whoever applies it
 * a cleanup and who takes the lock, who asks for a retry, who reads
 
 Elsewhere: a request applied and not removed, and all that a crash can leave (`tests/crash/test_table_*.py`); one id
@@ -17,8 +17,9 @@ a stopped worker of a dead orchestrator, as a real process (`test_recovery.py`).
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ import pytest
 from provisioning.clock import new_ulid, now
 from provisioning.core.states import TaskState
 from provisioning.core.workflow import FORMAT, Request, Retry, Task
-from provisioning.errors import NotFound
+from provisioning.errors import NotFound, SpoolUnusable
 from provisioning.storage import reading
 from provisioning.storage.spool import Spool
 from provisioning.views.status import workflow_status
@@ -233,6 +234,51 @@ def test_request_after_the_holder_let_go(host: Host) -> None:
     host.recover()
     assert [each.verb for each in host.workflow(workflow_id).applied] == ["retry", "cancel"]
     assert (host.state(workflow_id), host.ran()) == ("cancelled", ["a.1"])
+
+
+def failing_asker(host: Host, workflow_id: str, another: Callable[[], object]) -> None:
+    """Ask for a pause; another process does what it can, then the asker's own fails in applying it, once."""
+
+    def meanwhile() -> None:
+        another()
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    host.between("open_lock", f"/{workflow_id}/lock", meanwhile)
+    host.ask("pause", workflow_id)
+
+
+def test_asker_that_fails_against_a_successor_that_has_applied_it(host: Host) -> None:
+    """What was applied is not told as an error, although its file is still there."""
+    workflow_id = host.submit(Task("a", "work.fail", retry=Retry(max_attempts=2)))
+    host.begin().tick()
+    host.die()
+    failing_asker(host, workflow_id, lambda: host.crash("remove", f"/requests/{workflow_id}.*"))
+    assert [each.verb for each in host.workflow(workflow_id).applied] == ["pause"]
+    host.recover()
+    assert (host.state(workflow_id), list(host.person.pending_requests())) == ("paused", [])
+    assert [each.verb for each in host.workflow(workflow_id).applied] == ["pause"]
+
+
+def test_asker_that_fails_against_a_holder_that_may_be_about_to_apply_it(host: Host) -> None:
+    """The holder may have read it already: to take its file away would take back nothing."""
+    workflow_id = host.submit(Task("a", "work.fail", retry=Retry(max_attempts=2)))
+    holder = host.begin()
+    holder.tick()
+    failing_asker(host, workflow_id, lambda: None)
+    assert [request.verb for _, request in host.person.pending_requests()] == ["pause"]
+    holder.tick()
+    assert (host.state(workflow_id), list(host.person.pending_requests())) == ("paused", [])
+
+
+def test_asker_that_fails_while_nobody_holds_it(host: Host) -> None:
+    workflow_id = host.submit(Task("a", "work.fail", retry=Retry(max_attempts=2)))
+    host.begin().tick()
+    host.die()
+    with pytest.raises(SpoolUnusable, match="Too many open files"):
+        failing_asker(host, workflow_id, lambda: None)
+    assert list(host.person.pending_requests()) == []
+    host.recover()
+    assert (host.state(workflow_id), host.workflow(workflow_id).applied) == ("failed", ())
 
 
 # Cleanup

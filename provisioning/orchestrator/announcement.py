@@ -1,0 +1,57 @@
+"""What an orchestrator says of itself in `orchestrator.json`, and says again where that was lost."""
+
+from __future__ import annotations
+
+import logging
+import socket
+
+import msgspec
+
+from provisioning import __version__
+from provisioning.clock import boottime, now
+from provisioning.config import Orchestrator
+from provisioning.core.workflow import FORMAT
+from provisioning.errors import SpoolUnusable
+from provisioning.processes import own_identity
+from provisioning.storage.spool import OrchestratorRecord, Spool
+
+_log = logging.getLogger(__name__)
+
+
+class Announcement:
+    """The record of this process, the holder of the orchestrator's lock. SpoolUnusable where it cannot be made."""
+
+    def __init__(self, spool: Spool, settings: Orchestrator) -> None:
+        self._spool = spool
+        self._seconds = settings.scan_seconds
+        self._look_at = boottime() + self._seconds
+        self._said = OrchestratorRecord(
+            format=FORMAT,
+            process=own_identity(),
+            host=socket.gethostname(),
+            started_at=now(),
+            version=__version__,
+            slots=settings.slots,
+            root=str(spool.root),
+        )
+        spool.save_orchestrator_record(self._said)
+
+    def keep(self) -> None:
+        """Say it again where it is missing, damaged or another's; looked for as often as the spool is."""
+        if boottime() < self._look_at:
+            return
+        self._look_at = boottime() + self._seconds
+        if self._spool.orchestrator_record() != self._said:
+            _log.warning("orchestrator.json was lost or damaged: it is written again")
+            self._say()
+
+    def drain(self) -> None:
+        """Say that nothing more is started."""
+        self._said = msgspec.structs.replace(self._said, draining=True)
+        self._say()
+
+    def _say(self) -> None:
+        try:
+            self._spool.save_orchestrator_record(self._said)
+        except SpoolUnusable as error:  # it is a view: nothing waits for it, and it is tried again
+            _log.warning("%s", error)
