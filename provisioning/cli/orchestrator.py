@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
+from functools import partial
 from typing import Any
 
 import click
 
 from provisioning.cli.context import Context
 from provisioning.cli.groups import Noun, json_option, pass_context
-from provisioning.errors import OrchestratorUnusable, UsageError
+from provisioning.errors import OrchestratorUnusable, ProvisioningError, UsageError
 
 STOP_GRACE_SECONDS = 15.0
 """Beyond the drain deadline, before stop gives up waiting."""
@@ -46,7 +47,8 @@ def run(context: Context, until_empty: bool, max_wait: float | None) -> int:  # 
     """Work the spool in this process until told to stop.
 
     SIGTERM stops it: nothing new starts, and what still runs at the drain deadline goes on for the next start to
-    adopt. With --until-empty the exit code is 1 if a workflow failed.
+    adopt. With --until-empty each workflow that did not end well is a line on stderr, and the exit code is 1: cron
+    mails what went wrong, and nothing else.
 
     \b
     Example, from cron:
@@ -63,7 +65,23 @@ def run(context: Context, until_empty: bool, max_wait: float | None) -> int:  # 
         lambda: load_nulib(context.config),
         until_empty=until_empty,
         max_wait_seconds=max_wait or 0.0,
+        on_failure=partial(_tell_failure, context) if until_empty else None,
     )
+
+
+def _tell_failure(context: Context, workflow_id: str, error: Exception | None) -> None:
+    """One line of what did not end well."""
+    from provisioning.views.page_text import failure_line
+    from provisioning.views.status import WorkflowView
+    from provisioning.views.text import safe
+
+    if error is None:
+        try:
+            context.say(failure_line(WorkflowView(context.spool.find(workflow_id)).glance()))
+            return
+        except ProvisioningError as unreadable:
+            error = unreadable
+    context.say(safe(f"workflow {workflow_id}: {str(error).partition(chr(10))[0]}"))
 
 
 @orchestrator.command(exits=(0, 2, 6))
@@ -190,7 +208,7 @@ def health(context: Context) -> int:
     that Nushell and the operations can be used. What is in the spool is for: provisioning spool check.
     """
     from provisioning.cli.ending import answer_problems
-    from provisioning.errors import Problem, ProvisioningError
+    from provisioning.errors import Problem
 
     problems: list[Problem] = []
     try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Callable
 
 from provisioning.core.workflow import InvalidTransition
 from provisioning.errors import ProvisioningError
 from provisioning.storage.checkpoint import Damaged
+from provisioning.storage.trees import TreesLeaving
 
 _log = logging.getLogger(__name__)
 
@@ -22,16 +24,25 @@ _OF_THE_HOST = frozenset(
 )
 
 
-def refused_by_host(error: Exception) -> bool:
-    """Whether disk or kernel refused, which concerns every workflow; a damaged file concerns its own."""
+def concerns_all(error: Exception) -> bool:
+    """Whether it is no matter of one workflow: disk or kernel refused, or nothing can be planned right now."""
+    if isinstance(error, TreesLeaving):
+        return True
     cause = error if isinstance(error, OSError) else error.__cause__
     return not isinstance(error, Damaged) and isinstance(cause, OSError) and cause.errno in _OF_THE_HOST
 
 
-class Complaints:
-    """What one process has to say of workflows that it cannot work."""
+OnFailure = Callable[[str, Exception | None], object]
+"""Told of each workflow that did not end well, and with the error of each that cannot be worked."""
 
-    def __init__(self) -> None:
+
+class Complaints:
+    """What one process has to say of workflows that did not end well, or that it cannot work."""
+
+    def __init__(self, on_failure: OnFailure | None = None) -> None:
+        self._on_failure = on_failure
+        self.failed = False
+        """Whether there was one."""
         self.errors: dict[str, Exception] = {}
         """The latest error of each."""
         self._again_at: dict[str, float] = {}
@@ -43,8 +54,16 @@ class Complaints:
         if self.silences(workflow_id, boottime) and str(error) == said:
             return
         _log.error("workflow %s: %s", workflow_id, error)
+        if not said:
+            self.note_failure(workflow_id, error)
         self._again_at[workflow_id] = boottime + AGAIN_SECONDS
         self.errors[workflow_id] = error
+
+    def note_failure(self, workflow_id: str, error: Exception | None = None) -> None:
+        """Take note of a workflow that did not end well."""
+        self.failed = True
+        if self._on_failure is not None:
+            self._on_failure(workflow_id, error)
 
     def tell(self, text: str) -> None:
         """Log what is wrong with something that is no workflow, once."""

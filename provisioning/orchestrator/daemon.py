@@ -19,6 +19,7 @@ from provisioning.execution.command import Detached
 from provisioning.execution.nulib import Nulib
 from provisioning.execution.pool import Pool
 from provisioning.orchestrator.announcement import Announcement
+from provisioning.orchestrator.complaints import Complaints, OnFailure
 from provisioning.orchestrator.loop import Orchestrator
 from provisioning.orchestrator.presence import LOOK_SECONDS, Presence
 from provisioning.orchestrator.recovery import workers_with_children
@@ -63,16 +64,16 @@ class _Signals:
                 pass
 
 
-def run(
+def run(  # noqa: PLR0913 - what it works, how long, and who hears of it
     spool: Spool,
     config: Config,
     load_nulib: Callable[[], Nulib],
     *,
     until_empty: bool = False,
     max_wait_seconds: float = 0.0,
+    on_failure: OnFailure | None = None,
 ) -> int:
     """Work the spool until told to stop, or until nothing can start; the exit code.
-
     Only one process at a time is the orchestrator of a spool; until-empty workers may run beside it.
     """
     os.chdir("/")  # the folder it was started in may go away
@@ -82,7 +83,8 @@ def run(
     logs.log_to(spool.logs / "orchestrator.log")
     signals = _Signals()
     pool = Pool(spool, config.orchestrator.slots, config.orchestrator.idle_worker_seconds)
-    orchestrator = Orchestrator(spool, config, pool, load_nulib)
+    complaints = Complaints(on_failure)
+    orchestrator = Orchestrator(spool, config, pool, load_nulib, complaints=complaints)
     watcher = Watcher([spool.incoming, spool.requests])
     announcement = Announcement(spool, config.orchestrator) if lock is not None else None
     around = _Around(signals, presence, watcher, announcement)
@@ -101,7 +103,7 @@ def run(
         spool.close()
         if lock is not None:
             lock.release()
-    return 1 if until_empty and orchestrator.failed else 0
+    return 1 if until_empty and complaints.failed else 0
 
 
 class _Around(NamedTuple):

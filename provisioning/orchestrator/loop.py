@@ -17,7 +17,7 @@ from provisioning.execution.nulib import Nulib
 from provisioning.execution.nushell import Nushell
 from provisioning.orchestrator.claim import Rejected, hold, instant, take
 from provisioning.orchestrator.claimed import Claimed
-from provisioning.orchestrator.complaints import AGAIN_SECONDS, FAULTS, Complaints, refused_by_host
+from provisioning.orchestrator.complaints import AGAIN_SECONDS, FAULTS, Complaints, concerns_all
 from provisioning.orchestrator.held import Held
 from provisioning.orchestrator.installed import Installed
 from provisioning.orchestrator.queue import Queue
@@ -46,6 +46,7 @@ class Orchestrator:
         *,
         only: str | None = None,
         lock: Lock | None = None,
+        complaints: Complaints | None = None,
     ) -> None:
         self._spool = spool
         self._config = config
@@ -57,14 +58,12 @@ class Orchestrator:
         self._held: dict[str, Held] = {}
         self._queue = Queue(spool, only)
         self._claimed = Claimed(spool)
-        self._complaints = Complaints()
+        self._complaints = complaints or Complaints()
         self._installed = Installed(load_nulib, lambda: self._now.boottime)
         self._rest = Rest(spool)
         self._retainer = Retainer(spool, config.retention if only is None else Retention())
         self._scan_at = 0.0
         self.draining = False
-        self.failed = False
-        """Whether a workflow that this process worked ended otherwise than well."""
         self.errors = self._complaints.errors
 
     # One tick
@@ -241,7 +240,6 @@ class Orchestrator:
         except Rejected as error:
             self._complaints.add(workflow_id, error, self._now.boottime)
             self._queue.drop(workflow_id)
-            self.failed = True
             return True
         if held is None:
             return False
@@ -270,13 +268,13 @@ class Orchestrator:
 
     def _start(self) -> None:
         """Start what may start, as long as there are slots; after each claim there may be more."""
-        if self.draining or self._rest.lasts(self._now.boottime):
+        if self.draining or self._rest.keeps_from_starting(self._now.boottime):
             return
         while starts := self._scheduler.starts(self._now, self._free_slots()):
             for workflow_id, task_id in starts:
                 if held := self._held.get(workflow_id):  # else it was let go at the start before this one
                     self._begin(held, task_id)
-            if self._rest.lasts(self._now.boottime):
+            if self._rest.keeps_from_starting(self._now.boottime):
                 return
             self._claim()
 
@@ -305,14 +303,16 @@ class Orchestrator:
             held = self._held[workflow_id]
             if not self._attend(workflow_id, held.end, event, reason, self._now):
                 continue
-            self.failed |= event is not WorkflowEvent.SUCCEEDED
+            if event is not WorkflowEvent.SUCCEEDED:
+                self._complaints.note_failure(workflow_id)
             _log.info("workflow %s (%s): %s", workflow_id, held.plan.workflow.name, held.checkpoint.state)
             self._let_go(held)
         for held in list(self._held.values()):
             if not self._attend(held.workflow_id, held.wait_for_person, self._now):
                 continue
             if held.checkpoint.state is WorkflowState.PAUSED and not held.running() and not held.checkpoint.cancelling:
-                self.failed |= held.schedule.waits_for_person() is not None
+                if held.schedule.waits_for_person() is not None:
+                    self._complaints.note_failure(held.workflow_id)
                 self._let_go(held)
 
     def _attend(self, workflow_id: str, step: Callable[..., object], *arguments: Any) -> bool:
@@ -323,11 +323,10 @@ class Orchestrator:
         try:
             step(*arguments)
         except FAULTS as error:
-            if refused_by_host(error) or not self._spool.workflows.is_dir():  # else it has been renamed, for now
+            if concerns_all(error) or not self._spool.workflows.is_dir():  # else it has been renamed, for now
                 self._rest.begin(error, self._now.boottime)
                 return False
             self._complaints.add(workflow_id, error, self._now.boottime)
-            self.failed = True
             if held := self._held.get(workflow_id):
                 self._let_go(held)
             return False

@@ -1,4 +1,7 @@
-"""When a process starts nothing: the disk is below its marks, or the host has refused it a write or a process."""
+"""When a process starts nothing: the disk is below its marks, or the host has refused it a write or a process.
+
+While a clean-up keeps it from planning, it claims nothing, and starts what it holds.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import logging
 from provisioning.errors import SpoolUnusable
 from provisioning.storage.disk import DiskLow
 from provisioning.storage.spool import Spool
+from provisioning.storage.trees import TreesLeaving
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +33,7 @@ class Rest:
 
     def look(self, boottime: float) -> None:
         """Rest while the disk is below its marks."""
-        if self.lasts(boottime):
+        if self.keeps_from_starting(boottime):
             return
         try:
             shortage: SpoolUnusable | None = self._spool.shortage()
@@ -46,7 +50,8 @@ class Rest:
         cause = error if isinstance(error, OSError) else error.__cause__
         kind = (type(error), cause.errno if isinstance(cause, OSError) else None)
         if kind not in self._told:
-            _log.error("%s; nothing is claimed or started while that is so", error)
+            nothing = "nothing new is claimed" if isinstance(error, TreesLeaving) else "nothing is claimed or started"
+            _log.error("%s; %s while that is so", error, nothing)
             self._told.add(kind)
         self.reason, self._until = error, boottime + REST_SECONDS
 
@@ -55,8 +60,12 @@ class Rest:
         return self._until if self.reason is not None else None
 
     def lasts(self, boottime: float) -> bool:
-        """Whether nothing is to be claimed or started."""
+        """Whether nothing is to be claimed."""
         return boottime < self._until
+
+    def keeps_from_starting(self, boottime: float) -> bool:
+        """Whether nothing is to be started either."""
+        return self.lasts(boottime) and not isinstance(self.reason, TreesLeaving)
 
     def end(self, boottime: float) -> None:
         """Take note that a whole tick has met nothing in the way."""

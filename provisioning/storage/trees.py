@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 from collections.abc import Iterator
 from datetime import datetime
@@ -22,6 +21,10 @@ UNUSED_SECONDS = 86400.0
 """A tree younger than this stays: it is likely to be that of the next plan too."""
 
 
+class TreesLeaving(SpoolUnusable):
+    """A clean-up is taking trees out, so nothing can be planned: over soon, unless whoever does it is stopped."""
+
+
 class _Reference(msgspec.Struct):
     """What of a plan says which tree it needs."""
 
@@ -33,14 +36,14 @@ class _Reference(msgspec.Struct):
 def planning(spool: Spool) -> Iterator[None]:
     """While it lasts no tree goes: one that a plan is about to name stays until the plan is there.
 
-    SpoolUnusable where trees are being taken out right now, which is over soon unless whoever does it is stopped.
+    TreesLeaving where some are being taken out right now.
     """
     lock = Lock(spool.locks / "nulib")
     if not lock.share():
-        raise SpoolUnusable(
+        raise TreesLeaving(
             f"{spool.locks / 'nulib'} is held: a clean-up takes operations out of the spool",
             hint="try again; if that goes on, see who holds it: fuser -v " + str(spool.locks / "nulib"),
-        ) from BlockingIOError(errno.EAGAIN, "it is held")
+        )
     try:
         yield
     finally:

@@ -58,6 +58,16 @@ def _task_row(task: dict[str, Any], now: datetime) -> list[str]:
     return [task["task_id"], task["operation"], task["state"], number, took, note(task)]
 
 
+def failure_line(page: Page) -> str:
+    """What became of a workflow that did not end well, and the first task to blame, on one line."""
+    line = f"workflow {page['workflow_id']} ({safe(page['name'])}): {page['state']}"
+    failed = [task for task in page["tasks"] if task["state"] == "failed" and task["attempts"]]
+    if page["held"] or not failed:
+        return line + _because(page["reason"])
+    first = min(failed, key=lambda task: task["attempts"][-1]["ended_at"] or "")
+    return f"{line}: task {first['task_id']}: {note(first)}"
+
+
 def error_text(error: dict[str, Any] | None) -> str:
     """An attempt's error on one line."""
     if not error:

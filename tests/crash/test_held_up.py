@@ -11,6 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from provisioning.cli import run
+from provisioning.core.workflow import Task
 from provisioning.errors import SpoolUnusable
 from provisioning.storage import files
 from provisioning.storage import spool as storage_spool
@@ -34,6 +35,29 @@ def test_operations_that_are_being_taken_out_hold_up_a_claim_and_no_tick(host: H
     cleanup.release()
     host.work()
     assert host.state(workflow_id) == "succeeded"
+
+
+def test_operations_that_are_being_taken_out_hold_up_no_start(host: Host) -> None:
+    """The clean-up that has their lock may be stopped: what has its plan needs nothing of it, be it less urgent."""
+    host.config = replace(host.config, orchestrator=replace(host.config.orchestrator, slots=4))
+    planned = host.submit(Task("a", "work.once"), Task("b", "work.once", depends_on=("a",)))
+    orchestrator = host.begin()
+    cleanup = Lock(host.person.locks / "nulib")
+    assert cleanup.take()
+    waiting = host.submit(priority=90)
+    orchestrator.scan_soon()
+    for _ in range(3):
+        orchestrator.tick()
+    assert (host.state(planned), host.ran()) == ("succeeded", ["a.1", "b.1"])
+    assert host.person.incoming_ids() == [waiting]
+    host.passed_seconds += 5.0
+    orchestrator.tick()
+    stuck = orchestrator.stuck(4.0)
+    assert isinstance(stuck, SpoolUnusable), "a drain that waits so long for it says why"
+    assert "a clean-up takes operations out" in str(stuck)
+    cleanup.release()
+    host.work()
+    assert host.state(waiting) == "succeeded"
 
 
 def test_a_submission_waits_for_others_with_an_id_and_not_for_ever(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,10 @@ import pytest
 
 from provisioning.clock import new_ulid, now
 from provisioning.core.workflow import FORMAT, Request, Task
+from provisioning.errors import SpoolUnusable
 from provisioning.storage.check import check
 from provisioning.storage.checkpoint import Damaged
-from tests.crash.hands import end
+from tests.crash.hands import ShellNulib, end
 from tests.crash.host import Host
 
 
@@ -82,6 +83,29 @@ def test_a_claim_that_the_disk_refuses_is_tried_again_when_the_rest_is_over(host
     assert due < host.instant().boottime + 2.0
     host.work()
     assert {host.state(workflow_id) for workflow_id in found} == {"succeeded"}
+
+
+def test_operations_that_are_not_what_their_name_says_keep_no_other_workflow_from_its_end(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restored spool has what its backup had: nothing new is planned with that, and what was planned goes on."""
+    planned = host.submit(Task("a", "work.once"), Task("b", "work.once", depends_on=("a",)))
+    orchestrator = host.begin()
+
+    def refuse(*_: object) -> None:
+        raise SpoolUnusable("nulib/dd is not the operations that its name stands for")
+
+    monkeypatch.setattr(ShellNulib, "keep", refuse)
+    waiting = sorted(host.submit() for _ in range(2))
+    orchestrator.scan_soon()
+    for _ in range(3):
+        orchestrator.tick()
+    assert (host.state(planned), host.ran()) == ("succeeded", ["a.1", "b.1"])
+    assert host.person.incoming_ids() == waiting
+    assert sorted(orchestrator.errors) == waiting
+    due = orchestrator.next_start()
+    assert due is not None
+    assert due > host.instant().boottime + 30.0, "each is left alone for a while"
 
 
 @pytest.mark.parametrize("verb", ["cancel", "pause"])

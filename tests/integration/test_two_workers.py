@@ -74,6 +74,29 @@ def test_a_drain_says_by_its_exit_code_that_a_workflow_failed(site: Installation
     assert site.drain() == 0
 
 
+def test_a_drain_says_a_line_for_each_workflow_that_did_not_end_well(site: Installation) -> None:
+    """It is what cron mails: those that succeeded are no line, nor is what was said before."""
+    first = [{"id": "fine", "operation": "selftest.noop"}]
+    fails = {"id": "then", "operation": "selftest.fail", "params": {"message": "no room"}, "after": ["fine"]}
+    failed = site.submit([*first, fails, site.mark("last", depends_on=["then"])], name="site-1")
+    site.submit(first)
+    kill_worker = "kill -9 $(cut -d ' ' -f 4 /proc/$PPID/stat)"
+    asking = site.submit([{"id": "a", "operation": "trial.shell", "params": {"script": kill_worker}}], name="asks")
+    damaged = site.submit(first, name="spoilt")
+    (site.folder(damaged).path / "manifest.json").write_bytes(b"{")
+    damaged_too = site.submit(first, name="worse")
+    (site.folder(damaged_too).path / "submission.json").write_bytes(b"{")
+    assert site.drain() == 1
+    lines = (site.root / "said.0").read_text().splitlines()
+    said = {line.split()[1].strip(":"): line for line in lines}
+    assert len(lines) == len(said) == 4, lines
+    assert said[failed].startswith(f"workflow {failed} (site-1): failed: task then: ")
+    assert "no room" in said[failed]
+    assert said[asking].startswith(f"workflow {asking} (asks): paused: waiting for a person: task a")
+    assert "manifest.json is damaged" in said[damaged]
+    assert "submission.json is damaged" in said[damaged_too]
+
+
 def test_a_drain_that_is_told_to_stop_stops(site: Installation, gate: Gates) -> None:
     one = gate("one")
     workflow_id = site.submit(
