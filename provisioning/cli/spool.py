@@ -91,13 +91,15 @@ def backup(context: Context, file: Path, *, force: bool) -> None:
     """Copy the spool into the tar file FILE, while it is being worked; `-` is stdout.
 
     It is packed where FILE ends in .gz or .tgz. Scratch folders, locks and the orchestrator's own log stay behind.
+    What is damaged is copied as it is, and named.
     """
     from provisioning.storage.backup import back_up, back_up_to
 
     if str(file) != "-":
         copied = back_up_to(context.spool, file.absolute(), replace=force)
         if context.json:
-            context.answer_json({"backup": str(file), **_counts(copied), "left_out": list(copied.left_out)})
+            page = {"backup": str(file), **_counts(copied), "left_out": list(copied.left_out)}
+            context.answer_json({**page, "damaged": list(copied.damaged)})
         else:
             context.say(_told("backed up", copied))
             context.answer(str(file))
@@ -164,6 +166,9 @@ def _told(deed: str, copied: Copied) -> str:
     counted = ", ".join(f"{count} {state}" for state, count in copied.workflows.items()) or "none"
     lines = [f"{deed} workflows: {counted}; {copied.interrupted} running tasks count as interrupted"]
     lines += [f"left out, as it is no file of the format: {safe(name)}" for name in copied.left_out]
+    lines += [f"damaged, here and in the copy: {safe(name)}" for name in copied.damaged]
+    if copied.damaged:
+        lines.append("see: provisioning spool check")
     return "\n".join(lines)
 
 

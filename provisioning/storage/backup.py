@@ -27,7 +27,7 @@ from provisioning.core.workflow import FORMAT, Plan, TaskCheckpoint, WorkflowChe
 from provisioning.errors import NotFound, Refused, SpoolUnusable
 from provisioning.storage import files, reading
 from provisioning.storage.checkpoint import encode
-from provisioning.storage.members import CONTENTS, Contents, limit_of, measure
+from provisioning.storage.members import CONTENTS, Contents, limit_of, measure, record_of
 from provisioning.storage.naming import WrongKind, naming
 from provisioning.storage.spool import Spool
 
@@ -47,6 +47,8 @@ class Copied(msgspec.Struct, frozen=True):
     """Tasks with an attempt under way whose outcome is not in the copy."""
     left_out: tuple[str, ...]
     """What is no file of the format, by its path in the spool."""
+    damaged: tuple[str, ...] = ()
+    """What was copied as it is and cannot be read as what it must be, by its path in the spool."""
 
 
 def back_up(spool: Spool, out: BinaryIO, *, compress: bool) -> Copied:
@@ -114,6 +116,7 @@ class _Backup:
         self._trees: set[str] = set()
         self._found: dict[str, tuple[str, int]] = {}  # of each workflow its state, and how many tasks are under way
         self._left_out: list[str] = []
+        self._damaged: list[str] = []
 
     def run(self) -> Copied:
         """Copy all there is."""
@@ -134,7 +137,8 @@ class _Backup:
         self._add(CONTENTS, encode(contents))
         kept = [found for workflow_id, found in self._found.items() if workflow_id not in gone]
         states = Counter(state for state, _ in kept)
-        return Copied(dict(sorted(states.items())), sum(count for _, count in kept), tuple(self._left_out))
+        under_way = sum(count for _, count in kept)
+        return Copied(dict(sorted(states.items())), under_way, tuple(self._left_out), tuple(self._damaged))
 
     def _cleaned_up(self) -> tuple[str, ...]:
         """The workflows that were copied, in whole or in part, and are no longer in the spool."""
@@ -243,6 +247,11 @@ class _Backup:
         """Add the file as long as it is at this moment; whether it is there and one that the format knows."""
         name = self._name(path)
         limit = limit_of(name)
+        if record_of(name) is not None:
+            data = self._bytes(path)
+            if data is not None:
+                self._add(name, data)
+            return data is not None
         try:
             with os.fdopen(reading.open_regular(path), "rb") as file, naming(path, "read"):
                 size = os.fstat(file.fileno()).st_size
@@ -258,6 +267,8 @@ class _Backup:
         return True
 
     def _add(self, name: str, data: bytes) -> None:
+        if (kind := record_of(name)) is not None and _decoded(data, kind) is None:
+            self._damaged.append(name)
         self._add_from(name, io.BytesIO(data), len(data))
 
     def _add_from(self, name: str, file: BinaryIO, size: int) -> None:

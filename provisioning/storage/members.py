@@ -8,8 +8,17 @@ import re
 import msgspec
 
 from provisioning.core.identifiers import Digest, Ulid
-from provisioning.core.workflow import Instant
+from provisioning.core.workflow import (
+    Instant,
+    OutcomeRecord,
+    Plan,
+    Request,
+    Submission,
+    TaskCheckpoint,
+    WorkflowCheckpoint,
+)
 from provisioning.storage.checkpoint import MAX_PLAN_BYTES, MAX_RECORD_BYTES
+from provisioning.storage.ids import Reservation
 
 CONTENTS = "backup.json"
 """The last member of every backup: without it, the file was cut off."""
@@ -36,6 +45,17 @@ MEMBERS = {
 _MEMBERS = {re.compile(pattern + r"\Z", re.DOTALL): limit for pattern, limit in MEMBERS.items()}
 
 
+_RECORDS: dict[str, type] = {
+    rf"(incoming|workflows)/{_ULID}/submission\.json": Submission,
+    rf"(incoming|workflows)/{_ULID}/plan\.json": Plan,
+    rf"workflows/{_ULID}/workflow\.json": WorkflowCheckpoint,
+    r"workflows/[^/]+/tasks/.+": TaskCheckpoint,
+    r"workflows/[^/]+/outcomes/.+": OutcomeRecord,
+    r"requests/.+": Request,
+    r"ids/.+\.json": Reservation,
+}
+
+
 class Contents(msgspec.Struct, frozen=True):
     """What the last member of a backup says of those before it."""
 
@@ -53,6 +73,11 @@ def limit_of(name: str) -> int | None:
     if "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
         return None
     return next((limit for pattern, limit in _MEMBERS.items() if pattern.match(name)), None)
+
+
+def record_of(name: str) -> type | None:
+    """What a member of this name is decoded into; None where it is bytes to a backup."""
+    return next((kind for pattern, kind in _RECORDS.items() if re.fullmatch(pattern, name, re.DOTALL)), None)
 
 
 def measure(digest: hashlib._Hash, name: str, size: int) -> None:

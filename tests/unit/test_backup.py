@@ -181,3 +181,23 @@ def test_an_attempt_that_ran_in_this_boot_has_its_log(spool: Spool, tmp_path: Pa
     assert copy.workflow(ONE).log_path("b", 1).read_bytes() == (b"it began" if log else b"")
     assert list(copy.tmp.glob(attempt.worker)) == []
     copy.close()
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b'{"format":1}', b"\xff"])
+def test_what_is_damaged_is_copied_and_named(spool: Spool, tmp_path: Path, data: bytes) -> None:
+    damaged = [
+        f"workflows/{ONE}/{name}" for name in ("submission.json", "tasks/b.json", "workflow.json", "outcomes/a.1.json")
+    ]
+    damaged += [f"requests/{ONE}.{TWO}.json", f"incoming/{TWO}/submission.json", "ids/nightly.json"]
+    for name in damaged:
+        (spool.root / name).write_bytes(data)
+    out = io.BytesIO()
+    copied = back_up(spool, out, compress=False)
+    assert sorted(copied.damaged) == sorted(damaged)
+    assert copied.left_out == ()
+    copy = unpacked(out.getvalue(), tmp_path / "copy")
+    assert {name: (copy.root / name).read_bytes() for name in damaged} == dict.fromkeys(damaged, data)
+
+
+def test_of_a_sound_spool_nothing_is_called_damaged(spool: Spool) -> None:
+    assert back_up(spool, io.BytesIO(), compress=False).damaged == ()
