@@ -25,6 +25,7 @@ class Announcement:
         self._spool = spool
         self._seconds = settings.scan_seconds
         self._look_at = boottime() + self._seconds
+        self._refused = False
         self._said = OrchestratorRecord(
             format=FORMAT,
             process=own_identity(),
@@ -41,17 +42,22 @@ class Announcement:
         if boottime() < self._look_at:
             return
         self._look_at = boottime() + self._seconds
-        if self._spool.orchestrator_record() != self._said:
-            _log.warning("orchestrator.json was lost or damaged: it is written again")
-            self._say()
+        if self._spool.orchestrator_record() != self._said and self._say():
+            _log.warning("orchestrator.json was lost or damaged, and is written again")
 
     def drain(self) -> None:
         """Say that nothing more is started."""
         self._said = msgspec.structs.replace(self._said, draining=True)
         self._say()
 
-    def _say(self) -> None:
+    def _say(self) -> bool:
+        """Whether it could be said. Where not, that is told once: it is a view, and tried again."""
         try:
             self._spool.save_orchestrator_record(self._said)
-        except SpoolUnusable as error:  # it is a view: nothing waits for it, and it is tried again
-            _log.warning("%s", error)
+        except SpoolUnusable as error:
+            if not self._refused:
+                _log.warning("%s", error)
+            self._refused = True
+        else:
+            self._refused = False
+        return not self._refused

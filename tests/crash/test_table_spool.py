@@ -61,7 +61,7 @@ def test_orchestrator_record_of_the_dead(host: Host) -> None:
     lock.release()
 
 
-def test_orchestrator_record_lost(host: Host) -> None:
+def test_orchestrator_record_lost(host: Host, caplog: pytest.LogCaptureFixture) -> None:
     lock = host.person.take_orchestrator_lock()
     settings = replace(host.config.orchestrator, scan_seconds=0.0)
     announcement = Announcement(host.person, settings)
@@ -76,6 +76,16 @@ def test_orchestrator_record_lost(host: Host) -> None:
         assert (lost.process, lost.started_at) == (own_identity(), None), "the lock says it"
         announcement.keep()
         assert host.person.orchestrator_record() == said
+    (host.root / "orchestrator.json").unlink()
+    (host.root / "orchestrator.json").mkdir()
+    for _ in range(3):
+        announcement.keep()
+    (host.root / "orchestrator.json").rmdir()
+    announcement.keep()
+    assert host.person.orchestrator_record() == said
+    told = [record.getMessage() for record in caplog.records]
+    assert len([text for text in told if "lost or damaged" in text]) == 4
+    assert len([text for text in told if "cannot write" in text]) == 1, "and not at each look"
     host.recover()
     lock.release()
 
