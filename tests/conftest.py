@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.crash import sweep
 
 settings.register_profile(
     "everywhere",
@@ -24,3 +27,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("root"):
             item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where tests run side by side, hand what the sweeps have found to the process that tells it."""
+    handed: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if handed is not None:
+        handed["figures"] = sweep.handed_over()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take it from each of them; one that crashed has handed over nothing."""
+    sweep.take_over(getattr(node, "workeroutput", {}).get("figures", []))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at how many points the sweeps have disturbed something, and what came of them."""
+    if lines := sweep.report():
+        terminalreporter.section("disturbances")
+        for line in lines:
+            terminalreporter.write_line(line)

@@ -1,4 +1,4 @@
-"""A host of a test's own; the undisturbed run of the sweeps, and their figures at the end of a test session."""
+"""A host of a test's own; the undisturbed run of the sweeps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from tests.crash.host import Host
-from tests.crash.sweep import report
 from tests.crash.undisturbed import Undisturbed, record
 
 
@@ -17,14 +16,6 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
     made = Host(tmp_path, monkeypatch)
     yield made
     made.close()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many points were tried, and what came of them."""
-    if lines := report():
-        terminalreporter.section("disturbances")
-        for line in lines:
-            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")

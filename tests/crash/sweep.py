@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 AT_ONCE = 2
 """Points tried at the same time: most of each is waiting."""
@@ -47,7 +47,7 @@ COUNTS = ("points", "struck", "aimed", "asked", "done", "lost", "doubled")
 
 
 ALL: list[Figures] = []
-"""Of every sweep of this test session; `conftest` prints them."""
+"""Of every sweep of this test session."""
 
 
 def sweep(name: str, points: Sequence[T], trial: Callable[[T, Path], Figures], folder: Path) -> Figures:
@@ -74,6 +74,16 @@ def _tried(trial: Callable[[T, Path], Figures], point: T, folder: Path) -> Figur
 def spread(points: Sequence[T], share: int) -> list[T]:
     """Every `share`-th of the points, beginning in the middle of the first share."""
     return list(itertools.islice(points, share // 2, None, share))
+
+
+def handed_over() -> list[dict[str, Any]]:
+    """The figures as plain values, for another process."""
+    return [dataclasses.asdict(figures) for figures in ALL]
+
+
+def take_over(figures: list[dict[str, Any]]) -> None:
+    """Add those of another process."""
+    ALL.extend(Figures(**values) for values in figures)
 
 
 def report() -> list[str]:
