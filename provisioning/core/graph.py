@@ -22,12 +22,25 @@ def waves(workflow: Workflow) -> list[list[str]]:
 
 
 def critical_path(workflow: Workflow) -> list[str]:
-    """The longest chain of tasks that wait for each other, first to last; of several, the first in the file."""
+    """The chain of tasks that wait for each other and are expected to take longest together, first to last.
+
+    Of several, the first in the file.
+    """
     waits = _waits(workflow.tasks)
-    path: list[str] = []
-    for wave in map(frozenset, reversed(_waves(waits))):
-        path.append(next(name for name in (waits[path[-1]] if path else waits) if name in wave))
+    ends = dict(zip(waits, expected(workflow.tasks), strict=True))
+    for name in (name for wave in _waves(waits) for name in wave):
+        ends[name] += max((ends[other] for other in waits[name]), default=0.0)
+    path = [max(waits, key=ends.__getitem__)]
+    while others := waits[path[-1]]:
+        path.append(max(others, key=ends.__getitem__))
     return path[::-1]
+
+
+def expected(tasks: Sequence[Task]) -> list[float]:
+    """The expected seconds of each task; the mean of those that are known, or 1, where nobody has said any."""
+    known = [task.expected_seconds for task in tasks if task.expected_seconds is not None]
+    mean = sum(known) / len(known) if known else 1.0
+    return [mean if task.expected_seconds is None else task.expected_seconds for task in tasks]
 
 
 def _waits(tasks: Sequence[Task]) -> dict[str, list[str]]:

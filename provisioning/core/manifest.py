@@ -200,6 +200,8 @@ def _policies(table: dict[str, Any], defaults: dict[str, Any], path: Path, findi
     made = dict(defaults)
     if "timeout" in table:
         made["timeout_seconds"] = seconds(table["timeout"])
+    if "expected" in table:
+        made["expected_seconds"] = seconds(table["expected"])
     if "on_interrupt" in table:
         made["on_interrupt"] = table["on_interrupt"]
     if "retry" in table:
@@ -318,6 +320,8 @@ def _written(task: Task) -> dict[str, Any]:
     table: dict[str, Any] = msgspec.to_builtins(task) | {"params": _escaped(task.params)}
     if task.timeout_seconds is not None:
         table["timeout"] = duration(table.pop("timeout_seconds"))
+    if task.expected_seconds is not None:
+        table["expected"] = duration(table.pop("expected_seconds"))
     if (retry := task.retry) is not None:
         longest = retry.max_delay_seconds
         table["retry"] = {"max_attempts": retry.max_attempts, "backoff": retry.backoff, "max_delay": duration(longest)}

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
+from provisioning.core.graph import expected
 from provisioning.core.states import ENDED_TASKS, TaskState, WorkflowEvent
 from provisioning.core.workflow import Backoff, Task, TaskCheckpoint, Workflow
 
@@ -71,7 +72,7 @@ class Schedule:
         """Running tasks that may not be tried again, and why: what they depend on was done again, and failed."""
         self._waking: dict[int, float] = {}
         """The tasks in their backoff, and the boottime at which it ends."""
-        self._ready: list[tuple[int, int]] = []
+        self._ready: list[tuple[float, int]] = []
         """A heap; an entry that has become untrue since is left in it and passed over."""
         self._delayed: list[tuple[float, int]] = []
         self._waits = [len({*task.depends_on, *task.after}) for task in self.tasks]
@@ -113,12 +114,14 @@ class Schedule:
                     order.append(j)
         return order
 
-    def _longest_paths(self) -> list[int]:
-        """Tasks on the longest path from each task to the end, itself counted."""
-        longest = [1] * len(self.tasks)
+    def _longest_paths(self) -> list[float]:
+        """Expected seconds on the longest path from each task to the end, itself included.
+
+        A task of which nothing is known counts as one of the mean of the others.
+        """
+        longest = expected(self.tasks)
         for i in reversed(self._order):
-            for j in self._dependents[i]:
-                longest[i] = max(longest[i], longest[j] + 1)
+            longest[i] += max((longest[j] for j in self._dependents[i]), default=0.0)
         return longest
 
     def order(self) -> list[str]:

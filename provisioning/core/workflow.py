@@ -84,6 +84,8 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     retry: Retry | None = None
     on_interrupt: str | None = None
     """`rerun`, `probe` or `fail`."""
+    expected_seconds: float | None = None
+    """So long an attempt that succeeds takes, as far as anybody knows: it decides who goes first, and nothing else."""
 
 
 class Workflow(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -7,6 +7,7 @@ from typing import Any
 
 from provisioning.core import manifest
 from provisioning.core.catalogue import Catalogue
+from provisioning.core.graph import expected
 from provisioning.core.workflow import Workflow
 from provisioning.views.table import table
 from provisioning.views.text import safe
@@ -23,6 +24,7 @@ def masked(params: Mapping[str, Any], secret: Sequence[str]) -> dict[str, Any]:
 def plan_page(workflow: Workflow, catalogue: Catalogue) -> dict[str, Any]:
     """What a submission of the manifest would do, and in which order at the soonest."""
     operations: dict[str, int] = {}
+    path = manifest.critical_path(workflow)
     for task in workflow.tasks:
         operations[task.operation] = operations.get(task.operation, 0) + 1
     return {
@@ -33,7 +35,8 @@ def plan_page(workflow: Workflow, catalogue: Catalogue) -> dict[str, Any]:
         "max_parallel": workflow.max_parallel,
         "counts": {"tasks": len(workflow.tasks), "operations": operations},
         "waves": manifest.waves(workflow),
-        "critical_path": manifest.critical_path(workflow),
+        "critical_path": path,
+        "critical_path_seconds": _seconds(workflow, path),
         "tasks": [
             {
                 "task_id": task.id,
@@ -44,10 +47,20 @@ def plan_page(workflow: Workflow, catalogue: Catalogue) -> dict[str, Any]:
                 "timeout_seconds": task.timeout_seconds,
                 "max_attempts": task.retry.max_attempts if task.retry else 1,
                 "on_interrupt": task.on_interrupt,
+                "expected_seconds": task.expected_seconds,
             }
             for task in workflow.tasks
         ],
     }
+
+
+def _seconds(workflow: Workflow, path: Sequence[str]) -> float | None:
+    """So long the tasks of the path are expected to take; None where no task of the workflow says how long it takes."""
+    if all(task.expected_seconds is None for task in workflow.tasks):
+        return None
+    ids = (task.id for task in workflow.tasks)
+    seconds = dict(zip(ids, expected(workflow.tasks), strict=True))
+    return round(sum(seconds[task_id] for task_id in path), 3)
 
 
 def plan_text(page: dict[str, Any], *, width: int | None = None) -> str:
@@ -63,6 +76,7 @@ def plan_text(page: dict[str, Any], *, width: int | None = None) -> str:
         rows.append([str(number), str(len(wave)), ", ".join(wave[:_NAMED]) + more])
     path = page["critical_path"]
     told = " > ".join(path if len(path) <= 2 * _NAMED else [*path[:_NAMED], "…", *path[-_NAMED:]])
+    takes = f", {manifest.duration(page['critical_path_seconds'])}" if page["critical_path_seconds"] else ""
     counts = ", ".join(f"{count} {operation}" for operation, count in sorted(page["counts"]["operations"].items()))
     return "\n".join(
         [
@@ -70,7 +84,7 @@ def plan_text(page: dict[str, Any], *, width: int | None = None) -> str:
             "",
             table(rows, ["wave", "tasks", ""], width=width),
             "",
-            f"critical path ({len(path)}): {told}",
+            f"critical path ({len(path)}{takes}): {told}",
             f"operations: {counts}",
             f"on failure: {page['on_failure']}",
         ]

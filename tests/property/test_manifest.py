@@ -52,6 +52,7 @@ def workflows(draw: st.DrawFn) -> Workflow:
             timeout_seconds=draw(st.none() | MILLISECONDS),
             retry=draw(st.none() | retries()),
             on_interrupt=draw(st.sampled_from([None, "rerun", "fail"])),
+            expected_seconds=draw(st.none() | MILLISECONDS),
         )
         for i, name in enumerate(names)
     )

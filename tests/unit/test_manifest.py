@@ -31,13 +31,20 @@ FULL = Workflow(
     expires_at=datetime(2026, 12, 2, 2, tzinfo=UTC),
     id="nightly-2026-12-01",
     tasks=(
-        Task(id="cleanup", operation="selftest.noop", timeout_seconds=600.0, retry=DEFAULT_RETRY),
+        Task(
+            id="cleanup",
+            operation="selftest.noop",
+            timeout_seconds=600.0,
+            retry=DEFAULT_RETRY,
+            expected_seconds=30.0,
+        ),
         Task(
             id="web",
             operation="servers.create",
             params={"name": "web-1", "plan": "2xCPU-4GB"},
             timeout_seconds=5400.0,
             retry=DEFAULT_RETRY,
+            expected_seconds=150.0,
         ),
         Task(
             id="lb",
@@ -48,6 +55,7 @@ FULL = Workflow(
             timeout_seconds=600.0,
             retry=Retry(max_attempts=2, backoff="fixed", initial_delay_seconds=0.5),
             on_interrupt="rerun",
+            expected_seconds=30.0,
         ),
     ),
 )
