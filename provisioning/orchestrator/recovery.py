@@ -18,7 +18,7 @@ from provisioning.core import attempts
 from provisioning.core.identifiers import Process
 from provisioning.core.scheduler import Now
 from provisioning.core.states import ENDED_WORKFLOWS, TaskState
-from provisioning.core.workflow import OutcomeRecord, TaskCheckpoint
+from provisioning.core.workflow import Attempt, OutcomeRecord, Task, TaskCheckpoint
 from provisioning.errors import SpoolUnusable
 from provisioning.execution.ending import end_holders, holders, signal_group
 from provisioning.execution.executor import News, Seen
@@ -31,6 +31,9 @@ from provisioning.storage.naming import naming
 from provisioning.storage.spool import Spool
 
 _log = logging.getLogger(__name__)
+
+LATE_SECONDS = 1.0
+"""After its deadline and grace, an attempt that goes on is late."""
 
 
 def take_news(  # noqa: PLR0913 - what settle takes, and the news
@@ -79,6 +82,8 @@ def settle(spool: Spool, config: Config, held: Held, checkpoint: TaskCheckpoint,
         return True
     if reading.scratch_is_held(worker):
         if attempt_is_alive(log) or _has_children(spool, last.worker):  # the latter: it has let go of its log
+            if _is_late(held.tasks[checkpoint.task_id], last, now, config.limits.grace_seconds):
+                _tell_worker(spool, checkpoint, signal.SIGCONT)  # be it stopped: it alone can end its attempt
             return False  # adopted: it goes on
     elif attempt_is_alive(log) or _has_children(spool, last.worker):
         _end_orphans(spool, config, held, checkpoint, now)
@@ -181,7 +186,18 @@ def _has_children(spool: Spool, worker: str) -> bool:
 
 def cancel_adopted(spool: Spool, checkpoint: TaskCheckpoint) -> None:
     """Have the worker of an attempt that is not ours end it, be it stopped."""
+    _tell_worker(spool, checkpoint, signal.SIGTERM, signal.SIGCONT)
+
+
+def _tell_worker(spool: Spool, checkpoint: TaskCheckpoint, *numbers: signal.Signals) -> None:
     with contextlib.suppress(FileNotFoundError, Damaged):
         worker = load(spool.tmp / checkpoint.attempts[-1].worker / "process", Process)
-        send_signal(worker, signal.SIGTERM)
-        send_signal(worker, signal.SIGCONT)
+        for number in numbers:
+            send_signal(worker, number)
+
+
+def _is_late(task: Task, attempt: Attempt, now: Now, grace_seconds: float) -> bool:
+    """Whether its worker should have ended it by now. By the wall clock: to be told too early does it no harm."""
+    if task.timeout_seconds is None:
+        return False
+    return (now.wall - attempt.started_at).total_seconds() > task.timeout_seconds + grace_seconds + LATE_SECONDS

@@ -108,12 +108,18 @@ def test_a_stopped_idle_worker_does_not_stop_the_orchestrator(site: Installation
     assert site.wait_ended(second) == "succeeded"
 
 
-def test_a_stopped_worker_keeps_the_deadline_of_its_attempt(site: Installation, gate: Gates) -> None:
+@pytest.mark.parametrize("adopted", [False, True])
+def test_a_stopped_worker_keeps_the_deadline_of_its_attempt(site: Installation, gate: Gates, adopted: bool) -> None:
     one = gate("one")
     workflow_id = site.submit([at_gate("one", one, "trial.shell", timeout="2s")])
-    site.orchestrator()
+    process = site.orchestrator()
     one.reached()
+    if adopted:
+        process.kill()
+        process.wait()
     assert send_signal(site.worker(workflow_id, "one"), signal.SIGSTOP)
+    if adopted:
+        site.orchestrator()
     assert site.wait_ended(workflow_id) == "failed"
     assert site.outcomes(workflow_id, "one") == ["timed_out"]
 
