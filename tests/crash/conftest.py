@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.crash.host import Host
 from tests.crash.undisturbed import Undisturbed, record
@@ -26,5 +29,13 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Undisturbed:
-    """The run with which all others are compared."""
-    return record(tmp_path_factory.mktemp("undisturbed"), cache_dir)
+    """The run with which all others are compared, made once for all processes of the tests."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    kept = folder / "undisturbed.pickle"
+    with FileLock(f"{kept}.lock"):
+        if not kept.exists():
+            kept.write_bytes(pickle.dumps(record(tmp_path_factory.mktemp("undisturbed"), cache_dir)))
+    made: Undisturbed = pickle.loads(kept.read_bytes())
+    return made
