@@ -1,18 +1,20 @@
 # Runs a program, copies what it prints to stderr as it comes, and keeps the
-# end of it. usage: capture.bash LIMIT PROGRAM [ARGUMENT...]
+# end of it. usage: capture.bash LIMIT log|quiet PROGRAM [ARGUMENT...]
 #
 # Answers three lines on stdout: exit code, end of stdout, end of stderr, the
 # ends in base64 behind a colon and at most LIMIT bytes each. Memory and disk
 # stay within that bound however much is printed; the two temporary files have
-# no name while the program runs, so a kill leaves nothing.
+# no name while the program runs, so a kill leaves nothing. The program reads
+# the stdin of this script. With `quiet` nothing is copied to stderr.
 #
 # It is bash because POSIX sh cannot allocate unused descriptors, and the
 # numbers 5 to 9 may be the attempt's log, which the program has to inherit.
 # Request and result of the attempt (3 and 4) are closed: they are not for it.
 set -u
-limit=$1
-shift
-exec 3<&- 4>&- </dev/null
+limit=$1 copy=$2
+shift 2
+exec 3<&- 4>&-
+if [[ $copy == quiet ]]; then exec 2>/dev/null; fi
 umask 077
 
 kept=$(mktemp) || exit

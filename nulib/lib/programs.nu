@@ -14,6 +14,8 @@ export const kept_bytes = 65536
 # number above 128 that signal number minus 128 ended it.
 export def capture [
   argv: list<string> # The program and its arguments, passed on as they are
+  --input: string = "" # What it reads on its stdin
+  --quiet # What it prints does not go to the log
 ]: nothing -> record<exit_code: int, stdout: string, stderr: string, truncated: bool> {
   if ($argv | is-empty) or ($argv.0 | is-empty) {
     error make {
@@ -30,7 +32,8 @@ export def capture [
     }
   }
   # One byte more than is kept shows that something was cut off.
-  let answer = (^bash $script ($kept_bytes + 1) ...$argv | collect | lines)
+  let words = [($kept_bytes + 1 | into string) (if $quiet { "quiet" } else { "log" }) ...$argv]
+  let answer = ($input | ^bash $script ...$words | collect | lines)
   let ends = ($answer | skip 1 | each {|line| $line | str substring 1.. | decode base64 })
   {
     exit_code: ($answer | first | into int)

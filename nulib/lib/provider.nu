@@ -1,55 +1,68 @@
 # Providers by name, and what every server operation asks of them.
 
 use ../providers/local.nu [local-provider]
+use ../providers/ssh.nu [ssh-provider]
+use infra.nu [load-settings]
 use names.nu [check-name]
-use plans.nu [parse-plan]
+use programs.nu [capture]
 
-# The names of all providers.
-export def provider-names []: nothing -> list<string> {
-  [local]
-}
-
-# Load a provider by its name.
-#
-# A provider is a record of closures: `list {|infra| }`, `find {|infra name| }`
-# (the server or null), `create {|spec| }`, `start`, `stop` and `delete
-# {|infra name| }` (true if something changed), and `enter {|infra name argv| }`
-# (the argv that runs another argv inside the server).
+# Load a provider by its name: the record of closures that providers/README.md describes.
 export def load-provider [
-  name: string # One of `provider-names`
+  name: string # local or ssh
 ]: nothing -> record {
   match $name {
     "local" => { local-provider }
+    "ssh" => { ssh-provider }
     _ => {
       error make {
         msg: $"there is no provider ($name | to json)"
         code: "provisioning::servers::invalid-provider"
-        help: $"write --provider (provider-names | str join ' or --provider ')"
+        help: "write --provider local or --provider ssh"
       }
     }
   }
 }
 
+# The providers that an infra uses: those that its settings have a section for, and always local.
+export def providers-of [
+  infra: string # Name of the infra
+]: nothing -> list<string> {
+  let settings = (load-settings $infra)
+  let chosen = [
+    local
+    (if ($settings.inventory? | default {} | is-not-empty) { "ssh" })
+    $settings.provider?
+  ]
+  $chosen | compact | uniq
+}
+
 # Create a server, or return the one that already has this name.
 export def create-vm [
-  name: string # Server name, unique in the infra
-  --infra: string # Namespace of the name
-  --provider: string # Where it is created
-  --plan: string # Size, such as "1xCPU-1GB"
-]: nothing -> record<name: string, infra: string, provider: string, plan: string, state: string, created_at: string, changed: bool> {
-  check-name server $name
-  check-name infra $infra
-  parse-plan $plan | ignore
-  let loaded = (load-provider $provider)
-  let there = (do $loaded.find $infra $name)
-  let changed = if $there == null {
-    do $loaded.create { name: $name infra: $infra provider: $provider plan: $plan }
-  } else {
-    false
+  spec: record # name, infra, provider, plan, zone, image, network, labels and ssh_keys
+]: nothing -> record {
+  check-name server $spec.name
+  check-name infra $spec.infra
+  let loaded = (load-provider $spec.provider)
+  let there = (look-up $spec.name --infra $spec.infra --also $spec.provider)
+  if $there != null and $there.provider != $spec.provider {
+    error make {
+      msg: $"server ($spec.name) is there already, from provider ($there.provider); ($spec.provider) was asked for"
+      code: "provisioning::servers::invalid-provider"
+      help: $"choose another name, or delete it: provisioning server delete ($spec.name) --infra ($spec.infra)"
+    }
   }
-  let server = (find-server $name --infra $infra)
-  if $server.plan != $plan {
-    print --stderr $"server ($name) is there already, with plan ($server.plan); ($plan) was asked for"
+  # The provider looks again itself: a half-made server is finished there.
+  let changed = (do $loaded.create $spec)
+  let server = (do $loaded.find $spec.infra $spec.name)
+  if $server == null {
+    error make {
+      msg: $"server ($spec.name) was made, and is not there any more"
+      code: "provisioning::servers::vanished"
+      help: "somebody else deletes it: see who works this infra"
+    }
+  }
+  if $server.plan != $spec.plan {
+    print --stderr $"server ($spec.name) is there already, with plan ($server.plan); ($spec.plan) was asked for"
   }
   $server | insert changed $changed
 }
@@ -58,7 +71,7 @@ export def create-vm [
 export def find-server [
   name: string # Server name
   --infra: string # Namespace of the name
-]: nothing -> record<name: string, infra: string, provider: string, plan: string, state: string, created_at: string> {
+]: nothing -> record {
   let server = (look-up $name --infra $infra)
   if $server == null {
     error make {
@@ -75,12 +88,41 @@ export def find-server [
 export def look-up [
   name: string # Server name
   --infra: string # Namespace of the name
+  --also: string = "" # A provider to ask even if the settings do not name it
 ]: nothing -> any {
   check-name server $name
-  check-name infra $infra
-  for provider in (provider-names) {
+  for provider in (providers-of $infra | append $also | where {|each| $each != "" } | uniq) {
     let server = (do (load-provider $provider).find $infra $name)
     if $server != null { return $server }
   }
   null
+}
+
+# Change the state of a server: `start`, `stop` or `restart`.
+export def change-server [
+  verb: string # The closure of the provider to call
+  name: string # Server name
+  --infra: string # Namespace of the name
+]: nothing -> record {
+  let provider = (load-provider (find-server $name --infra $infra).provider)
+  let changed = (do ($provider | get $verb) $infra $name)
+  find-server $name --infra $infra | insert changed $changed
+}
+
+# Run a command in a server, without a shell, and return how it ended.
+#
+# What it prints goes to the log; see `capture` for what is returned.
+export def run-in-server [
+  server: record # What `find-server` returned
+  argv: list<string> # The program and its arguments, passed on as they are
+  --input: string = "" # What the program reads on its stdin
+  --quiet # What it prints does not go to the log
+]: nothing -> record<exit_code: int, stdout: string, stderr: string, truncated: bool> {
+  let entered = (do (load-provider $server.provider).enter $server.infra $server.name $argv)
+  let ended = (capture $entered.argv --input $"($entered.input)($input)" --quiet=$quiet)
+  # 255 is what ssh itself ends with where it finds no connection.
+  if $ended.exit_code == 255 and ($entered.transport? | default "") == "ssh" {
+    do $entered.explain $ended.stderr
+  }
+  $ended
 }

@@ -1,12 +1,20 @@
 # The `local` provider: a server is a container of namespaces on this host.
 #
-# It needs util-linux, coreutils, bash and hostname, no network and no root
-# where the kernel lets users make namespaces. The host's programs are bound
-# read-only; everything else is the server's own. A plan is recorded, not
-# enforced. Files: $PROVISIONING_SERVERS/<infra>/<name>/, see local/server.bash.
+# It needs util-linux, coreutils, bash, awk and hostname, and no root where the
+# kernel lets users make namespaces. The host's programs are bound read-only;
+# everything else is the server's own. For root a plan sets limits, where there
+# are control groups, and a network of the infra's settings gives an address.
+# Files: $PROVISIONING_SERVERS/<infra>/<name>/, see local/server.bash.
+
+use ../lib/failure.nu [fail-for-now]
+use ../lib/infra.nu [load-settings]
+use ../lib/plans.nu [parse-plan]
 
 const script = (path self local/server.bash)
-const programs = [bash cat chmod chown cp flock hostname mount nsenter pivot_root setpriv setsid stat sync tail umount unshare]
+const programs = [
+  awk bash cat chmod chown cp cut flock hostname mount nsenter pivot_root
+  setpriv setsid sha256sum stat sync tail umount unshare
+]
 
 # The closures that `load-provider` promises.
 export def local-provider []: nothing -> record {
@@ -16,7 +24,11 @@ export def local-provider []: nothing -> record {
     create: {|spec| create-local $spec }
     start: {|infra name| change start $infra $name }
     stop: {|infra name| change stop $infra $name }
+    restart: {|infra name| change restart $infra $name }
     delete: {|infra name| change delete $infra $name }
+    plans: {|infra| list-plans }
+    zones: {|infra| [{ id: "host" description: "this host" }] }
+    price: {|infra plan zone| null }
     enter: {|infra name argv| enter-local $infra $name $argv }
   }
 }
@@ -102,8 +114,18 @@ def find-local [
       help: $"look at the file, or remove the server: provisioning server delete ($name) --infra ($infra)"
     }
   }
-  let state = if (init-pid $dir) == null { "stopped" } else { "running" }
-  $server | insert state $state | move state --before created_at
+  let address = (read-file ($dir | path join address) | default "")
+  {
+    name: $server.name
+    infra: $server.infra
+    provider: $server.provider
+    plan: $server.plan
+    zone: "host"
+    state: (if (init-pid $dir) == null { "stopped" } else { "running" })
+    ip: ($address | split row "/" | first)
+    id: $"($server.infra)/($server.name)"
+    created_at: $server.created_at
+  }
 }
 
 # The text of a file, or null if it is not there.
@@ -143,18 +165,82 @@ def init-pid [
 
 # Create a server unless it is there; says whether it was created.
 def create-local [
-  spec: record<name: string, infra: string, provider: string, plan: string> # What to create
+  spec: record # What to create
 ]: nothing -> bool {
-  let created_at = (date now | date to-timezone UTC | format date "%Y-%m-%dT%H:%M:%SZ")
-  change create $spec.infra $spec.name ($spec | insert created_at $created_at | to json --raw)
+  let size = (parse-plan $spec.plan)
+  if $spec.zone not-in ["" "host"] {
+    error make {
+      msg: $"local servers are in the zone host, not in ($spec.zone | to json)"
+      code: "provisioning::servers::invalid-zone"
+      help: "leave --zone out"
+    }
+  }
+  let cidr = (network-of $spec.infra $spec.network)
+  let record = {
+    name: $spec.name
+    infra: $spec.infra
+    provider: "local"
+    plan: $spec.plan
+    labels: $spec.labels
+    created_at: (date now | date to-timezone UTC | format date "%Y-%m-%dT%H:%M:%SZ")
+  }
+  let facts = [($record | to json --raw) ($size.cpus | into string) ($size.memory_gb | into string)]
+  if $cidr != "" and not (is-root) {
+    print --stderr $"server ($spec.name) gets no address: only root can make networks"
+  }
+  change create $spec.infra $spec.name ...$facts (network-name $spec.network) $cidr
+}
+
+# The name of the network that was asked for.
+def network-name [
+  asked: string # What was asked for; empty is the network `default`
+]: nothing -> string {
+  if $asked == "" { "default" } else { $asked }
+}
+
+# The block of addresses of a network of the infra's settings; empty where none is set up.
+def network-of [
+  infra: string # Namespace of the name
+  asked: string # Name of the network; empty is `default`, if there is one
+]: nothing -> string {
+  let networks = (load-settings $infra).networks? | default {}
+  let network = ($networks | get --optional (network-name $asked))
+  if $network == null and $asked == "" { return "" }
+  if $network == null {
+    error make {
+      msg: $"infra ($infra) has no network ($asked | to json)"
+      code: "provisioning::servers::invalid-network"
+      help: $"known are: ($networks | columns | str join ', '); set it up in [networks.($asked)] of the infra's settings"
+    }
+  }
+  let parts = ($network.cidr? | default "" | parse --regex '\A(?P<a>\d{1,3})\.(?P<b>\d{1,3})\.(?P<c>\d{1,3})\.(?P<d>\d{1,3})/(?P<prefix>\d{1,2})\z')
+  let numbers = ($parts | each {|found| $found | values | into int } | flatten)
+  let sound = (
+    ($numbers | length) == 5 and ($numbers | first 4 | all {|each| $each < 256 })
+    and $numbers.4 >= 16 and $numbers.4 <= 30
+  )
+  if not $sound {
+    error make {
+      msg: $"network (network-name $asked) of infra ($infra) has no usable block of addresses: ($network.cidr? | to json)"
+      code: "provisioning::servers::invalid-network"
+      help: 'write an IPv4 block of /16 to /30 in its settings, such as cidr = "10.77.1.0/24"'
+    }
+  }
+  $network.cidr
+}
+
+# Sizes to choose from; any <count>xCPU-<count>GB will do.
+def list-plans []: nothing -> list<any> {
+  [[name cpus memory_gb]; ["1xCPU-1GB" 1 1] ["1xCPU-2GB" 1 2] ["2xCPU-4GB" 2 4] ["4xCPU-8GB" 4 8]]
+  | insert storage_gb 0
 }
 
 # Change a server under its lock; says whether anything changed.
 def change [
-  verb: string # create, start, stop or delete
+  verb: string # create, start, stop, restart or delete
   infra: string # Namespace of the name
   name: string # Server name
-  ...record: string # For create: the text of server.json
+  ...facts: string # For create: the text of server.json, CPUs, GB of memory, network and its block
 ]: nothing -> bool {
   check-programs
   let dir = (server-dir $infra $name)
@@ -162,7 +248,7 @@ def change [
   let locks = (servers-dir | path join $infra .locks)
   mkdir $locks
   let ended = (
-    do { ^flock --exclusive --timeout 60 --conflict-exit-code 75 ($locks | path join $name) bash $script $verb $dir $name ...$record }
+    do { ^flock --exclusive --timeout 60 --conflict-exit-code 75 ($locks | path join $name) bash $script $verb $dir $name ...$facts }
     | complete
   )
   match $ended.exit_code {
@@ -178,6 +264,9 @@ def explain [
   name: string # Server name
   said: string # What it printed on stderr
 ]: nothing -> any {
+  if $code == 75 {
+    fail-for-now "provisioning::local::busy" $"local server ($name) is being changed for more than 60 seconds" --retry-after 10sec
+  }
   let case = match $code {
     64 => {
       code: "provisioning::servers::not-found"
@@ -189,9 +278,13 @@ def explain [
         + "kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu), user.max_user_namespaces=10000; "
         + "in a container, also its seccomp profile")
     }
-    75 => {
-      code: "provisioning::local::busy"
-      help: "another operation on this server takes longer than 60 seconds: try again later"
+    71 => {
+      code: "provisioning::local::network-full"
+      help: $"give it a larger cidr in the infra's settings, or delete a server: provisioning server list --infra ($infra)"
+    }
+    72 => {
+      code: "provisioning::local::no-network"
+      help: "see whether the host has the program ip (Debian: apt install iproute2) and lets root make bridges"
     }
     _ => { code: "provisioning::local::failed" help: "the message is what the system said" }
   }
@@ -214,12 +307,12 @@ def check-programs []: nothing -> nothing {
     error make {
       msg: $"programs are missing: ($missing | str join ', ')"
       code: "provisioning::local::program-missing"
-      help: "on Debian: apt install util-linux mount coreutils bash hostname; and look at PATH"
+      help: "on Debian: apt install util-linux mount coreutils bash mawk hostname; and look at PATH"
     }
   }
 }
 
-# The argv that runs a command inside a running server.
+# What runs a command inside a running server.
 #
 # The command gets none of the attempt's descriptors but its output: what runs
 # in the server belongs to the server.
@@ -227,7 +320,7 @@ def enter-local [
   infra: string # Namespace of the name
   name: string # Server name
   argv: list<string> # The program and its arguments
-]: nothing -> list<string> {
+]: nothing -> record<argv: list<string>, input: string> {
   check-programs
   let dir = (server-dir $infra $name)
   let pid = (init-pid $dir)
@@ -238,5 +331,5 @@ def enter-local [
       help: $"start it: provisioning server start ($name) --infra ($infra)"
     }
   }
-  [bash ($script | path dirname | path join enter.bash) $dir $pid ...$argv]
+  { argv: [bash ($script | path dirname | path join enter.bash) $dir $pid ...$argv] input: "" }
 }

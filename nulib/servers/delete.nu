@@ -1,16 +1,16 @@
 # servers.delete
 
-use ../lib/operation.nu *
 use ../lib/names.nu [check-name]
-use ../lib/provider.nu [load-provider provider-names]
+use ../lib/operation.nu *
+use ../lib/provider.nu [load-provider providers-of]
 
 # Delete a server: end all its processes and remove its files for good.
 #
 # Of a server that is not there it says `changed: false`. What an interrupted
-# create left is removed too.
+# create left is removed too. A machine of the ssh provider is only forgotten.
 @operation {
   idempotent: true
-  timeout: 10min
+  timeout: 15min
   retries: 3
   target: {exclusive: ["server/{name}"]}
 }
@@ -21,7 +21,7 @@ export def delete-server [
   check-name server $name
   check-name infra $infra
   mut changed = false
-  for provider in (provider-names) {
+  for provider in (providers-of $infra) {
     if (do (load-provider $provider).delete $infra $name) { $changed = true }
   }
   { name: $name infra: $infra changed: $changed }

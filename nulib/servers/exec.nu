@@ -1,8 +1,7 @@
 # servers.exec
 
-use ../lib/programs.nu [capture]
 use ../lib/operation.nu *
-use ../lib/provider.nu [find-server load-provider]
+use ../lib/provider.nu [find-server run-in-server]
 
 # Run a command inside a running server, as its root, without a shell.
 #
@@ -14,10 +13,10 @@ export def exec-server [
   name: string # Server name
   argv: list<string> # The program and its arguments, passed on as they are
   --infra: string = "default" # Namespace of server names
+  --input: string = "" # What the program reads on its stdin
   --allow-failure # Return an exit code other than 0 in place of an error
 ]: nothing -> record<exit_code: int, stdout: string, stderr: string, truncated: bool> {
-  let provider = (load-provider (find-server $name --infra $infra).provider)
-  let ended = (capture (do $provider.enter $infra $name $argv))
+  let ended = (run-in-server (find-server $name --infra $infra) $argv --input $input)
   if $ended.exit_code != 0 and not $allow_failure {
     error make {
       msg: $"the command in server ($name) ended with exit code ($ended.exit_code)"

@@ -29,6 +29,8 @@ NOT_THERE = "::not-found"
 """How the code of a probe's error ends when it says that the work has not been done."""
 INTERRUPTED = "provisioning::attempt::interrupted"
 """Why an attempt was interrupted that nobody knows the end of."""
+LONGEST_WISH_SECONDS = 3600.0
+"""So long an operation may ask to be left alone before its next attempt."""
 AGAIN_SECONDS = 5.0
 """Before an attempt that could not be started is made again."""
 
@@ -83,7 +85,8 @@ def ended(  # noqa: PLR0913 - what ended, and who had asked for it
     failures = after.failures()
     if cancelling or not retry.allows(record, failures):
         return apply_task(after, TaskEvent.FAILED, reason=_reason(record))
-    delay = retry.delay_seconds(failures)
+    asked = record.error.retry_after if record.error else None
+    delay = max(retry.delay_seconds(failures), min(asked or 0.0, LONGEST_WISH_SECONDS))
     backoff = Backoff(now.boot_id, now.boottime + delay, now.wall + timedelta(seconds=delay))
     return apply_task(after, TaskEvent.POSTPONED, backoff=backoff, reason=_reason(record))
 

@@ -141,6 +141,8 @@ class TaskError(msgspec.Struct, frozen=True, omit_defaults=True):
     code: str
     msg: str = ""
     help: str = ""
+    retry_after: float | None = None
+    """So many seconds no other attempt makes sense, where the operation could say it."""
 
 
 class OutcomeRecord(msgspec.Struct, frozen=True, omit_defaults=True):

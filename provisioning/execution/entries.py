@@ -43,7 +43,11 @@ try {{
   let code = $error.code? | default "nu::shell::error"
   let msg = [$error.msg $label] | where {{ is-not-empty }} | str join ": "
   let help = $error.help? | default ""
-  {{ error: {{ code: $code, msg: $msg, help: $help }} }} | to json --raw | save --force --raw /dev/fd/4
+  # An error of ours that passes says so in its url: see lib/failure.nu.
+  let after = $error.url? | default "" | parse --regex '\\Aretry-after:(?<seconds>[0-9]{{1,6}})\\z'
+  let passes = if ($after | is-empty) {{ {{}} }} else {{ {{ retry_after: ($after.0.seconds | into int) }} }}
+  let told = {{ code: $code, msg: $msg, help: $help }} | merge $passes
+  {{ error: $told }} | to json --raw | save --force --raw /dev/fd/4
   let exit_code = $failure.exit_code? | default 1
   exit (if $exit_code in 1..125 {{ $exit_code }} else {{ 1 }})
 }}

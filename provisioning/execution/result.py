@@ -40,7 +40,7 @@ def read_reply(descriptor: int, limit: int, schema: dict[str, Any] | None) -> Re
         return _refused("result-unreadable", f"the answer is not what an entry writes: {error}", "see its log")
     if answer.error is not None:
         code, msg, help_ = (_cut(text) for text in (answer.error.code, answer.error.msg, answer.error.help))
-        return Reply(error=TaskError(code, msg, help_), complete=True)
+        return Reply(error=TaskError(code, msg, help_, answer.error.retry_after), complete=True)
     if schema is not None and (problem := _mismatch(answer.result, schema)):
         return _refused("result-mismatch", f"the result is not what the operation declares: {problem}", "")
     return Reply(result=answer.result, complete=True)

@@ -1,5 +1,6 @@
 """Runs operations of nulib the way an attempt does: one fresh nu, request on 3, result on 4, log inherited."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -9,8 +10,8 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,14 @@ class Operations:
     def __init__(self, folder: Path, user: int) -> None:
         self.folder, self.user, self.nulib = folder, user, folder / "tree"
         self.servers = folder / "servers"
-        self.env = {"PATH": os.environ["PATH"], "PROVISIONING_SERVERS": str(self.servers)}
+        self.infra = folder / "infra"
+        self.env = {
+            "PATH": os.environ["PATH"],
+            "PROVISIONING_SERVERS": str(self.servers),
+            "PROVISIONING_INFRA": str(self.infra),
+        }
+        self.before: list[str] = []
+        """A command that nu is started below."""
         self._count = 0
         (folder / "entries").mkdir(mode=0o755)
         shutil.copytree(NULIB, self.nulib)
@@ -146,7 +154,7 @@ class Operations:
 for fd in "${n[@]:0:3}"; do exec {fd}>&-; done; exec "$@"'''
         other = self.user != os.geteuid()
         process = subprocess.Popen(
-            ["bash", "-c", place, "place", *map(str, numbers), self.nu, "-n", "--no-std-lib", str(entry)],
+            ["bash", "-c", place, "place", *map(str, numbers), *self.before, self.nu, "-n", "--no-std-lib", str(entry)],
             env={"PATH": "/usr/bin:/bin", "HOME": str(self.folder), "LANG": "C.UTF-8"},
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -163,6 +171,16 @@ for fd in "${n[@]:0:3}"; do exec {fd}>&-; done; exec "$@"'''
         os.close(request_fd)
         os.close(log)
         return Attempt(process, result_fd, log_path)
+
+    def settings(self, infra: str, text: str) -> Path:
+        """Write the settings of an infra; its folder."""
+        folder = self.infra / infra
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "settings.toml").write_text(text)
+        for path in (self.infra, folder):
+            path.chmod(0o755)
+        (folder / "settings.toml").chmod(0o644)
+        return folder
 
     def run(self, operation: str, /, **given: Any) -> Any:
         """The result of an operation; fails the test if it answers with an error."""
@@ -196,6 +214,44 @@ def server_processes(name: str) -> set[int]:
     while more := {pid for pid, parent in parents.items() if parent in found} - found:
         found |= more
     return found
+
+
+@contextlib.contextmanager
+def network_namespace() -> Iterator[int]:
+    """A process in a network namespace of its own, where bridges and ports are nobody else's matter."""
+    words = ["unshare", "--net", "sh", "-c", "ip link set lo up; echo ready; exec sleep 1000"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as held:
+        assert held.stdout is not None
+        assert held.stdout.readline() == b"ready\n"
+        try:
+            yield held.pid
+        finally:
+            held.kill()
+
+
+def end_servers(operations: Operations) -> None:
+    """End every process of the servers that a test has left."""
+    for record in operations.servers.glob("*/*/keeper"):
+        for pid in server_processes(record.parent.name):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        for line in (
+            (record.parent / "cgroups").read_text().splitlines() if (record.parent / "cgroups").exists() else ()
+        ):
+            wait_until(partial(remove_group, Path(line)), f"the end of {line}")
+
+
+def remove_group(group: Path) -> bool:
+    """Remove a control group that nobody is in any more."""
+    try:
+        group.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def nu_tests() -> list[tuple[str, str]]:

@@ -1,14 +1,13 @@
 """Operations as both kinds of user."""
 
 import os
-import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.nulib.attempts import NOBODY, Operations, server_processes
+from tests.nulib.attempts import NOBODY, Operations, end_servers
 
 
 @pytest.fixture(params=["self", "nobody"])
@@ -21,10 +20,6 @@ def operations(request: pytest.FixtureRequest) -> Iterator[Operations]:
         folder = Path(name)
         if user != os.geteuid():
             os.chown(folder, user, user)
-        yield Operations(folder, user)
-        for record in (folder / "servers").glob("*/*/keeper"):
-            for pid in server_processes(record.parent.name):
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
+        operations = Operations(folder, user)
+        yield operations
+        end_servers(operations)

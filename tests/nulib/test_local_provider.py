@@ -119,11 +119,45 @@ def test_what_a_server_sees(operations: Operations, name: str) -> None:
     assert inside("ls /proc | grep -c '^[0-9]'").strip() < "9"
     assert not inside("ls /run").strip().startswith("host")
     assert set(inside("tail -n +3 /proc/net/dev | cut -d: -f1").split()) == {"lo"}
-    # Its root may mount, yet the host's files are not its own; a user who tests owns none of them either.
-    assert "denied" in inside("mount -o remount,bind,rw /usr; touch /usr/bin/x")
+    # Its root may mount, but not undo what the namespace around it has set up.
+    for undo in ("mount -o remount,bind,rw /usr", "mount -o remount,rw /usr", "umount /usr", "umount -l /usr"):
+        assert inside(f"{undo} 2>/dev/null && echo done; touch /usr/bin/x").count("Read-only") == 1
+        assert "done" not in inside(f"{undo} && echo done")
+    assert inside("mount -t tmpfs tmpfs /mnt && touch /mnt/x && echo own") == "own\n"
     assert inside("env | cut -d= -f1 | sort | tr '\\n' ' '") == "HOME LANG OLDPWD PATH PWD SHLVL USER "
     assert "memfd" not in inside("ls -l /proc/$$/fd")
     assert "log-" not in inside("ls -l /proc/$$/fd")
+
+
+def test_exec_reads_its_input(operations: Operations, name: str) -> None:
+    operations.run("servers.create", name=name)
+    text = "a\nb\0c " + "ä" * 100_000
+    result = operations.run("servers.exec", name=name, argv=["sh", "-c", "wc -c; head -c 3"], input=text)
+    assert result["stdout"] == f"{len(text.encode())}\n"
+    assert operations.run("servers.exec", name=name, argv=["cat"])["stdout"] == ""
+
+
+def test_restart_keeps_the_files(operations: Operations, name: str) -> None:
+    operations.run("servers.create", name=name)
+    (init,) = inits(name)
+    operations.run("servers.exec", name=name, argv=["sh", "-c", "echo kept >/root/file"])
+    restarted = operations.run("servers.restart", name=name)
+    assert (restarted["state"], restarted["changed"]) == ("running", True)
+    assert inits(name) != [init]
+    assert operations.run("servers.exec", name=name, argv=["cat", "/root/file"])["stdout"] == "kept\n"
+    assert operations.run("servers.wait", name=name, max="1sec")["state"] == "running"
+    operations.run("servers.stop", name=name)
+    error = operations.error("servers.wait", name=name, max="10ms", interval="1ms")
+    assert (error["code"], error["retry_after"]) == ("provisioning::servers::not-ready", 5)
+
+
+def test_plans_zones_and_price(operations: Operations) -> None:
+    plans = operations.run("servers.plans")
+    assert {"name": "2xCPU-4GB", "cpus": 2, "memory_gb": 4, "storage_gb": 0} in plans
+    assert operations.run("servers.zones") == [{"id": "host", "description": "this host"}]
+    assert operations.run("servers.price")["hourly"] is None
+    error = operations.error("servers.create", name="web-1", zone="fi-hel1")
+    assert error["code"] == "provisioning::servers::invalid-zone"
 
 
 def test_exec_of_a_failing_command(operations: Operations, name: str) -> None:
@@ -281,4 +315,4 @@ def test_damaged_record_is_an_error_and_can_be_deleted(operations: Operations, n
 def test_record_is_readable(operations: Operations, name: str) -> None:
     operations.run("servers.create", name=name)
     record = json.loads((operations.servers / "default" / name / "server.json").read_text())
-    assert sorted(record) == ["created_at", "infra", "name", "plan", "provider"]
+    assert sorted(record) == ["created_at", "infra", "labels", "name", "plan", "provider"]

@@ -10,7 +10,15 @@ import pytest
 
 from provisioning.core import attempts
 from provisioning.core.states import Outcome, TaskState
-from provisioning.core.workflow import FORMAT, INTERRUPTIONS_ALLOWED, InvalidTransition, Retry, Task, TaskCheckpoint
+from provisioning.core.workflow import (
+    FORMAT,
+    INTERRUPTIONS_ALLOWED,
+    InvalidTransition,
+    Retry,
+    Task,
+    TaskCheckpoint,
+    TaskError,
+)
 from tests.simulation.values import EPOCH, at, checkpoint, record
 
 NOW = at(100)
@@ -66,6 +74,16 @@ def test_a_failure_is_tried_again_after_its_backoff(outcome: Outcome) -> None:
     assert (after.backoff.boot_id, after.backoff.boottime) == ("boot-1", 207.0)
     assert after.backoff.at == LATER.wall + timedelta(seconds=7)
     assert after.reason == str(outcome)
+
+
+@pytest.mark.parametrize(("wish", "seconds"), [(30.0, 30.0), (1.0, 7.0), (1e9, attempts.LONGEST_WISH_SECONDS)])
+def test_an_error_that_says_when_makes_the_backoff_longer(wish: float, seconds: float) -> None:
+    error = TaskError("provisioning::upcloud::busy", retry_after=wish)
+    failed = msgspec.structs.replace(record("a", Outcome.FAILED, 1), error=error)
+    retry = Retry(max_attempts=3, initial_delay_seconds=7.0)
+    after = attempts.ended(running(), task(retry=retry), failed, LATER, cancelling=False)
+    assert after.backoff is not None
+    assert after.backoff.boottime == LATER.boottime + seconds
 
 
 def test_the_last_failure_is_the_end_and_says_its_code() -> None:

@@ -1,6 +1,6 @@
-# Runs as the first process of a local server: makes its file system, says
-# `ready PID` on stdout, and becomes its init. Read from stdin by
-# `bash -s -- NAME ROOT`, since the server's user may not reach this file.
+# Runs as the first process of a local server: makes its file system, moves into
+# namespaces that cannot undo it, says `ready PID` on stdout, and becomes its init.
+# Read from stdin by `bash -s -- NAME ROOT`, since the server's user may not reach this file.
 
 # Binds a folder of the host into the server, read-only with all mounts below it.
 bind_read_only() {
@@ -53,16 +53,45 @@ while :; do
 done
 INIT
 
+# In the inner namespaces, where the mounts cannot be changed: first without
+# any right, until a process outside has written whom this user is here.
+read -r -d '' inside <<'INSIDE'
+until read -r _ </proc/self/uid_map && read -r _ </proc/self/gid_map; do sleep 0.002; done 2>/dev/null
+# The rights of root come with the next program. Entering the namespaces has
+# undone that the server ends with its keeper.
+exec setpriv --pdeathsig KILL bash -c "$2" inside "$@"
+INSIDE
+
+read -r -d '' start <<'START'
+set -eu
+hostname -- "$1"
+if command -v ip >/dev/null; then ip link set lo up || :; fi
+printf 'ready %s\n' "$4"
+exec </dev/null >/dev/null 2>&1
+exec -c -a init bash -c "$3" init
+START
+
+# Says who is who in the user namespace that the first process has entered. Runs outside of it.
+map_users() {
+  local own=$1 count=$2 turn
+  for ((turn = 0; turn < 2000; turn++)); do
+    if [[ $(readlink /proc/1/ns/user) != "$own" ]]; then
+      printf '0 0 %s\n' "$count" >/proc/1/gid_map
+      printf '0 0 %s\n' "$count" >/proc/1/uid_map
+      return
+    fi
+    sleep 0.002
+  done
+}
+
 main() {
   set -eu
   umask 022
-  local name=$1 root pid _ path
+  local name=$1 root pid _ path count
   cd -- "$2"
   root=$(pwd -P)
   # The host's /proc is still here, so this is the number that the host knows.
   read -r pid _ </proc/self/stat
-  hostname -- "$name"
-  if command -v ip >/dev/null; then ip link set lo up || :; fi
 
   # Only a mount point can become the root.
   mount --bind -- "$root" "$root"
@@ -74,15 +103,15 @@ main() {
   make_dev
   mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
   mount -t tmpfs -o mode=755,nosuid,nodev run "$root/run"
-  mkdir "$root/run/host"
+  mkdir "$root/run/host" "$root/run/lock"
   pivot_root . run/host
   cd /
   umount -l /run/host
   rmdir /run/host
 
-  printf 'ready %s\n' "$pid"
-  exec </dev/null >/dev/null 2>&1
-  exec -c -a init bash -c "$init" init
+  read -r _ _ count </proc/self/uid_map
+  map_users "$(readlink /proc/self/ns/user)" "$count" >/dev/null &
+  exec unshare --user --mount --uts --ipc --net bash -c "$inside" inside "$name" "$start" "$init" "$pid"
 }
 main "$@"
 exit 1

@@ -1,23 +1,32 @@
 # Changes one local server. Runs under the server's lock.
-# usage: server.bash create DIR NAME RECORD | start|stop|delete|keep DIR NAME
+# usage: server.bash create DIR NAME RECORD CPUS MEMORY_GB NETWORK CIDR
+#        server.bash start|stop|restart|delete|keep DIR NAME
 #
 # DIR/server.json  the server's record; written last, so without it there is no server
 # DIR/root/        its files; their owner is the host user that its processes run as
 # DIR/keeper       pid, start time and boot id of the process that holds the namespaces
 # DIR/init         the same of its init, whose namespaces `nsenter` joins
+# DIR/limits       CPUs and GB of memory; DIR/cgroups the control groups that hold it to them
+# DIR/address      address/prefix, gateway and bridge, where it has a network
 # DIR/log          what the last start said
 #
 # Prints yes if it changed something, no if not. Exit codes: 64 not found,
-# 69 user namespaces are forbidden, 70 another failure; stderr says what.
+# 69 user namespaces are forbidden, 70 another failure, 71 no address is left,
+# 72 the network cannot be made; stderr says what.
 # It is bash because POSIX sh cannot close descriptors above 9.
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 verb=$1 dir=$2 name=$3
 here=$(dirname -- "${BASH_SOURCE[0]}")
+# What names the server in places that the whole host shares.
+hash=$(printf %s "$dir" | sha256sum)
+hash=${hash:0:8}
 
 # As root a server runs as this otherwise unused user, so that its root is
 # nobody on the host.
 server_uid=1879048192
+# As many users as the server has then: its root, and those behind it.
+server_uids=65536
 
 # Run by `bash -c`, which holds no script open: ends with none of the caller's descriptors.
 close_all='for open in /proc/self/fd/*; do fd=${open##*/}; if ((fd > 2)); then exec {fd}>&-; fi; done; exec "$@"'
@@ -67,10 +76,18 @@ end_processes() {
   if alive "$dir/init"; then
     read -r pid rest <"$dir/init"
     kill -TERM "$pid" 2>/dev/null || :
-    if gone_within 250; then return 0; fi
+    if gone_within 250; then
+      leave_network
+      remove_limits
+      return 0
+    fi
     kill -KILL "$pid" 2>/dev/null || :
   fi
-  if gone_within 5; then return 0; fi
+  if gone_within 5; then
+    leave_network
+    remove_limits
+    return 0
+  fi
   if alive "$dir/keeper"; then
     # Its only child is an init; with it end all processes of the server.
     read -r pid rest <"$dir/keeper"
@@ -80,6 +97,8 @@ end_processes() {
     kill -KILL "$pid" 2>/dev/null || :
   fi
   gone_within 500 || fail 70 "the processes of server $name do not end"
+  leave_network
+  remove_limits
 }
 
 remove() {
@@ -110,13 +129,19 @@ make_root() {
     done
     printf '%s\n' "$name" >etc/hostname
     printf '127.0.0.1 localhost %s\n::1 localhost\n' "$name" >etc/hosts
-    printf 'root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n' >etc/passwd
-    printf 'root:x:0:\nnogroup:x:65534:\n' >etc/group
+    # The users that the host's programs expect, and none of its people.
+    printf 'root:x:0:0:root:/root:/bin/bash\n' >etc/passwd
+    printf 'root:x:0:\n' >etc/group
+    awk -F: '$3 > 0 && ($3 < 1000 || $3 == 65534)' /etc/passwd >>etc/passwd
+    awk -F: '$3 > 0 && ($3 < 1000 || $3 == 65534) { print $1 ":x:" $3 ":" }' /etc/group >>etc/group
+    : >etc/shadow
+    chmod 600 etc/shadow
   )
-  if ((EUID == 0)) && [[ $(</proc/self/uid_map) == *4294967295 ]]; then
-    chown -hR "$server_uid:$server_uid" "$dir/root"
-  fi
+  if whole_host; then chown -hR "$server_uid:$server_uid" "$dir/root"; fi
 }
+
+# Whether this is the host's root, who may give a server many users, a network and limits.
+whole_host() { ((EUID == 0)) && [[ $(</proc/self/uid_map) == *4294967295 ]]; }
 
 # Prints the words that become the user of the server before a command.
 become() {
@@ -138,6 +163,10 @@ launch() {
     end_processes
     fail 70 "server $name did not start: $(tail -n 3 -- "$dir/log")"
   fi
+  if ! attach_network "${pid%% *}"; then
+    end_processes
+    fail 72 "server $name has no network: $(tail -n 3 -- "$dir/log")"
+  fi
   write "$dir/init" "$pid"
 }
 
@@ -148,15 +177,89 @@ keep() {
   write "$dir/keeper" "$(identity "$$")"
   init=$(<"$here/init.bash")
   mapfile -t user < <(become)
-  local container=(unshare --user --map-root-user --pid --fork --kill-child --mount --uts --net --ipc bash -s --)
+  local container=(unshare --pid --fork --kill-child --mount bash -s --)
   cd /
   if ((${#user[@]} == 0)); then
-    exec bash -c "$close_all" keeper "${container[@]}" "$name" "$dir/root" <<<"$init"
+    exec bash -c "$close_all" keeper unshare --user --map-root-user "${container[@]}" "$name" "$dir/root" <<<"$init"
   fi
+  limit
+  (map_users "$$" &)
   # The server's user may not reach DIR: show it the files at /tmp, in a mount namespace of its own.
   exec bash -c "$close_all" keeper unshare --mount bash -c 'mount --bind -- "$0" /tmp && exec "$@"' \
-    "$dir/root" "${user[@]}" "${container[@]}" "$name" /tmp <<<"$init"
+    "$dir/root" "${user[@]}" unshare --user bash -c \
+    'until read -r _ </proc/self/uid_map && read -r _ </proc/self/gid_map; do sleep 0.002; done 2>/dev/null; exec "$@"' \
+    mapped "${container[@]}" "$name" /tmp <<<"$init"
 }
+
+# Gives the user namespace that a process enters its users. Only the host's root may give more than one.
+map_users() {
+  local own turn
+  own=$(readlink /proc/self/ns/user)
+  for ((turn = 0; turn < 2000; turn++)); do
+    case $(readlink "/proc/$1/ns/user") in
+    '') return ;;
+    "$own") sleep 0.002 ;;
+    *)
+      printf '0 %s %s\n' "$server_uid" "$server_uids" >"/proc/$1/gid_map"
+      printf '0 %s %s\n' "$server_uid" "$server_uids" >"/proc/$1/uid_map"
+      return
+      ;;
+    esac
+  done
+}
+
+# Puts this process, and with it the server, into control groups of the plan's
+# size. A host without them sets no limit; that is said in the log.
+limit() {
+  local cpus memory group=provisioning/$name.$hash root=/sys/fs/cgroup
+  local -a groups=()
+  read -r cpus memory <"$dir/limits" || return 0
+  if [[ " $(cat "$root/cgroup.controllers" 2>/dev/null) " == *' memory '* ]]; then
+    {
+      echo '+cpu +memory' >"$root/cgroup.subtree_control"
+      mkdir -p -- "$root/provisioning"
+      echo '+cpu +memory' >"$root/provisioning/cgroup.subtree_control"
+      mkdir -p -- "$root/$group"
+      echo "$((memory << 30))" >"$root/$group/memory.max"
+      echo "$((cpus * 100000)) 100000" >"$root/$group/cpu.max"
+      groups+=("$root/$group")
+    } 2>/dev/null || :
+  else
+    {
+      mkdir -p -- "$root/memory/$group"
+      echo "$((memory << 30))" >"$root/memory/$group/memory.limit_in_bytes"
+      groups+=("$root/memory/$group")
+    } 2>/dev/null || :
+    {
+      mkdir -p -- "$root/cpu/$group"
+      echo "$((cpus * 100000))" >"$root/cpu/$group/cpu.cfs_quota_us"
+      groups+=("$root/cpu/$group")
+    } 2>/dev/null || :
+  fi
+  rm -f -- "$dir/cgroups"
+  if ((${#groups[@]} == 0)); then
+    echo "no control groups: the plan's limits are not set"
+    return
+  fi >&2
+  printf '%s\n' "${groups[@]}" >"$dir/cgroups"
+  for group in "${groups[@]}"; do echo "$$" >"$group/cgroup.procs"; done
+}
+
+remove_limits() {
+  local group turn
+  [[ -e $dir/cgroups ]] || return 0
+  while read -r group; do
+    # A process that has ended may still be counted for a moment.
+    for ((turn = 0; turn < 100; turn++)); do
+      if rmdir -- "$group" 2>/dev/null || [[ ! -e $group ]]; then break; fi
+      sleep 0.01
+    done
+  done <"$dir/cgroups"
+  rm -f -- "$dir/cgroups"
+}
+
+# shellcheck source=network.bash
+source "$here/network.bash"
 
 case $verb in
 create)
@@ -167,6 +270,8 @@ create)
   if [[ -e $dir ]]; then remove; fi
   trap 'remove' EXIT
   make_root
+  write "$dir/limits" "$5 $6"
+  if [[ -n $8 ]] && whole_host; then take_address "$7" "$8"; fi
   launch
   write "$dir/server.json" "$4"
   trap - EXIT
@@ -178,6 +283,12 @@ start)
     echo no
     exit
   fi
+  end_processes
+  launch
+  echo yes
+  ;;
+restart)
+  [[ -e $dir/server.json ]] || fail 64 "there is no server $name"
   end_processes
   launch
   echo yes
