@@ -108,7 +108,7 @@ def test_the_page_has_the_shape_that_others_rely_on(spool: Spool) -> None:
         "started_at": "2026-01-02T03:04:05Z",
         "ended_at": "2026-01-02T03:04:06Z",
         "exit_code": 0,
-        "error": {"code": BROKEN.code, "msg": BROKEN.msg, "help": BROKEN.help},
+        "error": {"code": BROKEN.code, "msg": BROKEN.msg, "help": BROKEN.help, "retry_after": None},
     }
     assert b["attempts"][1]["outcome"] is None
     assert (c["waiting_for"], d["waiting_for"]) == (["dependency:b"], ["dependency:b"])
