@@ -8,7 +8,7 @@ import signal
 from typing import NamedTuple
 
 from provisioning.clock import boot_id
-from provisioning.core.identifiers import Process
+from provisioning.core.identifiers import Process, Resident
 
 
 class Sight(NamedTuple):
@@ -50,6 +50,21 @@ def own_identity() -> Process:
     found = identity(os.getpid())
     assert found is not None
     return found
+
+
+def resident(folder: os.stat_result) -> Resident:
+    """This process, at work in that folder."""
+    me = own_identity()
+    return Resident(me.boot_id, me.pid, me.starttime, _folder(folder))
+
+
+def lives_in(said: Resident, folder: os.stat_result) -> bool:
+    """Whether what a process said of itself was said in that very folder, and not in one that this is a copy of."""
+    return said.folder in ("", _folder(folder))
+
+
+def _folder(status: os.stat_result) -> str:
+    return f"{status.st_dev}:{status.st_ino}"
 
 
 def is_alive(process: Process) -> bool:

@@ -205,11 +205,15 @@ class Installation:
         params = {"file": str(self.marks), "line": task_id}
         return {"id": task_id, "operation": "selftest.mark", "params": params, **more}
 
-    def worker(self, workflow_id: str, task_id: str) -> Process:
-        """The worker that runs, or ran last, the task's attempt."""
+    def worker_name(self, workflow_id: str, task_id: str) -> str:
+        """The scratch folder of the worker that runs, or ran last, the task's attempt."""
         last = self.task(workflow_id, task_id).last
         assert last is not None
-        return load(self.spool.tmp / last.worker / "process", Process)
+        return last.worker
+
+    def worker(self, workflow_id: str, task_id: str) -> Process:
+        """The worker that runs, or ran last, the task's attempt."""
+        return load(self.spool.tmp / self.worker_name(workflow_id, task_id) / "process", Process)
 
     def workers(self) -> list[Process]:
         """The workers that live."""

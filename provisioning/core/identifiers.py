@@ -48,3 +48,10 @@ class Process(msgspec.Struct, frozen=True):
     pid: int
     starttime: int
     """Clock ticks between the boot and its start: field 22 of /proc/<pid>/stat."""
+
+
+class Resident(Process, frozen=True, omit_defaults=True):
+    """A process that says of itself, in a folder, that this is where it is at work."""
+
+    folder: str = ""
+    """Which folder that is, whatever its name: in a copy of it nobody is. Empty is not told."""

@@ -20,7 +20,7 @@ from provisioning.errors import ProvisioningError
 from provisioning.execution.attempt import NotStarted, run_attempt
 from provisioning.execution.executor import AttemptRequest, Key
 from provisioning.execution.family import adopt_orphans, reap
-from provisioning.processes import own_identity
+from provisioning.processes import resident
 from provisioning.storage import files
 from provisioning.storage.checkpoint import WorkflowFolder, encode
 
@@ -152,7 +152,8 @@ def work(connection: Connection, scratch_path: str) -> None:
     ears = _Ears(connection)
     try:
         scratch = files.Scratch(Path(scratch_path))
-        files.write_atomic(scratch.path / "process", encode(own_identity()), durable=False, scratch=scratch)
+        me = resident(os.fstat(scratch.descriptor))
+        files.write_atomic(scratch.path / "process", encode(me), durable=False, scratch=scratch)
     except ProvisioningError as error:
         if (refused := ears.next()) and refused.request:
             ears.tell(Report(refused.request.key, not_started=str(error)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 
 import msgspec
@@ -12,7 +13,7 @@ from provisioning.clock import boottime, now
 from provisioning.config import Orchestrator
 from provisioning.core.workflow import FORMAT
 from provisioning.errors import SpoolUnusable
-from provisioning.processes import own_identity
+from provisioning.processes import resident
 from provisioning.storage.spool import OrchestratorRecord, Spool
 
 _log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ class Announcement:
         self._refused = False
         self._said = OrchestratorRecord(
             format=FORMAT,
-            process=own_identity(),
+            process=resident(os.stat(spool.root)),
             host=socket.gethostname(),
             started_at=now(),
             version=__version__,

@@ -15,7 +15,7 @@ import signal
 from provisioning.clock import boot_id
 from provisioning.config import Config
 from provisioning.core import attempts
-from provisioning.core.identifiers import Process
+from provisioning.core.identifiers import Process, Resident
 from provisioning.core.scheduler import Now
 from provisioning.core.states import ENDED_WORKFLOWS, TaskState
 from provisioning.core.workflow import Attempt, OutcomeRecord, Task, TaskCheckpoint
@@ -23,7 +23,7 @@ from provisioning.errors import SpoolUnusable
 from provisioning.execution.ending import end_holders, holders, signal_group
 from provisioning.execution.executor import News, Seen
 from provisioning.orchestrator.held import Held
-from provisioning.processes import group_members, send_signal, starttime
+from provisioning.processes import group_members, lives_in, send_signal, starttime
 from provisioning.storage import files, reading
 from provisioning.storage.checkpoint import Damaged, load
 from provisioning.storage.logs import attempt_is_alive, lock_ended_attempt
@@ -173,11 +173,23 @@ def _read_group(spool: Spool, worker: str) -> int | None:
     """
     with contextlib.suppress(FileNotFoundError, NotADirectoryError, Damaged):
         leader = load(spool.tmp / worker / "group", Process)
-        session = load(spool.tmp / worker / "process", Process).pid
+        session = _process(spool, worker).pid
         ours = leader.boot_id == boot_id() and starttime(leader.pid) in (None, leader.starttime)
         if ours and any(member.session == session for member in group_members(leader.pid)):
             return leader.pid
     return None
+
+
+def _process(spool: Spool, worker: str) -> Process:
+    """The worker whose scratch folder that is. FileNotFoundError where it says nothing, or said it elsewhere.
+
+    Locks are not copied with a spool, but what the processes of the original say is, and they may live.
+    """
+    folder = spool.tmp / worker
+    said = load(folder / "process", Resident)
+    if not lives_in(said, os.stat(folder)):
+        raise FileNotFoundError(folder / "process")
+    return said
 
 
 def _has_children(spool: Spool, worker: str) -> bool:
@@ -191,7 +203,7 @@ def cancel_adopted(spool: Spool, checkpoint: TaskCheckpoint) -> None:
 
 def _tell_worker(spool: Spool, checkpoint: TaskCheckpoint, *numbers: signal.Signals) -> None:
     with contextlib.suppress(FileNotFoundError, Damaged):
-        worker = load(spool.tmp / checkpoint.attempts[-1].worker / "process", Process)
+        worker = _process(spool, checkpoint.attempts[-1].worker)
         for number in numbers:
             send_signal(worker, number)
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import msgspec
 
-from provisioning.core.identifiers import Process
+from provisioning.core.identifiers import Resident
 from provisioning.core.workflow import FORMAT
 from provisioning.errors import SpoolUnusable
-from provisioning.processes import identity, is_alive
+from provisioning.processes import identity, is_alive, lives_in
 from provisioning.storage.checkpoint import load
 from provisioning.storage.lock import holder
 
@@ -21,7 +21,8 @@ class OrchestratorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """What `orchestrator.json` says of the process that holds the orchestrator's lock; empty is not known."""
 
     format: int
-    process: Process
+    process: Resident
+    """And in which folder it works: that of the spool, wherever that is."""
     host: str = ""
     started_at: datetime | None = None
     version: str = ""
@@ -52,11 +53,14 @@ def read(root: Path) -> OrchestratorRecord | None:
 def find_running(root: Path, lock: Path) -> OrchestratorRecord | None:
     """The living orchestrator of the spool at `root`, whose lock that is. Where its record is lost, its process alone.
 
+    The record of a copied spool is that of the original's.
+
     Readers never try a lock: the kernel's list of locks is asked who has it.
     """
     record = read(root)
-    if record is not None and is_alive(record.process):
-        return record
+    with contextlib.suppress(FileNotFoundError):
+        if record is not None and is_alive(record.process) and lives_in(record.process, os.stat(root)):
+            return record
     pid = holder(lock)
     process = identity(pid) if pid else None
-    return OrchestratorRecord(FORMAT, process) if process else None
+    return OrchestratorRecord(FORMAT, Resident(process.boot_id, process.pid, process.starttime)) if process else None

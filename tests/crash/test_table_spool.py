@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from provisioning.clock import new_ulid, now
-from provisioning.core.identifiers import Process
+from provisioning.core.identifiers import Resident
 from provisioning.core.workflow import FORMAT, Task
 from provisioning.errors import SpoolUnusable
 from provisioning.orchestrator.announcement import Announcement
@@ -52,10 +52,13 @@ def test_operations_without_plan(host: Host) -> None:
 
 def test_orchestrator_record_of_the_dead(host: Host) -> None:
     me = own_identity()
-    strangers = [Process(me.boot_id, me.pid, me.starttime + 1), Process("another boot", me.pid, me.starttime)]
+    strangers = [Resident(me.boot_id, me.pid, me.starttime + 1), Resident("another boot", me.pid, me.starttime)]
     for stranger in strangers:
         host.person.save_orchestrator_record(OrchestratorRecord(FORMAT, stranger, "host", now(), "0", 1))
         assert host.person.running_orchestrator() is None
+    elsewhere = Resident(me.boot_id, me.pid, me.starttime, "1:1")  # the spool was copied from there
+    host.person.save_orchestrator_record(OrchestratorRecord(FORMAT, elsewhere, "host", now(), "0", 1))
+    assert host.person.running_orchestrator() is None
     lock = host.person.take_orchestrator_lock()
     host.recover()
     lock.release()
@@ -73,7 +76,7 @@ def test_orchestrator_record_lost(host: Host, caplog: pytest.LogCaptureFixture) 
             (host.root / "orchestrator.json").write_bytes(data)
         lost = host.person.running_orchestrator()
         assert lost is not None
-        assert (lost.process, lost.started_at) == (own_identity(), None), "the lock says it"
+        assert (lost.process.pid, lost.started_at) == (os.getpid(), None), "the lock says it"
         announcement.keep()
         assert host.person.orchestrator_record() == said
     (host.root / "orchestrator.json").unlink()

@@ -8,11 +8,10 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from provisioning.clock import now
-from provisioning.core.identifiers import Process
+from provisioning.core.identifiers import Resident
 from provisioning.core.workflow import FORMAT
 from provisioning.orchestrator import daemon
 from provisioning.processes import identity
@@ -36,11 +35,11 @@ def stranger() -> Iterator[subprocess.Popen[bytes]]:
     process.wait()
 
 
-def dead(stranger: subprocess.Popen[bytes]) -> Process:
+def dead(stranger: subprocess.Popen[bytes]) -> Resident:
     """Who had the stranger's pid before it."""
     found = identity(stranger.pid)
     assert found is not None
-    return msgspec.structs.replace(found, starttime=found.starttime - 1)
+    return Resident(found.boot_id, found.pid, found.starttime - 1)
 
 
 def test_a_stranger_is_not_the_orchestrator(host: Host, stranger: subprocess.Popen[bytes]) -> None:

@@ -15,7 +15,7 @@ from provisioning.core.catalogue import Operation
 from provisioning.core.states import Outcome, TaskState, WorkflowState
 from provisioning.core.workflow import FORMAT, Plan, Request, WorkflowCheckpoint
 from provisioning.errors import Problem
-from provisioning.processes import own_identity
+from provisioning.processes import own_identity, resident
 from provisioning.storage import files, reading
 from provisioning.storage.check import CODES, check
 from provisioning.storage.checkpoint import WorkflowFolder, encode
@@ -57,7 +57,7 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     made.take_orchestrator_lock().release()
     with planning(made):
         pass
-    made.save_orchestrator_record(OrchestratorRecord(FORMAT, own_identity(), "wuji", EPOCH, "0.1.0", 10))
+    made.save_orchestrator_record(OrchestratorRecord(FORMAT, resident(os.stat(made.root)), "wuji", EPOCH, "0.1.0", 10))
     for name in ("process", "group"):
         files.write_atomic(made.scratch.path / name, encode(own_identity()), durable=False)
     files.append(made.logs / "orchestrator.log", b"")

@@ -16,10 +16,10 @@ import filelock
 import msgspec
 import pytest
 
-from provisioning.core.identifiers import Process
+from provisioning.core.identifiers import Resident
 from provisioning.core.workflow import FORMAT, Request
 from provisioning.errors import InvalidManifest, NotFound, OrchestratorUnusable, Problem, SpoolUnusable
-from provisioning.processes import own_identity
+from provisioning.processes import resident
 from provisioning.storage import files, reading
 from provisioning.storage.checkpoint import WorkflowFolder
 from provisioning.storage.lock import Lock
@@ -267,7 +267,7 @@ def test_there_is_one_orchestrator_and_the_second_is_told_who(spool: Spool) -> N
     lock = spool.take_orchestrator_lock()
     with pytest.raises(OrchestratorUnusable, match=f"held by pid {os.getpid()}$"):
         another(spool).take_orchestrator_lock()
-    record = OrchestratorRecord(FORMAT, own_identity(), "wuji", EPOCH, "0.1.0", 10)
+    record = OrchestratorRecord(FORMAT, resident(os.stat(spool.root)), "wuji", EPOCH, "0.1.0", 10)
     spool.save_orchestrator_record(record)
     with pytest.raises(OrchestratorUnusable, match=rf"held by pid {os.getpid()} on wuji since 2026-01-01 00:00:00 UTC"):
         another(spool).take_orchestrator_lock()
@@ -278,7 +278,7 @@ def test_there_is_one_orchestrator_and_the_second_is_told_who(spool: Spool) -> N
 
 @pytest.mark.parametrize("data", [b"", b"{", b'{"format": 2}'])
 def test_a_damaged_or_dead_record_says_nothing(spool: Spool, data: bytes) -> None:
-    dead = OrchestratorRecord(FORMAT, Process("boot-0", 1, 1), "wuji", EPOCH, "0.1.0", 10)
+    dead = OrchestratorRecord(FORMAT, Resident("boot-0", 1, 1), "wuji", EPOCH, "0.1.0", 10)
     spool.save_orchestrator_record(dead)
     assert spool.running_orchestrator() is None
     (spool.root / "orchestrator.json").write_bytes(data)
