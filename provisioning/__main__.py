@@ -8,10 +8,6 @@ import sys
 
 def main() -> None:
     """The `provisioning` command."""
-    if getattr(sys, "frozen", False):
-        from multiprocessing import freeze_support  # first, or a frozen program would start itself without end
-
-        freeze_support()
     gc.set_threshold(100_000)  # starting allocates much and frees nothing: collecting then costs a tenth of a command
     from provisioning.cli import run
 

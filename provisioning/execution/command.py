@@ -15,11 +15,10 @@ class Detached:
     """
 
     def __init__(self, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
-        program = [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-P", "-m", "provisioning"]
         self._said = os.memfd_create("stderr", os.MFD_CLOEXEC)
         try:
             self._process = subprocess.Popen(
-                [*program, *arguments],
+                [sys.executable, "-P", "-m", "provisioning", *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._said,
