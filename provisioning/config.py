@@ -155,7 +155,12 @@ SECTIONS: dict[str, dict[str, convert.Converter]] = {
 }
 """Every key of the config file; [environment] takes the names of further variables besides."""
 
-SHORT_FORMS = {"PROVISIONING_SPOOL": "spool", "PROVISIONING_NU": "nu", "PROVISIONING_NULIB": "nulib"}
+SHORT_FORMS = {
+    "PROVISIONING_SPOOL": "spool",
+    "PROVISIONING_NU": "nu",
+    "PROVISIONING_NULIB": "nulib",
+    "PROVISIONING_CACHE": "cache",
+}
 
 
 def _converted(section: str, key: str, value: Any, where: str, places: convert.Places) -> Any:

@@ -6,8 +6,8 @@
     share/doc/   notices, SBOM, README
     SHA256SUMS   of all of it
 
-Every file comes from a Debian package, from a wheel named with its digest in requirements.txt, from the npm package that
-package-lock.json names, or from this project. Nothing in it depends on when, where or by whom it is built.
+Every file comes from a Debian package, from a wheel named with its digest in requirements.txt, from the npm package
+that package-lock.json names, or from this project. Nothing in it depends on when, where or by whom it is built.
 """
 
 from __future__ import annotations
@@ -28,15 +28,17 @@ ROOT = HERE.parents[1]
 PYTHON = Path("/usr/bin/python3")
 """Debian's: its files have packages, versions and copyright files, and its security updates."""
 
-OMITTED_MODULES = set(
-    "__pycache__ test idlelib tkinter turtledemo turtle.py lib2to3 ensurepip distutils venv pydoc_data curses dbm "
-    "sqlite3 crypt.py nis.py sitecustomize.py dist-packages".split()
-)
+OMITTED_MODULES = {
+    *("__pycache__", "test", "idlelib", "tkinter", "turtledemo", "turtle.py", "lib2to3", "ensurepip", "distutils"),
+    *("venv", "pydoc_data", "curses", "dbm", "sqlite3", "crypt.py", "nis.py", "sitecustomize.py", "dist-packages"),
+}
 OMITTED_EXTENSIONS = re.compile(
     r"_?(test|xxtest|xxlimited|ctypes_test|readline|curses|dbm|gdbm|sqlite3|tkinter|nis|ossaudiodev|crypt)[a-z_0-9]*\."
 )
 """What tests the interpreter, what nothing here uses, and what brings a library under the GPL (readline, gdbm)."""
-OMITTED_FILES = re.compile(r"/(RECORD|INSTALLER|REQUESTED|WHEEL|direct_url\.json|py\.typed)$|\.pyi$|^bin/|/tests?/|/licenses?/")
+OMITTED_FILES = re.compile(
+    r"/(RECORD|INSTALLER|REQUESTED|WHEEL|direct_url\.json|py\.typed)$|\.pyi$|^bin/|/tests?/|/licenses?/"
+)
 
 
 class Origin(NamedTuple):
@@ -113,7 +115,7 @@ def _modules(modules: Path, version: str, wheel: Path, scratch: Path) -> list[st
         if not OMITTED_MODULES & set(name.split("/")) and not name.startswith("config-"):
             sources[name] = path
     installed = _installed(version, wheel, scratch)
-    others = {}
+    others: dict[str, Path] = {}
     for path in sorted(installed.rglob("*")):
         name = path.relative_to(installed).as_posix()
         if path.is_file() and not OMITTED_FILES.search(name):
@@ -134,7 +136,16 @@ def _installed(version: str, wheel: Path, scratch: Path) -> Path:
     target = scratch / "installed"
     abi = "cp" + version.replace(".", "")
     run(
-        *(sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--no-deps", "--no-compile"),
+        *(
+            sys.executable,
+            "-m",
+            "pip",
+            "--disable-pip-version-check",
+            "install",
+            "--quiet",
+            "--no-deps",
+            "--no-compile",
+        ),
         *("--require-hashes", "--only-binary", ":all:", "--implementation", "cp", "--python-version", version),
         *("--abi", abi, "--abi", "abi3", "--abi", "none", "--platform", "manylinux2014_x86_64"),
         *("--target", target, "--requirement", HERE / "requirements.txt"),
@@ -146,9 +157,10 @@ def _installed(version: str, wheel: Path, scratch: Path) -> Path:
 
 COMPILE = """
 import py_compile, sys
+mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
 for line in sys.stdin:
     source, target, name = line.rstrip("\\n").split("\\t")
-    py_compile.compile(source, target, name, doraise=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH)
+    py_compile.compile(source, target, name, doraise=True, invalidation_mode=mode)
 """
 
 
@@ -197,8 +209,6 @@ def _package(path: Path) -> str:
 
 def write_sums(folder: Path) -> None:
     """SHA256SUMS of all files in the folder, as `sha256sum -c` reads it."""
-    lines = []
-    for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.is_symlink():
-            lines.append(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder).as_posix()}\n")
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink()]
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder)}\n" for path in files]
     (folder / "SHA256SUMS").write_text("".join(lines))

@@ -1,4 +1,4 @@
-"""Builds what is released into a folder: the one file, the archive for /opt, wheel, sdist, bill, notices, SHA256SUMS."""
+"""Builds what is released into a folder: the one file, an archive, wheel, sdist, bill, notices, SHA256SUMS."""
 
 from __future__ import annotations
 

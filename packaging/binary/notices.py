@@ -64,7 +64,9 @@ def _debian(package: str) -> Part:
         purl=PackageURL("deb", "debian", package, version, {"arch": architecture}),
         licenses=[DisjunctiveLicense(name=name) for name in names],
     )
-    return Part(component, [text], f"Debian package; its source is the Debian source package {source} {source_version}.")
+    return Part(
+        component, [text], f"Debian package; its source is the Debian source package {source} {source_version}."
+    )
 
 
 def _wheel(info: Path) -> Part:

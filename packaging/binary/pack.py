@@ -1,4 +1,4 @@
-"""Packs the folder: into the one file, behind the launcher, and into an archive for /opt. Both the same for one folder."""
+"""Packs the folder: into the one file, behind the launcher, and into an archive. The same bytes for the same folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LEVEL = "-12"
 
 
 def archive(folder: Path, root: str, moment: int) -> bytes:
-    """A POSIX ustar archive of the folder, in the order of the names, of nobody in particular. `moment` is Unix time."""
+    """A POSIX ustar archive of the folder, by name, of nobody in particular. `moment` is Unix time."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for path in sorted(folder.rglob("*")):

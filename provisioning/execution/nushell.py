@@ -51,7 +51,9 @@ def find_nu(configured: str | None, *, search: str, cache_dir: Path | None = Non
     try:
         version = _version(path, cache_dir)
     except OSError as error:
-        raise NushellUnusable(f"{path} cannot be executed: {error.strerror}", hint=_advice(configured)) from error
+        at_fault = error.filename or path  # /dev/null, where a root folder was made by hand
+        text = f"{path} cannot be executed: {at_fault}: {error.strerror}"
+        raise NushellUnusable(text, hint=_advice(configured)) from error
     if version < MINIMUM:
         found, least = (".".join(map(str, numbers)) for numbers in (version, MINIMUM))
         text = f"Nushell {found} at {path} is too old: before {least} a failing external command can look like success"

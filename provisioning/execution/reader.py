@@ -16,7 +16,7 @@ import msgspec
 
 from provisioning.clock import new_ulid
 from provisioning.core.catalogue import Operation
-from provisioning.errors import Invalid, NushellUnusable, Problem
+from provisioning.errors import Invalid, NushellUnusable, Problem, SpoolUnusable
 from provisioning.execution import signature
 from provisioning.execution.signature import NOT_DOMAINS, OPERATION_FILE, Exported
 from provisioning.storage import files
@@ -29,7 +29,8 @@ ENVIRONMENT = {"PATH": "/dev/null", "HOME": "/dev/null", "LANG": "C.UTF-8", "NO_
 PLAIN = ("-n", "--no-std-lib")
 """No configuration and no standard library: half the start-up time."""
 
-_TEMPORARY = Path("/tmp")
+_TEMPORARY = (Path("/tmp"), Path("/dev/shm"), Path("/var/tmp"))
+"""Where a copy is made: in the first that takes it, for on many a host /tmp is full, or read-only."""
 _DECLARES = re.compile(rb"^[ \t]*@operation\b", re.MULTILINE)
 _READER = """\
 scope commands
@@ -75,16 +76,32 @@ def run_nu(path: Path, arguments: Sequence[str], *, cwd: Path, timeout_seconds: 
 @contextlib.contextmanager
 def working_copy(contents: Mapping[str, bytes]) -> Iterator[Path]:
     """A folder that is removed afterwards, with the files in its subfolder `tree`."""
-    folder = _TEMPORARY / f"provisioning-{new_ulid()}"
+    folder = _copy(contents)
+    try:
+        yield folder
+    finally:
+        files.remove_tree(folder)
+
+
+def _copy(contents: Mapping[str, bytes]) -> Path:
+    for place in _TEMPORARY[:-1]:
+        with contextlib.suppress(OSError, SpoolUnusable):
+            return _copy_in(place, contents)
+    return _copy_in(_TEMPORARY[-1], contents)
+
+
+def _copy_in(place: Path, contents: Mapping[str, bytes]) -> Path:
+    folder = place / f"provisioning-{new_ulid()}"
     files.make_dir(folder)
     try:
         for name, data in contents.items():
             path = folder / "tree" / name
             files.make_dir(path.parent)
             files.write_new(path, data, durable=False)
-        yield folder
-    finally:
+    except BaseException:
         files.remove_tree(folder)
+        raise
+    return folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,11 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.built import Built, build
+
 ROOT = Path(__file__).parents[2]
-PROGRAM = Path(sys.executable).with_name("provisioning")
+PROGRAM = Path(os.environ.get("TESTED_PROGRAM") or Path(sys.executable).with_name("provisioning"))
+"""The command that is tested: the checkout's own, or another one, as that of a wheel or the one file."""
 
 
 class Program:
@@ -31,7 +34,7 @@ class Program:
             "PROVISIONING_ENVIRONMENT_HOME": str(folder),
             "PROVISIONING_ENVIRONMENT_PROVISIONING_SERVERS": str(folder / "servers"),
         }
-        if nu := os.environ.get("PROVISIONING_NU"):
+        if (nu := os.environ.get("PROVISIONING_NU")) and "TESTED_PROGRAM" not in os.environ:
             self.environment["PROVISIONING_NU"] = nu
 
     def run(self, *arguments: str, code: int = 0, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -66,3 +69,26 @@ def program(tmp_path: Path) -> Iterator[Program]:
     subprocess.run(
         [PROGRAM, "orchestrator", "stop", "--now"], env=one.environment, capture_output=True, timeout=60, check=False
     )
+
+
+@pytest.fixture(scope="session")
+def one_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The one-file program, built once for all processes of a test run."""
+    base = tmp_path_factory.getbasetemp()
+    return build((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "one-file")
+
+
+@pytest.fixture
+def built(one_file: Path, tmp_path: Path) -> Iterator[Built]:
+    """The one-file program, never started before, with a folder of its own; no orchestrator is left behind."""
+    folder = tmp_path.resolve()
+    one = Built(one_file, folder)
+    yield one
+    if (folder / "spool").exists():
+        subprocess.run(
+            [one_file, "orchestrator", "stop", "--now"],
+            env=one.environment(),
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
