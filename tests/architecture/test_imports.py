@@ -51,9 +51,7 @@ UNWANTED = {
     "tempfile": "temporary files of the spool are in its tmp/, made by storage/files.py",
 }
 
-EXCEPTIONS = {
-    ("provisioning/__main__.py", "multiprocessing"): "freeze_support() must come before anything else",
-}
+EXCEPTIONS: dict[tuple[str, str], str] = {}
 
 IMPURE_MODULES = set(
     "asyncio atexit builtins contextvars ctypes fcntl getpass glob http importlib io linecache locale logging mmap "
