@@ -32,6 +32,8 @@ class Paths(msgspec.Struct, frozen=True):
     """Folders of operations laid over the built-in ones; the first that has a file wins."""
     nu: str | None = None
     """The Nushell to use: an absolute path, or a name on PATH."""
+    infra: tuple[Path, ...] = ()
+    """Folders of infras, each a folder with its `settings.toml`; the first that has one of that name wins."""
 
 
 class Orchestrator(msgspec.Struct, frozen=True):
@@ -135,7 +137,13 @@ class Config(msgspec.Struct, frozen=True):
 
 
 SECTIONS: dict[str, dict[str, convert.Converter]] = {
-    "paths": {"spool": convert.path, "nu": convert.program, "nulib": convert.paths, "cache": convert.path},
+    "paths": {
+        "spool": convert.path,
+        "nu": convert.program,
+        "nulib": convert.paths,
+        "cache": convert.path,
+        "infra": convert.paths,
+    },
     "orchestrator": {
         "slots": convert.count,
         "active_workflows": convert.count,

@@ -47,6 +47,7 @@ class Places:
         return {
             "spool": state if self._root else state / "spool",
             "cache": self._own("/var/cache", "XDG_CACHE_HOME", ".cache"),
+            "infra": (self.config_dir() / "infra",),
         }
 
 

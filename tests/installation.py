@@ -19,7 +19,7 @@ from provisioning.core.locate import Limits
 from provisioning.core.states import ENDED_WORKFLOWS, WorkflowState
 from provisioning.core.workflow import OutcomeRecord, TaskCheckpoint, WorkflowCheckpoint
 from provisioning.execution.ending import end_holders, signal_group
-from provisioning.execution.nulib import load_nulib
+from provisioning.execution.nulib import Nulib, load_nulib
 from provisioning.orchestrator.requests import ask
 from provisioning.processes import is_alive, send_signal, starttime
 from provisioning.storage.checkpoint import Damaged, WorkflowFolder, load
@@ -79,7 +79,12 @@ class Installation:
     @property
     def catalogue(self) -> Catalogue:
         """The operations there are, those of the tests among them."""
-        return load_nulib(self.config).catalogue
+        return self.nulib.catalogue
+
+    @property
+    def nulib(self) -> Nulib:
+        """The operations and Nushell, as they are now."""
+        return load_nulib(self.config)
 
     # Doing
 
@@ -95,6 +100,7 @@ class Installation:
             operator="tester",
             door="cli",
             limits=Limits(),
+            sources=self.nulib.sources(lambda: self.spool),
         )
 
     def ask(self, verb: str, workflow_id: str, *tasks: str) -> None:

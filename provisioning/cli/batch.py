@@ -76,6 +76,7 @@ def submit(context: Context, file: str, form: str | None, wait: bool, max_wait: 
         operator=context.operator,
         door="cli",
         limits=context.limits,
+        sources=context.sources,
     )
     waits = wait or max_wait is not None
     if not (waits and context.json):  # first of all: whatever comes now, it is accepted
@@ -151,10 +152,14 @@ def plan(context: Context, file: str, form: str | None) -> None:
 
 def read_workflow(context: Context, file: str, form: str | None) -> Workflow:
     """The workflow that the file asks for, checked as for a submission."""
+    return workflow_of(context, read_manifest(context, file, form))
+
+
+def workflow_of(context: Context, text: Text) -> Workflow:
+    """The workflow that a manifest's text asks for, checked as for a submission."""
     from provisioning.core import manifest
     from provisioning.resources import schema
 
-    text = read_manifest(context, file, form)
     return manifest.read(
         text.data,
         form=text.form,
@@ -162,6 +167,7 @@ def read_workflow(context: Context, file: str, form: str | None) -> Workflow:
         schema=schema("manifest"),
         catalogue=context.catalogue,
         limits=context.limits,
+        sources=context.sources,
     )
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from provisioning.config import Config
     from provisioning.core.catalogue import Catalogue
     from provisioning.core.locate import Limits
+    from provisioning.core.tasks import Sources
     from provisioning.execution.nulib import Nulib
     from provisioning.storage.spool import Spool
 
@@ -62,6 +63,11 @@ class Context:
     @property
     def catalogue(self) -> Catalogue:
         return self.nulib.catalogue
+
+    @property
+    def sources(self) -> Sources:
+        """Where what manifests refer to comes from: settings of infras, planning operations."""
+        return self.nulib.sources(lambda: self.spool)
 
     @property
     def limits(self) -> Limits:

@@ -32,17 +32,27 @@ def operate(context: Context, operation: Operation, params: dict[str, Any], aske
     problems = validate_params(operation, params, file="", field="")
     if problems:
         raise InvalidParams(problems)
-    if asked.check and not operation.check:
-        _answer(context, _intention(operation, params))
-        return
     from provisioning.storage.submission import checked, single
 
     infra = params.get("infra")
     manifest = single(
         operation, params, infra=infra if isinstance(infra, str) and infra else "default", priority=asked.priority
     )
+    if asked.check and operation.plans:
+        _answer_plan(context, manifest)
+        return
+    if asked.check and not operation.check:
+        _answer(context, _intention(operation, params))
+        return
     submission = checked(
-        manifest, "json", "command", context.catalogue, operator=context.operator, door="cli", limits=context.limits
+        manifest,
+        "json",
+        "command",
+        context.catalogue,
+        operator=context.operator,
+        door="cli",
+        limits=context.limits,
+        sources=context.sources,
     )
     workflow_id, lock = submission.workflow_id, None
     if asked.orchestrated:
@@ -56,10 +66,24 @@ def operate(context: Context, operation: Operation, params: dict[str, Any], aske
             context.answer(workflow_id)
         context.note_if_unworked()
         return
-    _see_through(context, workflow_id, asked, lock)
+    _see_through(context, workflow_id, asked, lock, many=operation.plans)
 
 
-def _see_through(context: Context, workflow_id: str, asked: Asked, lock: Lock | None) -> None:
+def _answer_plan(context: Context, data: bytes) -> None:
+    """What a planning operation would have done."""
+    from provisioning.cli.batch import Text, workflow_of
+    from provisioning.core.manifest import planned
+    from provisioning.views.plan_text import plan_page, plan_text
+
+    workflow = workflow_of(context, Text(data, "json", "command"))
+    page = plan_page(planned(workflow, context.catalogue), context.catalogue)
+    if context.json:
+        context.answer_json(page)
+    else:
+        context.answer(plan_text(page, width=context.width))
+
+
+def _see_through(context: Context, workflow_id: str, asked: Asked, lock: Lock | None, *, many: bool) -> None:
     """Work it here, or wait for the orchestrator; the result on stdout, all else on stderr."""
     from provisioning.cli.following import Follower, raise_unless_succeeded, wait, work
     from provisioning.views.progress import Lines
@@ -75,7 +99,8 @@ def _see_through(context: Context, workflow_id: str, asked: Asked, lock: Lock | 
     finally:
         progress.close()
     raise_unless_succeeded(context, page)
-    _answer(context, follower.page()["tasks"][0]["result"])
+    tasks = follower.page()["tasks"]
+    _answer(context, {task["task_id"]: task["result"] for task in tasks} if many else tasks[0]["result"])
 
 
 def _intention(operation: Operation, params: dict[str, Any]) -> dict[str, Any]:

@@ -35,14 +35,15 @@ AGAIN_SECONDS = 5.0
 """Before an attempt that could not be started is made again."""
 
 
-def started(checkpoint: TaskCheckpoint, now: Now, worker: str) -> TaskCheckpoint:
-    """The checkpoint that says that the next attempt is starting in `worker`."""
+def started(checkpoint: TaskCheckpoint, now: Now, worker: str, params: dict[str, Any] | None = None) -> TaskCheckpoint:
+    """The checkpoint that says that the next attempt is starting in `worker`, with what its references mean."""
     number = checkpoint.attempts[-1].number + 1 if checkpoint.attempts else 1
     attempt = Attempt(number=number, started_at=now.wall, boot_id=now.boot_id, worker=worker)
     if checkpoint.probing:
         attempt = msgspec.structs.replace(attempt, probe=True)
     known = (past for past in checkpoint.attempts if past.outcome is not Outcome.NOT_STARTED)  # those say nothing
-    return apply_task(checkpoint, TaskEvent.STARTED, attempts=(*known, attempt), backoff=None, reason="")
+    changes = {"attempts": (*known, attempt), "backoff": None, "reason": "", "params": params}
+    return apply_task(checkpoint, TaskEvent.STARTED, **changes)
 
 
 def known_by_outcome(checkpoint: TaskCheckpoint, number: int, now: Now) -> TaskCheckpoint:

@@ -10,6 +10,7 @@ import msgspec
 
 from provisioning.core.catalogue import Operation, nearest_hint
 from provisioning.core.locate import Finding, Limits, problems, settle, shown
+from provisioning.core.references import templates as texts_with_marks
 from provisioning.core.tokens import Path
 from provisioning.errors import Problem
 
@@ -125,11 +126,20 @@ def validate_params(
     return problems(param_findings(operation, dict(params), (field,) if field else ()), file=file)
 
 
-def param_findings(operation: Operation, params: dict[str, Any], path: Path) -> Iterator[Finding]:
+def param_findings(
+    operation: Operation, params: dict[str, Any], path: Path, *, templates: bool = False
+) -> Iterator[Finding]:
+    """What an operation's signature says against params.
+
+    With `templates` they hold references, whose values are not known: nothing is said against these.
+    """
     schema = operation.params_schema()
     value = as_declared(params, schema)
     described = {param.name: param.description for param in operation.params}
     found = settle(value, limits=_LIMITS, path=path) or schema_findings(schema, value, path, secret=operation.secret)
+    if templates and found:
+        unknown = [(*path, *at) for at, text in texts_with_marks(value) if "${" in text.replace("$${", "")]
+        found = [each for each in found if not any(each.path == at[: len(each.path)] for at in unknown)]
     for each in found:
         name = each.path[len(path)] if len(each.path) > len(path) else ""
         hint = each.hint or described.get(str(name), "") or f"see: provisioning operation show {operation.name}"

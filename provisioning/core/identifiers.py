@@ -7,8 +7,8 @@ from typing import Annotated
 
 import msgspec
 
-TASK_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}(\.[a-z0-9][a-z0-9_-]{0,63})?\Z")
-"""A task id in a plan; the part behind the dot comes from `for_each`."""
+TASK_ID = re.compile(r"(?=.{1,200}\Z)[a-z0-9][a-z0-9_-]{0,63}(\.[a-z0-9][a-z0-9_-]{0,63}){0,4}\Z")
+"""A task id; the parts behind dots come from `for_each` and from planning operations. It becomes a file's name."""
 WORKFLOW_ID = re.compile(r"[0-7][0-9abcdefghjkmnpqrstvwxyz]{25}\Z")
 """A ULID in lower case."""
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
-from provisioning.core.graph import expected
+from provisioning.core.graph import Graph, expected
 from provisioning.core.states import ENDED_TASKS, TaskState, WorkflowEvent
 from provisioning.core.workflow import Backoff, Task, TaskCheckpoint, Workflow
 
@@ -47,14 +47,18 @@ def due(backoff: Backoff, now: Now) -> float:
 
 
 class Schedule:
-    """One workflow's tasks by index: their states, what each still waits for, and what is ready."""
+    """One workflow's tasks by index: their states, what each still waits for, and what is ready.
+
+    Behind the tasks are the groups that somebody waits for: nodes that end by themselves, and are none of the tasks.
+    """
 
     def __init__(self, workflow: Workflow, checkpoints: Iterable[TaskCheckpoint], now: Now) -> None:
         self.tasks = workflow.tasks
         self.max_parallel = workflow.max_parallel or len(workflow.tasks)
         self.stops_on_failure = workflow.on_failure == "stop"
-        self.index = {task.id: i for i, task in enumerate(self.tasks)}
-        self.states = [TaskState.PENDING] * len(self.tasks)
+        self.graph = Graph(self.tasks)
+        self.index = self.graph.index
+        self.states = [TaskState.PENDING] * len(self.graph.names)
         self.reasons: dict[int, str] = {}
         self.paused = False
         self.cancelling = False
@@ -75,12 +79,9 @@ class Schedule:
         self._ready: list[tuple[float, int]] = []
         """A heap; an entry that has become untrue since is left in it and passed over."""
         self._delayed: list[tuple[float, int]] = []
-        self._waits = [len({*task.depends_on, *task.after}) for task in self.tasks]
-        self._dependents: list[list[int]] = [[] for _ in self.tasks]
-        for i, task in enumerate(self.tasks):
-            for other in {*task.depends_on, *task.after}:
-                self._dependents[self.index[other]].append(i)
-        self._order = self._topological()
+        self._waits = [len(edges) for edges in self.graph.waits]
+        self._dependents = self.graph.dependents
+        self._order = self.graph.order
         self._remaining = self._longest_paths()
         for i, waits in enumerate(self._waits):
             if not waits:
@@ -103,30 +104,18 @@ class Schedule:
         for i, reason in ended:
             self._follow(i, reason)
 
-    def _topological(self) -> list[int]:
-        """The tasks, each behind those it waits for."""
-        waits = list(self._waits)
-        order = [i for i, count in enumerate(waits) if not count]
-        for i in order:
-            for j in self._dependents[i]:
-                waits[j] -= 1
-                if not waits[j]:
-                    order.append(j)
-        return order
-
     def _longest_paths(self) -> list[float]:
-        """Expected seconds on the longest path from each task to the end, itself included.
+        """Expected seconds on the longest path from each node to the end, itself included.
 
         A task of which nothing is known counts as one of the mean of the others.
         """
-        longest = expected(self.tasks)
+        longest = expected(self.tasks) + [0.0] * (len(self.states) - len(self.tasks))
         for i in reversed(self._order):
-            longest[i] += max((longest[j] for j in self._dependents[i]), default=0.0)
+            behind = 0.0
+            for edge in self._dependents[i]:
+                behind = max(behind, longest[edge if edge >= 0 else ~edge])
+            longest[i] += behind
         return longest
-
-    def order(self) -> list[str]:
-        """The task ids, each behind those it waits for."""
-        return [self.tasks[i].id for i in self._order]
 
     # Facts
 
@@ -167,6 +156,8 @@ class Schedule:
 
     def _set(self, i: int, state: TaskState) -> None:
         old, self.states[i] = self.states[i], state
+        if i >= len(self.tasks):
+            return
         self.running += (state is TaskState.RUNNING) - (old is TaskState.RUNNING)
         self._counts[old] -= 1
         self._counts[state] += 1
@@ -182,20 +173,25 @@ class Schedule:
             state = self.states[i]
             if reason:
                 self.reasons[i] = reason
-            for j in self._dependents[i]:
+            for edge in self._dependents[i]:
+                j = edge if edge >= 0 else ~edge
                 self._waits[j] -= 1
                 if self.states[j] in ENDED_TASKS:
                     continue
-                if state is not TaskState.SUCCEEDED and self.tasks[i].id in self.tasks[j].depends_on:
-                    because = f"{self.tasks[i].id} {state}"
+                if state is not TaskState.SUCCEEDED and edge >= 0:
+                    # A group is skipped for one of its tasks, and what waits for it then waits for that one.
+                    because = f"{self.graph.names[i]} {state}" if i < len(self.tasks) else reason
                     if self.states[j] is TaskState.RUNNING:
                         self._doomed[j] = because
                         continue
                     self._set(j, TaskState.SKIPPED)
                     self._held.discard(j)
                     ended.append((j, because))
-                elif not self._waits[j]:
+                elif not self._waits[j] and j < len(self.tasks):
                     self._make_ready(j)
+                elif not self._waits[j]:
+                    self._set(j, TaskState.SUCCEEDED)
+                    ended.append((j, ""))
 
     # Decisions
 
@@ -273,7 +269,7 @@ class Schedule:
 
     def close(self, state: TaskState, reason: str) -> None:
         """Give what never started its last state: the workflow has ended."""
-        for i, now in enumerate(self.states):
+        for i, now in enumerate(self.states[: len(self.tasks)]):
             if now is TaskState.PENDING:
                 self._set(i, state)
                 self.reasons.setdefault(i, reason)
@@ -287,10 +283,10 @@ class Schedule:
         i = self.index[task_id]
         if self.states[i] is not TaskState.PENDING:
             return []
-        task = self.tasks[i]
-        open_depends = [other for other in task.depends_on if self._state(other) is not TaskState.SUCCEEDED]
-        open_after = [other for other in task.after if self._state(other) not in ENDED_TASKS]
-        reasons = [f"dependency:{other}" for other in dict.fromkeys([*open_depends, *open_after])]
+        edges = self.graph.waits[i]
+        waits = [j for j in edges if j >= 0 and self.states[j] is not TaskState.SUCCEEDED]
+        waits += [~j for j in edges if j < 0 and self.states[~j] not in ENDED_TASKS]
+        reasons = [f"dependency:{name}" for name in dict.fromkeys(self.graph.names[j] for j in waits)]
         if i in self._held:
             reasons.append("held")
         if i in self._waking:
@@ -300,9 +296,6 @@ class Schedule:
         if self.paused:
             reasons.append("paused")
         return reasons or ["max_parallel" if self.running >= self.max_parallel else "slot"]
-
-    def _state(self, task_id: str) -> TaskState:
-        return self.states[self.index[task_id]]
 
 
 class Scheduler:

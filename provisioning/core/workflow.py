@@ -86,6 +86,9 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     """`rerun`, `probe` or `fail`."""
     expected_seconds: float | None = None
     """So long an attempt that succeeds takes, as far as anybody knows: it decides who goes first, and nothing else."""
+    references: tuple[str, ...] = ()
+    """What the params refer to by `${…}` and is known only when the task starts: `tasks.web.result.ip`. Where there
+    is something, the params are a template, and a literal `${` is `$${` in them; else they are taken as they are."""
 
 
 class Workflow(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -205,6 +208,8 @@ class TaskCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     held: bool = False
     """An interrupted attempt may have done its work or not; a person must say what now."""
     reason: str = ""
+    params: dict[str, Any] | None = None
+    """What the latest attempt was called with, secrets as `***`, where the task's params hold references."""
 
     @property
     def last(self) -> Attempt | None:

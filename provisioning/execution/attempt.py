@@ -162,6 +162,10 @@ class _Attempt:
 
     def run(self, signals: Signals, slot_free: Callable[[], None]) -> None:
         """Start the process and return when it, and what is left of it, has ended; NotStarted if it cannot now."""
+        if self._request.refusal is not None:
+            self._reply = Reply(error=self._request.refusal)
+            slot_free()
+            return
         with contextlib.ExitStack() as opened:
             try:
                 remnants = Remnants(self._lock_descriptor)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from provisioning.core.workflow import OutcomeRecord
+from provisioning.core.workflow import OutcomeRecord, TaskError
 
 
 class Key(NamedTuple):
@@ -40,6 +40,8 @@ class AttemptRequest(msgspec.Struct, frozen=True):
     """Between TERM and KILL."""
     log_bytes: int
     result_bytes: int
+    refusal: TaskError | None = None
+    """Why the operation cannot be called: the attempt fails of it, and no process is started."""
 
 
 class Seen(StrEnum):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from provisioning.config import Config
-from provisioning.core.catalogue import Catalogue
+from provisioning.core.catalogue import Catalogue, Operation
+from provisioning.core.tasks import Sources
 from provisioning.execution.nushell import Nushell, Tree, find_nu, load_catalogue, snapshot
+from provisioning.execution.planning import ask_for_plan
+from provisioning.infra import settings
 from provisioning.ownership import refuse_unless_ours
 from provisioning.resources import data_dir
 from provisioning.storage.spool import Spool
@@ -23,6 +27,19 @@ class Nulib(NamedTuple):
     nu: Nushell
     catalogue: Catalogue
     tree: Tree
+    config: Config
+
+    def sources(self, spool: Callable[[], Spool]) -> Sources:
+        """Where what a manifest refers to comes from; the spool is asked for where an operation has to plan."""
+
+        def plan(operation: Operation, params: dict[str, Any]) -> Any:
+            kept = spool()
+            self.keep(kept)
+            return ask_for_plan(
+                self.config, entry_command(self.nu, kept, self.catalogue.digest, operation.name), operation, params
+            )
+
+        return Sources(lambda name: settings([*self.config.paths.infra, data_dir("nulib") / "infra"], name), plan)
 
     def keep(self, spool: Spool) -> None:
         """Put the tree and its entries into the spool: what is planned with them does not change when they do."""
@@ -43,4 +60,4 @@ def load_nulib(config: Config) -> Nulib:
     roots = [*config.paths.nulib, data_dir("nulib")]
     nu = find_nu(config.paths.nu, search=config.search, cache_dir=config.paths.cache)
     catalogue, tree = load_catalogue(nu, roots, config.paths.cache)
-    return Nulib(nu, catalogue, tree)
+    return Nulib(nu, catalogue, tree, config)

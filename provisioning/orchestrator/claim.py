@@ -71,7 +71,7 @@ def _open(
     if plan is None:
         nulib = load_nulib()
         try:
-            plan = _plan(folder, nulib)
+            plan = _plan(folder, nulib, spool)
         except Invalid as error:
             _refuse_while_broken(error, nulib)
             target = spool.reject(folder, error)
@@ -115,7 +115,7 @@ def _refuse_while_broken(error: Invalid, nulib: Nulib) -> None:
             )
 
 
-def _plan(folder: WorkflowFolder, nulib: Nulib) -> Plan:
+def _plan(folder: WorkflowFolder, nulib: Nulib, spool: Spool) -> Plan:
     """What the manifest means with the operations of now; InvalidManifest where it has become invalid."""
     data, form = folder.submitted_manifest()
     checked = manifest.read(
@@ -125,6 +125,7 @@ def _plan(folder: WorkflowFolder, nulib: Nulib) -> Plan:
         schema=schema("manifest"),
         catalogue=nulib.catalogue,
         limits=Limits(bytes=MAX_PLAN_BYTES),  # what was accepted is not measured again
+        sources=nulib.sources(lambda: spool),
     )
     workflow = manifest.planned(checked, nulib.catalogue)
     named = {task.operation for task in workflow.tasks}

@@ -7,18 +7,13 @@ from typing import Any
 
 import msgspec
 
-from provisioning.config import Config
-from provisioning.core.catalogue import Operation
 from provisioning.core.graph import contradictions
 from provisioning.core.scheduler import Now, Schedule
 from provisioning.core.states import TaskState, WorkflowEvent, WorkflowState
 from provisioning.core.workflow import FORMAT, Plan, Task, TaskCheckpoint, WorkflowCheckpoint, apply_workflow
-from provisioning.execution.executor import AttemptRequest, Key
-from provisioning.execution.nulib import UNPRIVILEGED_PATH, entry_command
-from provisioning.execution.nushell import Nushell
+from provisioning.execution.executor import Key
 from provisioning.storage.checkpoint import Damaged, WorkflowFolder
 from provisioning.storage.lock import Lock
-from provisioning.storage.spool import Spool
 
 
 class Held:
@@ -137,41 +132,6 @@ class Held:
         """Add to the events that people and views read."""
         said = {name: fact for name, fact in facts.items() if fact is not None}
         self.folder.append_event({"at": at, "event": event, **said})
-
-    def request(self, key: Key, spool: Spool, config: Config, nu: Nushell) -> AttemptRequest:
-        """All that a worker must know to run that attempt."""
-        operation, params = self._work(key.task_id)
-        settings = config.environment
-        process = {"PATH": UNPRIVILEGED_PATH, "HOME": settings.home, "LANG": settings.lang, "NO_COLOR": "1"}
-        if settings.tz:
-            process["TZ"] = settings.tz
-        return AttemptRequest(
-            key=key,
-            argv=entry_command(nu, spool, self.plan.nulib, operation.name),
-            environment=process | dict(settings.variables),
-            task_environment={
-                "PATH": settings.path,
-                "PROVISIONING_TASK": key.task_id,
-                "PROVISIONING_WORKFLOW": key.workflow_id,
-                "PROVISIONING_ATTEMPT": str(key.attempt),
-                "PROVISIONING_IDEMPOTENCY_KEY": f"{key.workflow_id}/{key.task_id}",
-            },
-            params=params,
-            result_schema=operation.result_schema,
-            timeout_seconds=self.tasks[key.task_id].timeout_seconds,
-            grace_seconds=config.limits.grace_seconds,
-            log_bytes=config.limits.log_bytes,
-            result_bytes=config.limits.result_bytes,
-        )
-
-    def _work(self, task_id: str) -> tuple[Operation, dict[str, Any]]:
-        """What the task's next attempt calls: its operation, or the probe with those params that both have."""
-        task = self.tasks[task_id]
-        operation = self.plan.operations[task.operation]
-        if not self.task_checkpoint(task_id).probing or operation.probe is None:
-            return operation, task.params
-        probe = self.plan.operations[operation.probe]
-        return probe, probe.filled({param.name: task.params.get(param.name, param.default) for param in probe.params})
 
     def release(self) -> None:
         """Let the workflow go: it belongs to whoever takes its lock next."""

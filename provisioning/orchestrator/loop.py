@@ -25,6 +25,7 @@ from provisioning.orchestrator.recovery import cancel_adopted, settle, take_news
 from provisioning.orchestrator.requests import apply_all, apply_unheld
 from provisioning.orchestrator.rest import Rest
 from provisioning.orchestrator.retention import Retainer
+from provisioning.orchestrator.work import attempt_request, work_of
 from provisioning.storage.lock import Lock
 from provisioning.storage.spool import Spool
 
@@ -90,13 +91,14 @@ class Orchestrator:
         """Sleep until a worker, a deadline or one of `others` wants a tick; those of `others` that are ready."""
         trim_at = self._executor.trim(self._now.boottime)
         dues = [self._queue.next_due(), *(held.schedule.next_due() for held in self._held.values())]
-        later = (at for at in dues if at and at > self._now.boottime)  # what was due already waits for a slot
-        own = (self._scan_at, trim_at, self._rest.next_look(), self._retainer.next_due())
-        bounds = [self._now.boottime + at_most, *own, *later]
+        bounds: list[float | None] = [
+            at for at in dues if at and at > self._now.boottime
+        ]  # what was due already waits for a slot
+        bounds += [self._now.boottime + at_most, self._scan_at, self._rest.next_look(), self._retainer.next_due()]
         if any(held.watched for held in self._held.values()):
             bounds.append(self._now.boottime + LOOK_SECONDS)
-        at = min(bound for bound in bounds if bound is not None)
-        return wait_for_news(self._executor, others, max(0.0, at - instant().boottime))
+        seconds = min(bound for bound in (*bounds, trim_at) if bound is not None) - instant().boottime
+        return wait_for_news(self._executor, others, max(0.0, seconds))
 
     def scan_soon(self) -> None:
         """Look at the spool's folders in the next tick."""
@@ -291,11 +293,11 @@ class Orchestrator:
             held.schedule.withdraw(task_id)
 
     def _hand_over(self, held: Held, key: Key, worker: str, nu: Nushell) -> None:
-        after = attempts.started(held.task_checkpoint(key.task_id), self._now, worker)
-        request = held.request(key, self._spool, self._config, nu)
+        work = work_of(held, key.task_id)
+        after = attempts.started(held.task_checkpoint(key.task_id), self._now, worker, work.recorded)
         held.folder.save_task(after, held.start_kind(held.tasks[key.task_id]))
         held.settle(after, self._now)
-        self._executor.start(request)
+        self._executor.start(attempt_request(held, key, work, spool=self._spool, config=self._config, nu=nu))
 
     def _finish(self) -> None:
         """Record the workflows that have ended, and let go of them and of those that wait for a person."""

@@ -180,10 +180,7 @@ def _apply(held: Held, request: Request) -> None:
 
 def _reopen(held: Held, named: tuple[str, ...]) -> None:
     """Make pending again what did not succeed, and the named tasks with all that waits for them."""
-    again = set(named)
-    for task in (held.tasks[task_id] for task_id in held.schedule.order()):
-        if again.intersection((*task.depends_on, *task.after)):
-            again.add(task.id)
+    again = held.schedule.graph.behind(named)
     for checkpoint in list(held.checkpoints.values()):
         unfinished = checkpoint.state in (TaskState.FAILED, TaskState.CANCELLED, TaskState.SKIPPED)
         if (unfinished or checkpoint.task_id in again) and checkpoint.state is not TaskState.RUNNING:

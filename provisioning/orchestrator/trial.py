@@ -14,6 +14,7 @@ from provisioning.core import manifest
 from provisioning.core.catalogue import Catalogue
 from provisioning.core.locate import Limits
 from provisioning.core.states import TaskState, WorkflowState
+from provisioning.core.tasks import Sources
 from provisioning.core.workflow import Retry, Task, Workflow
 from provisioning.errors import GaveUp, SpoolUnusable
 from provisioning.execution.command import Detached
@@ -107,6 +108,7 @@ class Trial:
             operator="selftest",
             door="cli",
             limits=Limits(),
+            sources=Sources(),
         )
         return spool, marks
 

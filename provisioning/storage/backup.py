@@ -15,13 +15,13 @@ import os
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import msgspec
 
 from provisioning.clock import new_ulid, now
+from provisioning.core.graph import Graph
 from provisioning.core.states import TaskState, WorkflowState
 from provisioning.core.workflow import FORMAT, Plan, TaskCheckpoint, WorkflowCheckpoint
 from provisioning.errors import NotFound, Refused, SpoolUnusable
@@ -329,8 +329,6 @@ def _decoded(data: bytes | None, kind: type[T]) -> T | None:
 
 def _dependents_first(plan: Plan) -> list[str]:
     """The tasks of the plan, each before those it waits for: whoever had started is read before why it could."""
-    waits = {task.id: {*task.depends_on, *task.after} for task in plan.workflow.tasks}
-    try:
-        return [*TopologicalSorter(waits).static_order()][::-1]
-    except CycleError:
-        return list(waits)
+    graph = Graph(plan.workflow.tasks)
+    first = [graph.names[i] for i in reversed(graph.order) if i < graph.size]
+    return first if len(first) == graph.size else graph.names[: graph.size]  # a ring: nothing in it ever starts

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from provisioning.core.graph import contradictions
+from provisioning.core.graph import Graph, contradictions
 from provisioning.core.identifiers import TASK_ID
 from provisioning.core.states import ENDED_WORKFLOWS, Outcome, TaskState, WorkflowState
 from provisioning.core.workflow import OutcomeRecord, Plan, Submission, TaskCheckpoint, WorkflowCheckpoint
@@ -183,7 +183,7 @@ class _Records:
         self._read_tasks()
         for checkpoint in self._tasks.values():
             self._check_attempts(checkpoint)
-            self._check_order(checkpoint)
+        self._check_order()
         for path in (*self._listed("outcomes"), *self._listed("logs")):
             self._check_attempt_file(path)
         path = self._folder.path / "workflow.json"
@@ -238,13 +238,17 @@ class _Records:
             if not os.path.lexists(outcome) and path.exists():
                 self._say("no-outcome", path, f"outcome {outcome.name} is missing")
 
-    def _check_order(self, checkpoint: TaskCheckpoint) -> None:
+    def _check_order(self) -> None:
         """Whoever was started depends on nobody that never was."""
-        for other in self._known[checkpoint.task_id].depends_on if checkpoint.attempts else ():
-            before = self._tasks.get(other)
-            if other not in self._unread and not (before and before.attempts):
-                path = self._path(checkpoint.task_id)
-                self._say("too-early", path, f"it was started, and {other}, on which it depends, never was")
+        started = {task_id for task_id, each in self._tasks.items() if each.attempts} | self._unread
+        graph = Graph(self._plan.workflow.tasks)
+        for number in graph.order:
+            name = graph.names[number]
+            missing = [graph.names[j] for j in graph.waits[number] if j >= 0 and graph.names[j] not in started]
+            if number >= graph.size and not missing:  # a group, all of which was
+                started.add(name)
+            for other in missing if name in self._tasks and name in started else ():
+                self._say("too-early", self._path(name), f"it was started, and {other}, on which it depends, never was")
 
     def _check_attempt_file(self, path: Path) -> None:
         parts = ATTEMPT_FILE.match(path.name)

@@ -10,6 +10,7 @@ from provisioning.clock import new_ulid, now
 from provisioning.core import manifest
 from provisioning.core.catalogue import Catalogue, Operation
 from provisioning.core.locate import Limits
+from provisioning.core.tasks import Sources
 from provisioning.core.workflow import FORMAT, Submission, Task, Workflow
 from provisioning.resources import schema
 from provisioning.storage.spool import Spool
@@ -25,19 +26,31 @@ def submit(  # noqa: PLR0913 - who submits what, where and by which door
     operator: str,
     door: str,
     limits: Limits,
+    sources: Sources,
 ) -> str:
     """Check the manifest and put it into the spool, durably; its workflow_id.
 
     InvalidManifest carries every problem; then nothing was put anywhere.
     """
-    return spool.submit(data, form, checked(data, form, file, catalogue, operator=operator, door=door, limits=limits))
+    about = {"operator": operator, "door": door}
+    return spool.submit(data, form, checked(data, form, file, catalogue, **about, limits=limits, sources=sources))
 
 
 def checked(  # noqa: PLR0913 - as above
-    data: bytes, form: str, file: str, catalogue: Catalogue, *, operator: str, door: str, limits: Limits
+    data: bytes,
+    form: str,
+    file: str,
+    catalogue: Catalogue,
+    *,
+    operator: str,
+    door: str,
+    limits: Limits,
+    sources: Sources,
 ) -> Submission:
     """What is to be known of a manifest that is valid. InvalidManifest carries every problem."""
-    workflow = manifest.read(data, form=form, file=file, schema=schema("manifest"), catalogue=catalogue, limits=limits)
+    workflow = manifest.read(
+        data, form=form, file=file, schema=schema("manifest"), catalogue=catalogue, limits=limits, sources=sources
+    )
     return Submission(
         format=FORMAT,
         workflow_id=new_ulid(),

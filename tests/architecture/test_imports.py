@@ -18,7 +18,7 @@ LAYERS = [
     {"orchestrator", "gateway"},
     {"execution", "views"},
     {"storage"},
-    {"config", "resources", "processes"},
+    {"config", "resources", "processes", "infra"},
     {"clock", "convert", "ownership"},
     {"core"},
     {"errors"},

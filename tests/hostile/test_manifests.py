@@ -42,6 +42,15 @@ DEEP: list[Any] = []
 for _ in range(40):
     DEEP = [DEEP]
 
+
+def for_each_of(**changes: Any) -> dict[str, Any]:
+    return with_task(**({"operation": "selftest.echo", "for_each": ["x"], "params": {"value": 1}} | changes))
+
+
+NESTED: list[Any] = [1]
+for _ in range(3):
+    NESTED = [{"for_each": NESTED}]
+
 DOCUMENTS = [
     ("unknown-key", "infr", with_root(infr="demo")),
     ("unknown-key", "tasks.a.dependson", with_task(dependson=[])),
@@ -84,7 +93,8 @@ DOCUMENTS = [
     ("bad-value", "tasks", with_root(tasks=[])),
     ("bad-value", "tasks[0].id", with_task(id="ok\n")),
     ("bad-value", "tasks[0].id", with_task(id="Web")),
-    ("bad-value", "tasks[0].id", with_task(id="web.1")),
+    ("bad-value", "tasks[0].id", with_task(id="web.")),
+    ("bad-value", "tasks[0].id", with_task(id="a.b.c.d.e.f")),
     ("bad-value", "tasks[0].id", with_task(id="a" * 65)),
     ("bad-value", "tasks.a.operation", with_task(operation="selftest.noop\n")),
     ("bad-value", "tasks.a.operation", with_task(operation="../noop")),
@@ -106,13 +116,33 @@ DOCUMENTS = [
     ("bad-value", "tasks.a.params.value[1]", echoes([1, float("-inf")])),
     ("bad-value", "tasks.a.params.value", echoes(2**63)),
     ("not-yet", "on_failure", with_root(on_failure="rollback")),
-    ("not-yet", "tasks.a.for_each", with_task(for_each=["b"])),
     ("not-yet", "tasks.a.undo", with_task(undo={"operation": "selftest.noop"})),
     ("not-yet", "tasks.a.group", with_task(group="g")),
     ("not-yet", "tasks.a.when", with_task(when="x")),
-    ("not-yet", "tasks.a.params.value", echoes("${tasks.b.result.ip}")),
-    ("not-yet", "tasks.a.params.value.b[1]", echoes({"b": ["", "a ${each.value}"]})),
-    ("not-yet", "tasks.a.params.value", echoes("$${a}${b}")),
+    ("bad-reference", "tasks.a.params", echoes("${tasks.b.result.ip}")),
+    ("bad-reference", "tasks.a.params", echoes("${tasks.a.result}")),
+    ("bad-reference", "tasks.a.params", echoes("${tasks.a.output}")),
+    ("bad-reference", "tasks.a.params.value.b[1]", echoes({"b": ["", "a ${each.value}"]})),
+    ("bad-reference", "tasks.a.params.value", echoes("$${a}${b}")),
+    ("bad-reference", "tasks.a.params.value", echoes("${workflow.owner}")),
+    ("bad-reference", "tasks.a.params.value", echoes("${infra.zone}")),
+    ("bad-reference", "tasks.a.params.value", echoes("${tasks.a b.result}")),
+    ("bad-reference", "tasks.a.params.value", echoes("${")),
+    ("bad-reference", "tasks.a.params.value", echoes("${}")),
+    ("bad-reference", "tasks.a.params.value", for_each_of(params={"value": "${each.index}"})),
+    ("bad-reference", "tasks.a.params.value", for_each_of(params={"value": "${each.value.x}"})),
+    ("bad-reference", "tasks.a.params.value", for_each_of(params={"value": "${each.previous}"})),
+    ("bad-reference", "tasks.a.depends_on", for_each_of(depends_on=["${each.value.x}"])),
+    ("bad-reference", "tasks.a.for_each", with_task(for_each="${infra.hosts}")),
+    ("bad-reference", "tasks.a.for_each", with_task(for_each=["${tasks.b.result}"])),
+    ("wrong-type", "tasks.a.for_each", with_task(for_each=2)),
+    ("bad-value", "tasks.a.for_each", with_task(for_each="web")),
+    ("bad-value", "tasks.a.for_each.Web", with_task(for_each={"Web": 1})),
+    ("bad-value", "tasks", with_task(for_each=[])),
+    ("wrong-type", "tasks.a.for_each[0].for_each", with_task(for_each=[{"for_each": 1}])),
+    ("too-deep", "tasks.a.for_each[0].for_each[0].for_each[0].for_each", with_task(for_each=NESTED)),
+    ("too-large", "tasks.a.for_each", with_task(for_each=[{"for_each": [0] * 5001}, {"for_each": [0] * 5000}])),
+    ("duplicate-id", "tasks.a.id", with_root(tasks=[TASK, TASK | {"id": "a.1"}])),
     ("not-yet", "tasks.a.params.value", echoes({"credential": "token"})),
     (
         "expired-before-start",
@@ -204,7 +234,8 @@ def test_a_text_that_is_no_manifest(code: str, form: str, text: bytes, line: int
 
 
 def test_every_code_has_an_example() -> None:
-    assert {code for code, *_ in DOCUMENTS} | {code for code, *_ in TEXTS} == set(manifest.CODES)
+    elsewhere = {"bad-plan"}  # tests/unit/test_planning.py
+    assert elsewhere | {code for code, *_ in DOCUMENTS} | {code for code, *_ in TEXTS} == set(manifest.CODES)
 
 
 def test_the_documents_without_their_problem_are_good() -> None:
@@ -230,7 +261,7 @@ params = { plan = 3 }
 
 [[tasks]]
 id = "web"
-for_each = [1]
+group = "g"
 operation = "selftest.echo"
 params.value = [
     "fine",
@@ -260,8 +291,8 @@ def test_all_problems_come_at_once() -> None:
         ("bad-params", 14, "tasks.lb.params.name"),
         ("bad-params", 14, "tasks.lb.params.plan"),
         ("duplicate-id", 17, "tasks[2].id"),
-        ("not-yet", 18, "tasks[2].for_each"),
-        ("not-yet", 22, "tasks[2].params.value[1]"),
+        ("not-yet", 18, "tasks[2].group"),
+        ("bad-reference", 22, "tasks[2].params.value[1]"),
         ("cycle", 28, "tasks.x1.after"),
     ]
     assert sorted((p.code, p.line or 0, p.field) for p in refused(EVERYTHING)) == sorted(

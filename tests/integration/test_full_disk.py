@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from provisioning.core.locate import Limits
+from provisioning.core.tasks import Sources
 from provisioning.errors import SpoolUnusable
 from provisioning.execution.nulib import load_nulib
 from provisioning.orchestrator import foreground
@@ -233,7 +234,7 @@ def test_a_foreground_command_whose_disk_has_become_low_leaves_its_workflow(
     monkeypatch.setattr(foreground, "PATIENCE_SECONDS", 0.1)
     manifest = json.dumps({"schema": 1, "name": "one", "tasks": [shell("t", "true")]}).encode()
     accepted = checked(
-        manifest, "json", "m", small.catalogue, operator="tester", door="cli", limits=Limits()
+        manifest, "json", "m", small.catalogue, operator="tester", door="cli", limits=Limits(), sources=Sources()
     )  # fmt: skip
     lock = small.spool.submit_held(manifest, "json", accepted)
     small.settings(disk_free_bytes="1GiB")

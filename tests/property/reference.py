@@ -28,7 +28,7 @@ class Reference:
                 task_id
                 for task_id, state in found.items()
                 if state == "pending"
-                and any(found[other] in ENDED - {"succeeded"} for other in self.tasks[task_id].depends_on)
+                and any(found[other] in ENDED - {"succeeded"} for other in self.named(self.tasks[task_id].depends_on))
             ]
             if not skipped:
                 return found
@@ -39,9 +39,9 @@ class Reference:
         states, task, checkpoint = self.states(), self.tasks[task_id], self.checkpoints.get(task_id)
         if states[task_id] != "pending":
             return False
-        if any(states[other] != "succeeded" for other in task.depends_on):
+        if any(states[other] != "succeeded" for other in self.named(task.depends_on)):
             return False
-        if any(states[other] not in ENDED for other in task.after):
+        if any(states[other] not in ENDED for other in self.named(task.after)):
             return False
         if checkpoint and checkpoint.held:
             return False
@@ -50,6 +50,10 @@ class Reference:
         stopped = self.workflow.on_failure == "stop" and "failed" in states.values()
         begun = checkpoint is not None and any(a.number >= checkpoint.counted_from for a in checkpoint.attempts)
         return begun or not stopped
+
+    def named(self, names: tuple[str, ...]) -> list[str]:
+        """The tasks of these names; the name of a group is that of all its tasks."""
+        return [task_id for task_id in self.tasks for name in names if f"{task_id}.".startswith(f"{name}.")]
 
     def _said(self, task_id: str) -> TaskState:
         checkpoint = self.checkpoints.get(task_id)

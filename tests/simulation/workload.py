@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from provisioning.core.catalogue import Catalogue, Operation
+from provisioning.core.tasks import Sources
 from provisioning.core.workflow import Retry, Task, Workflow
 from provisioning.execution.nulib import Nulib
 from provisioning.execution.nushell import Nushell
@@ -27,6 +29,9 @@ class FakeNulib(NamedTuple):
 
     catalogue: Catalogue
     nu: Nushell
+
+    def sources(self, _spool: Callable[[], Spool]) -> Sources:
+        return Sources()
 
     def keep(self, spool: Spool) -> None:
         entries = {f"entries/{name}.nu": b"" for name in OPERATIONS}
