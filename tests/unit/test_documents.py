@@ -18,10 +18,11 @@ def test_the_state_diagrams_are_those_of_the_tables() -> None:
     assert state_diagrams() in (ROOT / "README.md").read_text()
 
 
-def test_the_manifest_of_the_readme_is_one() -> None:
-    (block,) = re.findall(r"```toml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    read = manifest.parse(block.encode(), form="toml", file="README.md", schema=resources.schema("manifest"))
-    assert len(read.tasks) == 3
+def test_the_manifests_of_the_readme_are_some() -> None:
+    blocks = re.findall(r"```toml\n(schema.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    schema = resources.schema("manifest")
+    read = [manifest.parse(each.encode(), form="toml", file="README.md", schema=schema) for each in blocks]
+    assert [len(each.tasks) for each in read] == [3, 5]
 
 
 def test_the_dependencies_of_the_readme_are_those_of_the_package() -> None:
