@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from provisioning.core import attempts
 from provisioning.core.graph import contradictions
 from provisioning.core.scheduler import Now, Schedule
 from provisioning.core.states import TaskState, WorkflowEvent, WorkflowState
@@ -76,6 +77,12 @@ class Held:
         if self.checkpoint.host_crashed:
             return "task starting, after a crash of the host"
         return "task" if self.plan.operations[task.operation].idempotent else "task starting, not idempotent"
+
+    def start(self, task_id: str, worker: str, now: Now, params: dict[str, Any] | None = None) -> None:
+        """Record that the task's next attempt is starting in that worker; `params` are what its references mean."""
+        after = attempts.started(self.task_checkpoint(task_id), now, worker, params)
+        self.folder.save_task(after, self.start_kind(self.tasks[task_id]))
+        self.settle(after, now)
 
     def record(self, checkpoint: TaskCheckpoint, now: Now) -> None:
         """Save a task's checkpoint, tell the schedule, and hold the workflow for a person where one must decide."""

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from provisioning.config import Config, Retention
-from provisioning.core import attempts
 from provisioning.core.scheduler import Scheduler
 from provisioning.core.states import ENDED_WORKFLOWS, TaskState, WorkflowEvent, WorkflowState
 from provisioning.core.workflow import TaskCheckpoint
@@ -294,9 +293,7 @@ class Orchestrator:
 
     def _hand_over(self, held: Held, key: Key, worker: str, nu: Nushell) -> None:
         work = work_of(held, key.task_id)
-        after = attempts.started(held.task_checkpoint(key.task_id), self._now, worker, work.recorded)
-        held.folder.save_task(after, held.start_kind(held.tasks[key.task_id]))
-        held.settle(after, self._now)
+        held.start(key.task_id, worker, self._now, work.recorded)
         self._executor.start(attempt_request(held, key, work, spool=self._spool, config=self._config, nu=nu))
 
     def _finish(self) -> None:
