@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.crash import sweep
+from tests import figures
 
 settings.register_profile(
     "everywhere",
@@ -30,21 +30,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Where tests run side by side, hand what the sweeps have found to the process that tells it."""
+    """Where tests run side by side, hand what the proofs have found to the process that tells it."""
     handed: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if handed is not None:
-        handed["figures"] = sweep.handed_over()
+        handed["figures"] = figures.handed_over()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
     """Take it from each of them; one that crashed has handed over nothing."""
-    sweep.take_over(getattr(node, "workeroutput", {}).get("figures", []))
+    figures.take_over(getattr(node, "workeroutput", {}).get("figures", []))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say at how many points the sweeps have disturbed something, and what came of them."""
-    if lines := sweep.report():
-        terminalreporter.section("disturbances")
+    """Say how much the proofs have tried, and what came of it."""
+    if lines := figures.report():
+        terminalreporter.section("figures of the proofs")
         for line in lines:
             terminalreporter.write_line(line)

@@ -18,7 +18,7 @@ import pytest
 
 from provisioning.execution.nulib import load_nulib
 from provisioning.storage.check import check
-from tests.crash.sweep import Figures, spread, sweep
+from tests.crash.sweep import spread, sweep
 from tests.crash.tracing import (
     Call,
     Tracing,
@@ -34,6 +34,7 @@ from tests.crash.tracing import (
 )
 from tests.crash.undisturbed import RUN, Undisturbed, judged
 from tests.crash.workload import worked
+from tests.figures import Figures
 from tests.installation import Installation
 from tests.waiting import wait_for
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.sweep import Figures, spread, sweep
+from tests.crash.sweep import spread, sweep
 from tests.crash.tracing import (
     Call,
     Tracing,
@@ -27,6 +27,7 @@ from tests.crash.tracing import (
 )
 from tests.crash.undisturbed import RUN, Undisturbed, judged
 from tests.crash.workload import Work, worked
+from tests.figures import Figures
 
 pytestmark = [
     pytest.mark.nu,

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from provisioning.storage.check import check
+from tests import figures
 from tests.crash.aftermath import boot_again, finish, give_up_endless
 from tests.crash.disk import Disk, File, Folder, State
 from tests.crash.promises import Began, Said, unexplained
@@ -91,6 +92,7 @@ def cut_everywhere(recorded: Recording, shown: Shown, choose: Choose, disk: Disk
         if shown.show(state) or index == recorded.made:
             broken += unexplained(check(shown.root / "spool"), recorded.plans, made=index >= recorded.made)
         assert not broken, (index, moment.call.name, broken)
+    figures.note("power cut, recorded calls replayed", points=cuts)
     return cuts
 
 
@@ -142,6 +144,7 @@ def work_on(recording: Recorded, seed: int) -> None:
     except AssertionError as error:
         error.add_note(f"seed {seed}: cut after call {at}, {recorded.moments[at].call.name}")
         raise
+    figures.note("the same, worked on afterwards", points=1)
 
 
 def test_a_mark_that_was_cut_off_waits_for_a_person(recording: Recorded) -> None:

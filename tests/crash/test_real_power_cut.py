@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import figures
 from tests.crash.real_cuts import CANNOT_MOUNT, MAKE
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +37,7 @@ def cut_often(kind: str, folder: Path, *, first: int, count: int) -> None:
     reports = [json.loads(line) for line in ran.stdout.splitlines()]
     assert [report["seed"] for report in reports] == list(range(first, first + count))
     assert any(report["under_way"] for report in reports), "nothing was under way at any cut"
+    figures.note(f"power cut of {kind}", points=count)
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])

@@ -16,8 +16,8 @@ import pytest
 from provisioning.core.states import ENDED_WORKFLOWS, Outcome
 from provisioning.processes import send_signal
 from provisioning.storage.check import check
-from tests.crash import sweep
 from tests.crash.tracing import left_of
+from tests.figures import ALL, Figures
 from tests.installation import Installation
 from tests.waiting import wait_for
 
@@ -121,9 +121,9 @@ class Soak:
 
     # What has come of it
 
-    def judged(self) -> sweep.Figures:
+    def judged(self) -> Figures:
         """Every workflow compared with what it must be."""
-        found = sweep.Figures(points=len(self.names), struck=self.kills)
+        found = Figures(points=len(self.names), struck=self.kills)
         lines = Counter(self.site.mark_lines())
         for workflow_id, name in self.names.items():
             checkpoints = {checkpoint.task_id: checkpoint for checkpoint in self.site.folder(workflow_id).tasks()}
@@ -171,7 +171,7 @@ def test_nothing_is_lost_or_doubled(
         wait_for(lambda: not left_of(site), what=f"the end of {left_of(site)}")
     finally:
         site.close()
-    found.sweep = f"soak of {count} workflows"
-    sweep.ALL.append(found)
+    found.proof = f"soak of {count} workflows"
+    ALL.append(found)
     assert soak.kills > seconds / pause[1] / 4, "hardly anybody was killed"
     assert not found.wrong, "\n".join([*found.wrong, site.said()])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.crash.sweep import Figures
 from tests.crash.tracing import Call, Tracing, calls_of, changes, ended, logs_of, start_traced
 from tests.crash.workload import End, Work, worked
+from tests.figures import Figures
 
 RUN = ("--until-empty", "--max-wait", "15", "--slots", "2")
 

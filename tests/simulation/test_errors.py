@@ -22,6 +22,7 @@ from provisioning.core.states import Outcome
 from provisioning.core.workflow import Retry, Task, TaskError, Workflow
 from provisioning.errors import SpoolUnusable
 from provisioning.execution.executor import Key
+from tests import figures
 from tests.simulation import history as history_module
 from tests.simulation import promises
 from tests.simulation.disk import Disk
@@ -172,6 +173,7 @@ def sweep(undisturbed: ErrorRun, points: range) -> int:
                 assert found.hit == undisturbed.names[at - 1]
                 assert found.end == undisturbed.end, f"{os.strerror(number)} at call {at}, {once=}"
                 hits += 1
+    figures.note("simulated run with a refused call", points=hits)
     return hits
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import figures
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -29,6 +31,7 @@ def run_all(first: int, count: int) -> None:
     ]
     said = [process.communicate()[1] for process in running]
     assert [process.returncode for process in running] == [0] * shares, "\n".join(said)[-4000:]
+    figures.note("simulated histories", points=count)
 
 
 @pytest.mark.timeout(600)
