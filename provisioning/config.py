@@ -85,6 +85,15 @@ class Environment(msgspec.Struct, frozen=True):
     """Proxies, CA files and whatever else the operator named in [environment]."""
 
 
+class Supervisor(msgspec.Struct, frozen=True):
+    """Who started this process and wants to hear from it, as sd_notify(3) has it; not a setting of ours."""
+
+    socket: str = ""
+    """Absolute, or a name with @ before it; empty if nobody listens."""
+    watchdog_seconds: float = 0.0
+    """It is taken for hung after so long a silence; 0 is never."""
+
+
 class Config(msgspec.Struct, frozen=True):
     """All settings of one command."""
 
@@ -98,6 +107,7 @@ class Config(msgspec.Struct, frozen=True):
     """The caller's own PATH, on which Nushell is looked for where no setting names it."""
     file: Path | None = None
     """The config file that was read."""
+    supervisor: Supervisor = Supervisor()
 
     @classmethod
     def of_this_process(cls, flags: Mapping[str, Any]) -> Config:
@@ -133,6 +143,7 @@ class Config(msgspec.Struct, frozen=True):
             retention=Retention(**values["retention"]),
             search=environ.get("PATH", ""),
             file=path,
+            supervisor=_supervisor(environ),
         )
 
 
@@ -184,6 +195,16 @@ def _environment(values: dict[str, Any], places: convert.Places) -> Environment:
     for key, value in values.items():
         (settings if key in SECTIONS["environment"] else settings["variables"])[key] = str(value)
     return Environment(**settings)
+
+
+def _supervisor(environ: Mapping[str, str]) -> Supervisor:
+    address = environ.get("NOTIFY_SOCKET", "")
+    microseconds = environ.get("WATCHDOG_USEC", "")
+    meant = environ.get("WATCHDOG_PID", "") in ("", str(os.getpid()))  # not for a child that inherited it
+    return Supervisor(
+        socket=address if address.startswith(("/", "@")) else "",
+        watchdog_seconds=int(microseconds) / 1e6 if meant and re.fullmatch(r"[0-9]{1,15}", microseconds) else 0.0,
+    )
 
 
 def _variables(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:

@@ -12,9 +12,9 @@ from provisioning.errors import NotFound
 
 @cache
 def data_dir(name: str) -> Path:
-    """The folder `name` (nulib, schemas, examples) that came with the program."""
+    """The folder `name` (nulib, schemas, examples, install) that came with the program."""
     package = Path(__file__).resolve().parent
-    inside = {"examples": Path("spool/examples")}.get(name, Path(name))
+    inside = {"examples": Path("spool/examples"), "install": Path("packaging/install")}.get(name, Path(name))
     for candidate in (package / "data" / name, package.parent / inside):
         if candidate.is_dir():
             return candidate

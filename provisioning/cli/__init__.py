@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+
 
 def run(argv: list[str]) -> int:
     """Do what the arguments say; the exit code of the process."""
     from provisioning.cli.context import Context
     from provisioning.cli.ending import exit_code_of, prepare_streams
     from provisioning.cli.root import root
+
+    if "_PROVISIONING_COMPLETE" in os.environ:
+        import provisioning.cli.shells  # noqa: F401 - click finds the shell by its class
 
     context = Context()
     try:

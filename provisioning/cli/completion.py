@@ -1,4 +1,4 @@
-"""`provisioning completion`: what a shell sources to complete commands."""
+"""`provisioning completion` and `manual`: what a shell sources to complete commands, and the man page."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 
 from provisioning.cli.groups import Verb
 
-SHELLS = ["bash", "zsh", "fish"]
+SHELLS = ["bash", "zsh", "fish", "nushell"]
 
 
 @click.command(cls=Verb, exits=(0, 2))
@@ -18,11 +18,21 @@ def completion(shell: str) -> None:
     Examples:
       eval "$(provisioning completion bash)"
       provisioning completion fish > ~/.config/fish/completions/provisioning.fish
+      provisioning completion nushell | save -f ($nu.user-autoload-dirs.0 | path join provisioning.nu)
     """
-    from click.shell_completion import get_completion_class
+    from provisioning.cli.manual import completion_script
 
-    from provisioning.cli.root import root
+    click.echo(completion_script(shell))
 
-    found = get_completion_class(shell)
-    assert found is not None
-    click.echo(found(root, {}, "provisioning", "_PROVISIONING_COMPLETE").source())
+
+@click.command(cls=Verb, exits=(0, 2))
+def manual() -> None:
+    """Print the man page.
+
+    \b
+    Example:
+      provisioning manual | man -l -
+    """
+    from provisioning.cli.manual import man_page
+
+    click.echo(man_page(), nl=False)

@@ -50,6 +50,30 @@ def _completion() -> click.Command:
     return completion
 
 
+def _manual() -> click.Command:
+    from provisioning.cli.completion import manual
+
+    return manual
+
+
+def _install() -> click.Command:
+    from provisioning.cli.install import install
+
+    return install
+
+
+def _uninstall() -> click.Command:
+    from provisioning.cli.install import uninstall
+
+    return uninstall
+
+
+def _host() -> click.Command:
+    from provisioning.cli.selftest import host
+
+    return host
+
+
 def _crash() -> click.Command:
     from provisioning.cli.selftest import crash
 
@@ -62,10 +86,13 @@ NOUNS: dict[str, Callable[[], click.Command]] = {
     "orchestrator": _orchestrator,
     "operation": _operation,
     "spool": _spool,
+    "install": _install,
+    "uninstall": _uninstall,
     "completion": _completion,
+    "manual": _manual,
 }
-OF_THE_PROGRAM = {"selftest": {"crash": _crash}}
-"""Verbs that stand beside those of a domain of nulib."""
+OF_THE_PROGRAM = {"selftest": {"host": _host, "crash": _crash}}
+"""Verbs that stand beside those of a domain of nulib; the first is what the noun does alone."""
 ALIASES = {
     "s": "server",
     "t": "taskserv",
@@ -81,6 +108,24 @@ ALIASES = {
 def singular(domain: str) -> str:
     """The noun of a domain of nulib: `servers` is `server`, `selftest` is itself."""
     return domain[:-1] if domain.endswith("s") and not domain.endswith("ss") else domain
+
+
+def _with_verbs(group: click.Group, verbs: dict[str, Callable[[], click.Command]]) -> click.Group:
+    """The group with the program's own verbs, the first of which it does where none is given."""
+    for verb, load in verbs.items():
+        group.add_command(load(), verb)
+    if verbs:
+        first = next(iter(verbs))
+        group.invoke_without_command, group.no_args_is_help = True, False
+
+        @click.pass_context
+        def alone(ctx: click.Context) -> Any:
+            if ctx.invoked_subcommand is None:
+                return ctx.invoke(group.commands[first])
+            return None
+
+        group.callback = alone
+    return group
 
 
 class Root(Noun):
@@ -103,15 +148,19 @@ class Root(Noun):
         name = ALIASES.get(cmd_name, cmd_name)
         if name in NOUNS:
             return NOUNS[name]()
-        domain = next((domain for noun, domain in self._domains(ctx).items() if name in (noun, domain)), None)
+        own = OF_THE_PROGRAM.get(name, {})
+        try:
+            catalogue = ctx.ensure_object(Context).catalogue
+            domain = next((domain for noun, domain in self._domains(ctx).items() if name in (noun, domain)), None)
+        except ProvisioningError:
+            if not own:
+                raise
+            return _with_verbs(Noun(name, help="Operations that try this installation are not available."), own)
         if domain is None:
             return None
         from provisioning.cli.operations import domain_group
 
-        group = domain_group(domain, singular(domain), ctx.ensure_object(Context).catalogue)
-        for verb, load in OF_THE_PROGRAM.get(domain, {}).items():
-            group.add_command(load(), verb)
-        return group
+        return _with_verbs(domain_group(domain, singular(domain), catalogue), own)
 
     def _domains(self, ctx: click.Context) -> dict[str, str]:
         """Noun to domain, for all domains of the catalogue."""
@@ -149,16 +198,23 @@ class Root(Noun):
             operations = [row(singular(domain), verbs) for domain, verbs in by_domain.items()]
         except ProvisioningError as error:
             operations = [("not available", error.message)]
-        workflows = []
+        workflows, alone = [], []
         for noun in NOUNS:
             command = self.get_command(ctx, noun)
-            assert command is not None
-            verbs = list(command.commands) if isinstance(command, click.Group) else [command.get_short_help_str(60)]
-            workflows.append(row(noun, verbs))
+            if isinstance(command, click.Group):
+                workflows.append(row(noun, list(command.commands)))
+            else:
+                alone.append(noun)
         with formatter.section("Operations"):
-            formatter.write_dl(operations)
+            formatter.write_dl(operations, col_max=20)
+        options = ["/".join(option.opts) for option in self.get_params(ctx) if isinstance(option, click.Option)]
+        also = [("this host", " ".join(alone)), ("options", " ".join(options))]
         with formatter.section("Workflows"):
-            formatter.write_dl(workflows)
+            formatter.write_dl([*workflows, *also], col_max=20)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands, with the options in a line of theirs: all is on one screen."""
+        self.format_commands(ctx, formatter)
 
 
 def _version(ctx: click.Context, _: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's own shape
@@ -178,8 +234,7 @@ def _made() -> Root:
         "provisioning",
         params=options,
         help="Runs infrastructure operations written in Nushell as durable workflows.",
-        epilog="provisioning help NOUN [VERB] tells more. --json answers in JSON, errors included, wherever there is "
-        "something to show.",
+        epilog="More: provisioning help NOUN [VERB]. --json: JSON, errors included.",
         no_args_is_help=True,
         subcommand_metavar="NOUN VERB [ARGS]…",
         context_settings=SETTINGS,

@@ -1,4 +1,4 @@
-"""`provisioning selftest crash`: what the program says of itself, tried on the user's own file system."""
+"""`provisioning selftest host` and `crash`: what the program relies on and says of itself, tried on the user's host."""
 
 from __future__ import annotations
 
@@ -13,6 +13,27 @@ import click
 from provisioning.cli.context import Context
 from provisioning.cli.groups import Verb, json_option, pass_context
 from provisioning.errors import NotFound, SpoolUnusable
+
+
+@click.command(cls=Verb, exits=(0, 2, 6))
+@json_option
+@pass_context
+def host(context: Context) -> int:
+    """Try what the program relies on, without a network: one page, exit code 0 or 6.
+
+    Nushell and the operations; rename, fsync, locks and events on the spool's file system; clock, free space, limits,
+    namespaces. What is noted may be done without; what is bad must be mended.
+    """
+    from provisioning.host.checkup import findings
+    from provisioning.views.table import table
+
+    found = list(findings(context.config))
+    sound = all(finding.verdict != "bad" for finding in found)
+    if context.json:
+        context.answer_json({"sound": sound, "findings": [finding._asdict() for finding in found]})
+    else:
+        context.answer(table([(one.verdict, one.name, one.said) for one in found]))
+    return 0 if sound else SpoolUnusable.exit_code
 
 
 @click.command(cls=Verb, exits=(0, 1, 2, 4, 5, 6, 7))

@@ -6,6 +6,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+from provisioning.errors import Refused
+
+RUN_SECONDS = 120.0
+"""A program of the host that takes longer hangs."""
 
 
 class Detached:
@@ -54,3 +60,31 @@ class Detached:
     def close(self) -> None:
         """Let go of what it has said."""
         os.close(self._said)
+
+
+def run(arguments: Sequence[str], *, owner: tuple[int, int] | None = None, home: str = "/", check: bool = True) -> str:
+    """What a program of the host says on stdout, at its end; as uid and gid `owner` where they are given.
+
+    Refused with what it said on stderr where it fails; with `check` false a failure says nothing.
+    """
+    environment = {
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "HOME": home,
+        "LANG": "C.UTF-8",
+    }
+    identity: dict[str, Any] = {"user": owner[0], "group": owner[1], "extra_groups": []} if owner else {}
+    done = subprocess.run(
+        list(arguments),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        cwd="/",
+        env=environment,
+        timeout=RUN_SECONDS,
+        check=False,
+        **identity,
+    )
+    if done.returncode and check:
+        said = done.stderr.decode(errors="replace").strip()[-1000:] or f"exit code {done.returncode}"
+        raise Refused(f"{' '.join(arguments)} failed: {said}", hint="see to it, then give the same command again")
+    said_on_stdout: bytes = done.stdout
+    return said_on_stdout.decode(errors="replace")

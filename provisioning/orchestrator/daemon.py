@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from provisioning import __version__
 from provisioning.clock import boottime
-from provisioning.config import Config
+from provisioning.config import Config, Supervisor
 from provisioning.errors import GaveUp, OrchestratorUnusable
 from provisioning.execution.command import Detached
 from provisioning.execution.nulib import Nulib
@@ -21,6 +21,7 @@ from provisioning.execution.pool import Pool
 from provisioning.orchestrator.announcement import Announcement
 from provisioning.orchestrator.complaints import Complaints, OnFailure
 from provisioning.orchestrator.loop import Orchestrator
+from provisioning.orchestrator.notify import Notifier
 from provisioning.orchestrator.presence import LOOK_SECONDS, Presence
 from provisioning.orchestrator.recovery import workers_with_children
 from provisioning.orchestrator.watcher import Watcher
@@ -87,13 +88,16 @@ def run(  # noqa: PLR0913 - what it works, how long, and who hears of it
     orchestrator = Orchestrator(spool, config, pool, load_nulib, complaints=complaints)
     watcher = Watcher([spool.incoming, spool.requests])
     announcement = Announcement(spool, config.orchestrator) if lock is not None else None
-    around = _Around(signals, presence, watcher, announcement)
+    notifier = Notifier(Supervisor() if until_empty else config.supervisor)
+    around = _Around(signals, presence, watcher, announcement, notifier)
     if lock is not None:
         _log.info("orchestrator %s works %s with %d slots", __version__, spool.root, config.orchestrator.slots)
     try:
         orchestrator.tick()  # finds what dead processes left under way; only then may the rest of theirs go
         files.sweep_scratch(spool.tmp, workers_with_children(spool))
+        notifier.ready(f"works {spool.root} with {config.orchestrator.slots} slots")
         _work(orchestrator, around, max_wait_seconds if until_empty else None)
+        notifier.stopping("starts nothing more; what runs is being finished, or goes on for the next start to adopt")
         _drain(orchestrator, around, config)
     finally:
         orchestrator.close()
@@ -114,6 +118,7 @@ class _Around(NamedTuple):
     watcher: Watcher
     announcement: Announcement | None
     """None of one that is not the orchestrator."""
+    notifier: Notifier
 
 
 def _work(orchestrator: Orchestrator, around: _Around, max_wait: float | None) -> None:
@@ -121,8 +126,9 @@ def _work(orchestrator: Orchestrator, around: _Around, max_wait: float | None) -
 
     Then also what is in the way of all starts for so long ends it: it is raised.
     """
-    signals, presence, watcher, announcement = around
+    signals, presence, watcher, announcement, notifier = around
     while signals.asked is None:
+        notifier.alive()
         if max_wait is not None:
             presence.insist()
         elif not presence.is_here():
@@ -137,7 +143,7 @@ def _work(orchestrator: Orchestrator, around: _Around, max_wait: float | None) -
             at = orchestrator.next_start()
             if at is None or at > boottime() + max_wait:
                 return
-        ready = orchestrator.wait([watcher.descriptor, signals.descriptor])
+        ready = orchestrator.wait([watcher.descriptor, signals.descriptor], at_most=min(60.0, notifier.at_most))
         if watcher.descriptor in ready:
             watcher.drain()
             orchestrator.scan_soon()
@@ -146,13 +152,14 @@ def _work(orchestrator: Orchestrator, around: _Around, max_wait: float | None) -
 
 def _drain(orchestrator: Orchestrator, around: _Around, config: Config) -> None:
     """Start nothing more; let what runs finish until the deadline, or end it, as the signal said."""
-    signals, presence, _, announcement = around
+    signals, presence, _, announcement, notifier = around
     orchestrator.draining = True
     if announcement is not None and presence.is_here():
         announcement.drain()
     handled: signal.Signals | None = None
     deadline = boottime() + config.orchestrator.drain_seconds
     while orchestrator.running:
+        notifier.alive()
         here = presence.is_here()
         if signals.asked is not handled and (here or signals.asked is not END):
             handled = signals.asked

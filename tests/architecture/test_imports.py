@@ -15,6 +15,7 @@ from tests.architecture.sources import ROOT, Source, aliases, expect_none, impor
 LAYERS = [
     {"__main__"},
     {"cli"},
+    {"host"},
     {"orchestrator", "gateway"},
     {"execution", "views"},
     {"storage"},
