@@ -81,6 +81,8 @@ def install(
     _take(context, steps(layout, generated(), start=start), check=check)
     for name in [] if check else other_versions(layout):
         context.say(f"note: the version {name} stays while processes of it run; the next install removes it")
+    if not check and root is None:
+        context.say(f"note: work the spool as its user: sudo -u {user} provisioning workflow list")
 
 
 @click.command(cls=Verb, exits=(0, 2, 4, 5, 6))

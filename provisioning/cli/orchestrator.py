@@ -47,8 +47,8 @@ def run(context: Context, until_empty: bool, max_wait: float | None) -> int:  # 
     """Work the spool in this process until told to stop.
 
     SIGTERM stops it: nothing new starts, and what still runs at the drain deadline goes on for the next start to
-    adopt. With --until-empty each workflow that did not end well is a line on stderr, and the exit code is 1: cron
-    mails what went wrong, and nothing else.
+    adopt. With --until-empty each workflow that did not end well is a line on stderr, with the end of its task's
+    log, and the exit code is 1: cron mails what went wrong, and nothing else.
 
     \b
     Example, from cron:
@@ -70,14 +70,18 @@ def run(context: Context, until_empty: bool, max_wait: float | None) -> int:  # 
 
 
 def _tell_failure(context: Context, workflow_id: str, error: Exception | None) -> None:
-    """One line of what did not end well."""
+    """A line of what did not end well, and the end of the log of the task to blame."""
+    from provisioning.cli.following import log_end
     from provisioning.views.page_text import failure_line
     from provisioning.views.status import WorkflowView
     from provisioning.views.text import safe
 
     if error is None:
         try:
-            context.say(failure_line(WorkflowView(context.spool.find(workflow_id)).glance()))
+            page = WorkflowView(context.spool.find(workflow_id)).glance()
+            context.say(failure_line(page))
+            if end := log_end(context.spool, page):
+                context.say(end)
             return
         except ProvisioningError as unreadable:
             error = unreadable

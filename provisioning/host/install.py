@@ -102,12 +102,16 @@ def _make_spool(layout: Layout) -> Iterator[Step]:
     if account.find(layout.user) is None:
         command = account.command_for(layout.user)
         yield Step(f"make the system user {layout.user}: {' '.join(command)}", partial(account.make, layout.user))
-    for path in (layout.spool, Path(account.HOME), Path("/var/cache/provisioning")):
+    for path in (layout.spool, Path(account.HOME)):
         yield from _own(path, layout.user, layout.spool)
     if not (layout.spool / "format").exists():
         command = [str(layout.current / "bin" / "provisioning"), "spool", "init", str(layout.spool)]
         text = f"make the spool at {layout.spool}, as {layout.user}"
         yield Step(text, lambda: run(command, owner=account.owner(layout.user), home=account.HOME))
+    own_config = Path(account.HOME, ".config/provisioning/config.toml")
+    if layout.user != "root" and not os.path.lexists(own_config):
+        text = f"lead {own_config} to {layout.config}, so that {layout.user} has the same settings"
+        yield Step(text, partial(placing.link, own_config, str(layout.config)))
     if not CREDENTIALS.is_dir():
         yield Step(f"make {CREDENTIALS}, for root alone", partial(placing.make_folder, CREDENTIALS, mode=0o700))
 
