@@ -208,14 +208,16 @@ def _check_tasks(page: Page, tasks: Iterable[str]) -> None:
             raise NotFound(f"workflow {page['workflow_id']} has no task {task!r}", hint=hint)
 
 
-def _ask(context: Context, verb: str, workflow_id: str, tasks: tuple[str, ...] = ()) -> None:
+def _ask(
+    context: Context, verb: str, workflow_id: str, tasks: tuple[str, ...] = (), preserve: tuple[str, ...] = ()
+) -> None:
     """Ask it of the workflow, and say what became of it."""
     from provisioning.orchestrator.requests import ask
     from provisioning.views.status import find
 
     found = find(context.spool, workflow_id).workflow_id
     load = lambda: context.nulib  # noqa: E731 - read only where it is needed
-    ask(context.spool, context.config, load, verb, found, operator=context.operator, tasks=tasks)
+    ask(context.spool, context.config, load, verb, found, operator=context.operator, tasks=tasks, preserve=preserve)
     deadline = time.monotonic() + _APPLY_SECONDS
     while (queued := bool(context.spool.requests_of(found))) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -272,6 +274,26 @@ def retry(context: Context, workflow_id: str, tasks: tuple[str, ...]) -> None:
     """
     _check_tasks(page_of(context, workflow_id), tasks)
     _ask(context, "retry", workflow_id, tasks)
+
+
+@workflow.command(exits=ASKED)
+@id_argument
+@click.option("--to", "to", multiple=True, metavar="TASK", help="Undo only what waits for this one; repeatable.")
+@click.option("--preserve", multiple=True, metavar="TASK", help="Leave what this one has done; repeatable.")
+@json_option
+@pass_context
+def rollback(context: Context, workflow_id: str, to: tuple[str, ...], preserve: tuple[str, ...]) -> None:
+    """Undo what the tasks of a workflow have done, the last first.
+
+    Running tasks finish before. What failed or was cut off is undone too where its undo does no harm. What could not
+    be undone is shown by `workflow status`; the same command tries it again.
+
+    \b
+    Example:
+      provisioning workflow rollback 01jd --to network
+    """
+    _check_tasks(page_of(context, workflow_id), (*to, *preserve))
+    _ask(context, "rollback", workflow_id, to, preserve)
 
 
 @workflow.command(exits=(0, 2, 6))

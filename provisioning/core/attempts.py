@@ -31,6 +31,8 @@ INTERRUPTED = "provisioning::attempt::interrupted"
 """Why an attempt was interrupted that nobody knows the end of."""
 LONGEST_WISH_SECONDS = 3600.0
 """So long an operation may ask to be left alone before its next attempt."""
+GIVE_UP = "give-up"
+"""`on_interrupt` of an undo that must not be done twice: it has failed, and the rollback goes on."""
 AGAIN_SECONDS = 5.0
 """Before an attempt that could not be started is made again."""
 
@@ -117,6 +119,8 @@ def interrupted(checkpoint: TaskCheckpoint, task: Task, now: Now, why: str, code
     changes: dict[str, Any] = {"reason": "interrupted"}
     if task.on_interrupt == "probe":
         changes["probing"] = True
+    elif task.on_interrupt == GIVE_UP:
+        return apply_task(after, TaskEvent.FAILED, reason="interrupted, and whether it did its work is not known")
     elif task.on_interrupt != "rerun":
         changes["held"] = True
     return apply_task(after, TaskEvent.INTERRUPTED, **changes)

@@ -107,6 +107,23 @@ class Graph:
             todo += new
         return {self.names[i] for i in found if i < self.size}
 
+    def backwards(self, chosen: Sequence[int], names: Sequence[str]) -> Graph:
+        """The graph in which the chosen tasks, by these names, come after those that wait for them, however these end.
+
+        All the others are nodes behind them, which end by themselves and pass the order on.
+        """
+        found = Graph(())
+        number = {i: k for k, i in enumerate(chosen)}
+        others = [i for i in range(len(self.names)) if i not in number]
+        number |= {i: k for k, i in enumerate(others, len(chosen))}
+        found.size = len(chosen)
+        found.index = {name: k for k, name in enumerate(names)}
+        found.names = [*names, *(self.names[i] for i in others)]
+        found.waits = [
+            [~number[edge if edge >= 0 else ~edge] for edge in self.dependents[i]] for i in (*chosen, *others)
+        ]
+        return found
+
     def depths(self) -> list[int]:
         """The number of tasks on the longest chain that leads to each node, itself counted if it is a task."""
         depths = [0] * len(self.names)

@@ -7,8 +7,11 @@ from typing import Annotated
 
 import msgspec
 
-TASK_ID = re.compile(r"(?=.{1,200}\Z)[a-z0-9][a-z0-9_-]{0,63}(\.[a-z0-9][a-z0-9_-]{0,63}){0,4}\Z")
-"""A task id; the parts behind dots come from `for_each` and from planning operations. It becomes a file's name."""
+TASK_ID = re.compile(r"(?=[^~]{1,200}(~|\Z))[a-z0-9][a-z0-9_-]{0,63}(\.[a-z0-9][a-z0-9_-]{0,63}){0,4}(~undo)?\Z")
+"""A task id; the parts behind dots come from `for_each` and from planning operations. It becomes a file's name.
+
+With `~undo` it is what undoes the task of that id; no manifest can name one.
+"""
 WORKFLOW_ID = re.compile(r"[0-7][0-9abcdefghjkmnpqrstvwxyz]{25}\Z")
 """A ULID in lower case."""
 

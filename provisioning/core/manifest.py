@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from provisioning.core.catalogue import Catalogue, Operation
+from provisioning.core.clauses import planned_undo, undo_findings
 from provisioning.core.conformity import as_declared, compiled, param_findings, schema_findings, validate_params
 from provisioning.core.graph import critical_path, graph_findings, sparing, waves
 from provisioning.core.locate import Finding, decode, problems, shown
@@ -67,7 +68,7 @@ CODES = {
 }
 """Every code that a problem of a manifest can have. Codes are never renamed: receipts and scripts rely on them."""
 
-NOT_YET = frozenset({"undo", "group", "when"})
+NOT_YET = frozenset({"group"})
 """Keys that a later version understands; refused, since a manifest that is half obeyed does harm."""
 
 DEFAULT_TIMEOUT_SECONDS = 3600.0
@@ -130,7 +131,7 @@ def _draft(data: bytes, form: str, file: str, look: Look) -> _Draft:
         hint = "split it into several manifests"
         message = f"the manifest has {len(tables)} tasks, and {look.limits.tasks} are allowed"
         raise InvalidManifest([Problem("too-large", message, hint, file, None, "tasks")])
-    findings += (_later(each, document) for each in schema_findings(look.schema, document))
+    findings += (_later(each) for each in schema_findings(look.schema, document))
     sound = Sound(findings)
     defaults = policies(sound.part(document.get("defaults"), ("defaults",)), {}, ("defaults",), findings)
     head = _head(sound.part(document, ()), findings)
@@ -147,12 +148,10 @@ def _draft(data: bytes, form: str, file: str, look: Look) -> _Draft:
     return _Draft(Locator(text, form), head, tasks, findings)
 
 
-def _later(finding: Finding, document: dict[str, Any]) -> Finding:
+def _later(finding: Finding) -> Finding:
     """Says so where the schema refuses what only a later version does."""
     name = finding.path[-1] if finding.path else ""
-    if finding.path == ("on_failure",):
-        name = "rollback" if document["on_failure"] == "rollback" else ""
-    elif finding.code != "unknown-key" or name not in NOT_YET:
+    if finding.code != "unknown-key" or name not in NOT_YET:
         name = ""
     return Finding("not-yet", f"this version does not have {name!r}", "leave it out", finding.path) if name else finding
 
@@ -175,6 +174,7 @@ def _head(table: dict[str, Any], findings: list[Finding]) -> dict[str, Any]:
 
 
 def _operation_findings(tasks: Sequence[Task], catalogue: Catalogue) -> Iterator[Finding]:
+    yield from undo_findings(tasks, catalogue)
     offer = sparing(catalogue.nearest_hint, len(catalogue.operations))
     for index, task in enumerate(tasks):
         operation = catalogue.operations.get(task.operation)
@@ -202,6 +202,7 @@ def planned(workflow: Workflow, catalogue: Catalogue) -> Workflow:
                 params=_filled(task, operation, workflow.infra),
                 timeout_seconds=task.timeout_seconds or operation.timeout_seconds or DEFAULT_TIMEOUT_SECONDS,
                 retry=task.retry or Retry(max_attempts=operation.retries + 1),
+                undo=planned_undo(task, operation, catalogue, DEFAULT_TIMEOUT_SECONDS),
                 on_interrupt=task.on_interrupt or _on_interrupt(operation, catalogue),
             )
         )

@@ -68,7 +68,7 @@ def _tables(result: Any) -> list[Any]:
 
 
 def _policies_of(task: Task) -> dict[str, Any]:
-    fields = ("timeout_seconds", "retry", "on_interrupt", "expected_seconds")
+    fields = ("timeout_seconds", "retry", "on_interrupt", "expected_seconds", "on_failure")
     return {name: value for name in fields if (value := getattr(task, name)) is not None}
 
 
@@ -79,7 +79,8 @@ def _behind(task: Task, inner: Task, findings: list[Finding]) -> Task:
         findings.append(Finding("bad-value", f"the id {shown(task_id)} is too long", "plan shorter ids"))
     depends_on = (*task.depends_on, *(f"{task.id}.{name}" for name in inner.depends_on))
     after = (*task.after, *(f"{task.id}.{name}" for name in inner.after))
-    moved = msgspec.structs.replace(inner, id=task_id, depends_on=depends_on, after=after)
+    when = inner.when and msgspec.structs.replace(inner.when, task=f"{task.id}.{inner.when.task}")
+    moved = msgspec.structs.replace(inner, id=task_id, depends_on=depends_on, after=after, when=when)
     if not inner.references:
         return moved
 

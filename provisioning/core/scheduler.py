@@ -1,4 +1,4 @@
-"""Which task starts next, what can never start, when a workflow has ended. Incremental: an event costs its edges."""
+"""Which task of a workflow starts next, what can never start, when it has ended. An event costs its edges."""
 
 from __future__ import annotations
 
@@ -21,21 +21,6 @@ class Now(NamedTuple):
     boot_id: str
 
 
-class Start(NamedTuple):
-    """Start an attempt of this task."""
-
-    workflow_id: str
-    task_id: str
-
-
-class End(NamedTuple):
-    """The workflow has ended so."""
-
-    workflow_id: str
-    event: WorkflowEvent
-    reason: str
-
-
 def due(backoff: Backoff, now: Now) -> float:
     """The boottime from which the next attempt may start.
 
@@ -52,16 +37,27 @@ class Schedule:
     Behind the tasks are the groups that somebody waits for: nodes that end by themselves, and are none of the tasks.
     """
 
-    def __init__(self, workflow: Workflow, checkpoints: Iterable[TaskCheckpoint], now: Now) -> None:
+    def __init__(
+        self,
+        workflow: Workflow,
+        checkpoints: Iterable[TaskCheckpoint],
+        now: Now,
+        *,
+        graph: Graph | None = None,
+        urgency: list[float] | None = None,
+    ) -> None:
         self.tasks = workflow.tasks
         self.max_parallel = workflow.max_parallel or len(workflow.tasks)
-        self.stops_on_failure = workflow.on_failure == "stop"
-        self.graph = Graph(self.tasks)
+        self._on_failure = workflow.on_failure
+        self._policies: Counter[str] = Counter()
+        """What is to follow from the tasks that have failed, and of how many."""
+        self.graph = graph or Graph(self.tasks)
         self.index = self.graph.index
         self.states = [TaskState.PENDING] * len(self.graph.names)
         self.reasons: dict[int, str] = {}
         self.paused = False
         self.cancelling = False
+        self.rollback_asked = False
         self.running = 0
         self._opens: float | None = None
         self._closes: float | None = None
@@ -82,8 +78,8 @@ class Schedule:
         self._waits = [len(edges) for edges in self.graph.waits]
         self._dependents = self.graph.dependents
         self._order = self.graph.order
-        self._remaining = self._longest_paths()
-        for i, waits in enumerate(self._waits):
+        self._remaining = urgency or self._longest_paths()
+        for i, waits in enumerate(self._waits[: len(self.tasks)]):
             if not waits:
                 self._make_ready(i)
         loaded = {self.index[checkpoint.task_id]: checkpoint for checkpoint in checkpoints}
@@ -93,7 +89,9 @@ class Schedule:
 
     def _load(self, loaded: dict[int, TaskCheckpoint], now: Now) -> None:
         """Take over what is known of the tasks, first all of it and only then what follows from what has ended."""
-        ended = []
+        ended = [(i, "") for i in range(len(self.tasks), len(self.states)) if not self._waits[i]]
+        for i, _ in ended:
+            self._set(i, TaskState.SUCCEEDED)
         for i, checkpoint in sorted(loaded.items()):
             self._note(i, checkpoint)
             if checkpoint.state in ENDED_TASKS:
@@ -121,8 +119,8 @@ class Schedule:
 
     def settle(self, checkpoint: TaskCheckpoint, now: Now) -> None:
         """Take note of a task's new checkpoint."""
-        i = self.index[checkpoint.task_id]
-        if self.states[i] in ENDED_TASKS:
+        i = self.index.get(checkpoint.task_id)
+        if i is None or self.states[i] in ENDED_TASKS:
             return
         self._note(i, checkpoint)
         if checkpoint.state in ENDED_TASKS:
@@ -161,6 +159,8 @@ class Schedule:
         self.running += (state is TaskState.RUNNING) - (old is TaskState.RUNNING)
         self._counts[old] -= 1
         self._counts[state] += 1
+        if state is TaskState.FAILED:
+            self._policies[self.tasks[i].on_failure or self._on_failure] += 1
 
     def _make_ready(self, i: int) -> None:
         heapq.heappush(self._ready, (-self._remaining[i], i))
@@ -203,7 +203,7 @@ class Schedule:
     @property
     def stopped(self) -> bool:
         """A task has failed and the policy starts no others; what has begun is finished."""
-        return self.stops_on_failure and self._counts[TaskState.FAILED] > 0
+        return self._policies["stop"] > 0 or self._policies["rollback"] > 0
 
     def _wake(self, boottime: float) -> None:
         while self._delayed and self._delayed[0][0] <= boottime:
@@ -216,7 +216,7 @@ class Schedule:
 
     def can_start(self, boottime: float) -> bool:
         """Whether a task would start if there were a slot."""
-        if self.paused or self.cancelling or self.running >= self.max_parallel:
+        if self.paused or self.cancelling or self.rollback_asked or self.running >= self.max_parallel:
             return False
         if (self._opens is not None and boottime < self._opens) or self._expired(boottime):
             return False
@@ -247,14 +247,22 @@ class Schedule:
             return None
         if self.cancelling:
             return WorkflowEvent.CANCELLED, "cancelled"
+        if self.rollback_asked:
+            return WorkflowEvent.ROLLING_BACK, ""
         if self._expired(boottime):
             return WorkflowEvent.CANCELLED, "expired"
         delayed = any(self._may_start(i) for i in self._waking)
         if self.paused or self._ready or delayed or self._held:
             return None
-        if failed := self._counts[TaskState.FAILED] + self._counts[TaskState.CANCELLED]:
-            return WorkflowEvent.FAILED, f"{failed} of {len(self.tasks)} tasks failed"
-        return WorkflowEvent.SUCCEEDED, ""
+        return self._verdict()
+
+    def _verdict(self) -> tuple[WorkflowEvent, str]:
+        """How it has ended, as nothing more can happen in it by itself."""
+        failed = self._counts[TaskState.FAILED] + self._counts[TaskState.CANCELLED]
+        if not failed:
+            return WorkflowEvent.SUCCEEDED, ""
+        event = WorkflowEvent.ROLLING_BACK if self._policies["rollback"] else WorkflowEvent.FAILED
+        return event, f"{failed} of {len(self.tasks)} tasks failed"
 
     def next_due(self) -> float | None:
         """The boottime at which the next backoff ends, or the workflow may begin."""
@@ -273,6 +281,10 @@ class Schedule:
             if now is TaskState.PENDING:
                 self._set(i, state)
                 self.reasons.setdefault(i, reason)
+
+    def states_by_task(self) -> dict[str, str]:
+        """The states of all tasks, by their ids."""
+        return {task.id: str(state) for task, state in zip(self.tasks, self.states, strict=False)}
 
     def counts(self) -> dict[str, int]:
         """Tasks by state."""
@@ -296,48 +308,3 @@ class Schedule:
         if self.paused:
             reasons.append("paused")
         return reasons or ["max_parallel" if self.running >= self.max_parallel else "slot"]
-
-
-class Scheduler:
-    """The workflows that are held, and what to do about them next."""
-
-    def __init__(self) -> None:
-        self._schedules: dict[str, Schedule] = {}
-        self._order: list[tuple[int, str]] = []
-
-    def add(self, workflow_id: str, schedule: Schedule, priority: int) -> None:
-        """Take a workflow in, or replace its schedule."""
-        self.remove(workflow_id)
-        self._schedules[workflow_id] = schedule
-        self._order.append((-priority, workflow_id))
-        self._order.sort()
-
-    def remove(self, workflow_id: str) -> None:
-        """Let go of a workflow."""
-        if self._schedules.pop(workflow_id, None):
-            self._order = [entry for entry in self._order if entry[1] != workflow_id]
-
-    def starts(self, now: Now, free_slots: int) -> list[Start]:
-        """The tasks to start now: by priority, then by the age of their workflow."""
-        chosen: list[Start] = []
-        for _, workflow_id in self._order:
-            schedule = self._schedules[workflow_id]
-            while len(chosen) < free_slots and schedule.can_start(now.boottime):
-                chosen.append(Start(workflow_id, schedule.start_next().id))
-        return chosen
-
-    def ends(self, now: Now) -> list[End]:
-        """The workflows in which nothing more can happen."""
-        found = ((workflow_id, schedule.end(now.boottime)) for workflow_id, schedule in self._schedules.items())
-        return [End(workflow_id, *ended) for workflow_id, ended in found if ended]
-
-    def best_ready(self, now: Now) -> int | None:
-        """The highest priority among the workflows that could start a task."""
-        for priority, workflow_id in self._order:
-            if self._schedules[workflow_id].can_start(now.boottime):
-                return -priority
-        return None
-
-    def next_due(self) -> float | None:
-        """The boottime at which a backoff ends first."""
-        return min((at for s in self._schedules.values() if (at := s.next_due()) is not None), default=None)

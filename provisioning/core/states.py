@@ -25,6 +25,8 @@ class WorkflowState(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    ROLLING_BACK = "rolling_back"
+    ROLLED_BACK = "rolled_back"
 
 
 class Outcome(StrEnum):
@@ -64,6 +66,9 @@ class WorkflowEvent(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     REOPENED = "reopened"
+    ROLLING_BACK = "rolling_back"
+    """Nothing of it runs any more, and what it has done is undone from now on."""
+    ROLLED_BACK = "rolled_back"
 
 
 _T, _TE, _W, _WE = TaskState, TaskEvent, WorkflowState, WorkflowEvent
@@ -96,7 +101,16 @@ WORKFLOW_TRANSITIONS: dict[tuple[WorkflowState, WorkflowEvent], WorkflowState] =
     (_W.SUCCEEDED, _WE.REOPENED): _W.RUNNING,
     (_W.FAILED, _WE.REOPENED): _W.RUNNING,
     (_W.CANCELLED, _WE.REOPENED): _W.RUNNING,
+    (_W.RUNNING, _WE.ROLLING_BACK): _W.ROLLING_BACK,
+    (_W.PAUSED, _WE.ROLLING_BACK): _W.ROLLING_BACK,
+    (_W.SUCCEEDED, _WE.ROLLING_BACK): _W.ROLLING_BACK,
+    (_W.FAILED, _WE.ROLLING_BACK): _W.ROLLING_BACK,
+    (_W.CANCELLED, _WE.ROLLING_BACK): _W.ROLLING_BACK,
+    (_W.ROLLED_BACK, _WE.ROLLING_BACK): _W.ROLLING_BACK,
+    (_W.ROLLING_BACK, _WE.ROLLED_BACK): _W.ROLLED_BACK,
+    (_W.ROLLING_BACK, _WE.CANCELLED): _W.CANCELLED,
+    (_W.ROLLED_BACK, _WE.REOPENED): _W.RUNNING,
 }
 
 ENDED_TASKS = frozenset({_T.SUCCEEDED, _T.FAILED, _T.CANCELLED, _T.SKIPPED})
-ENDED_WORKFLOWS = frozenset({_W.SUCCEEDED, _W.FAILED, _W.CANCELLED})
+ENDED_WORKFLOWS = frozenset({_W.SUCCEEDED, _W.FAILED, _W.CANCELLED, _W.ROLLED_BACK})

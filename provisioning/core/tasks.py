@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from provisioning.core.catalogue import Catalogue, Operation, nearest_hint
+from provisioning.core.clauses import condition, undo
 from provisioning.core.conformity import param_findings
 from provisioning.core.expansion import Each, dependencies, instances
 from provisioning.core.identifiers import TASK_ID
@@ -119,17 +120,18 @@ class Tasks:
         task_id: str = table.get("id", "")
         self._ids.append(task_id)
         fields = {"operation": table.get("operation", ""), **policies(table, defaults, path, self._findings)}
+        fields |= {key: table[key] for key in ("on_failure", "preserve") if key in table}
         waits = {key: sound.texts(raw, (*path, key)) for key in ("depends_on", "after")}
         params = said["params"] if isinstance(said.get("params"), dict) else {}
         made = _Template(params, (*path, "params"), self._findings)
         if "for_each" not in table:
-            self._add(index, made, task_id, None, waits, fields)
+            self._add(index, made, task_id, None, waits, fields, table)
             return
         found = self._instances(table["for_each"], (*path, "for_each"))
         if not found:
             self._empty.add(task_id)
         for each in found:
-            self._add(index, made, f"{task_id}.{each.key}" if task_id else "", each, waits, fields)
+            self._add(index, made, f"{task_id}.{each.key}" if task_id else "", each, waits, fields, table)
 
     def _instances(self, items: object, path: Path) -> list[Each]:
         look_up = self._look_up(None)
@@ -153,6 +155,7 @@ class Tasks:
         each: Each | None,
         waits: Mapping[str, tuple[str, ...]],
         fields: dict[str, Any],
+        table: dict[str, Any],
     ) -> None:
         if task_id and not TASK_ID.match(task_id):
             hint = "shorten it, or the keys of its for_each"
@@ -167,6 +170,15 @@ class Tasks:
             except BadReference as error:
                 self._findings.append(Finding("bad-reference", error.message, error.hint, ("tasks", index, key)))
                 found[key] = ()
+        for key in [key for key in ("when", "undo") if key in table]:
+            try:
+                found[key] = (
+                    condition(table, each, look_up)
+                    if key == "when"
+                    else undo(table, look_up, ("tasks", index, key), self._findings)
+                )
+            except BadReference as error:
+                self._findings.append(Finding("bad-reference", error.message, error.hint, ("tasks", index, key)))
         task = Task(id=task_id, params=params, references=names, **found, **fields)
         operation = self._look.catalogue.operations.get(task.operation) if self._look.catalogue else None
         if operation is not None and operation.plans and self._look.sources.plan is not None:

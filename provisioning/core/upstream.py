@@ -11,6 +11,7 @@ from provisioning.core.catalogue import Catalogue, nearest_hint
 from provisioning.core.graph import Graph, prefixes
 from provisioning.core.locate import Finding, shown
 from provisioning.core.references import BadReference, Reference, clash, named, schema_at, value_at
+from provisioning.core.tokens import Path
 from provisioning.core.workflow import Task
 
 _AT_ONCE = 2048
@@ -68,15 +69,15 @@ def _fits(parts: list[str], words: tuple[str, ...]) -> bool:
 
 def reference_findings(tasks: Sequence[Task], catalogue: Catalogue | None) -> Iterator[Finding]:
     """What is wrong with the references in a graph that is sound, by the numbers of the tasks."""
-    referring = [index for index, task in enumerate(tasks) if task.references]
+    referring = [index for index, task in enumerate(tasks) if task.references or task.when]
     if not referring:
         return
     graph = Graph(tasks)
     results = _Results(tasks, catalogue)
     wanted: dict[int, dict[int, str]] = defaultdict(dict)
     for index in referring:
-        path = ("tasks", index, "params")
-        for text in tasks[index].references:
+        path: Path = ("tasks", index, "params")
+        for text in (*tasks[index].references, *_condition(tasks[index])):
             reference = words_of(text)
             if reference[0] != "tasks":
                 continue
@@ -97,6 +98,11 @@ def reference_findings(tasks: Sequence[Task], catalogue: Catalogue | None) -> It
         told.add((index, text))
         message = f"${{{text}}} is of {shown(name)}, which may not have succeeded when this task starts"
         yield Finding("bad-reference", message, f"add {name} to depends_on", ("tasks", index, "params"))
+
+
+def _condition(task: Task) -> list[str]:
+    """What a task's condition refers to."""
+    return [f"tasks.{task.when.task}.{task.when.path}"] if task.when else []
 
 
 class _Results:

@@ -70,6 +70,25 @@ class Retry(msgspec.Struct, frozen=True, omit_defaults=True):
         return any(fnmatchcase(fact, pattern) for pattern in self.on for fact in facts)
 
 
+class Condition(msgspec.Struct, frozen=True):
+    """What must be found in the result of another task; else the task is skipped."""
+
+    task: TaskId
+    path: str
+    """`result`, or what of it: `result.present`."""
+    equals: Any
+
+
+class Undo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The operation that reverses a task."""
+
+    operation: OperationName
+    params: dict[str, Any] | None = None
+    """A template: `${task.params.name}` and `${task.result.id}` are those of the task. None: by name, from both."""
+    timeout_seconds: float | None = None
+    retry: Retry | None = None
+
+
 class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     """A node of a workflow. What is None takes the operation's default when the plan is made."""
 
@@ -89,6 +108,12 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     references: tuple[str, ...] = ()
     """What the params refer to by `${…}` and is known only when the task starts: `tasks.web.result.ip`. Where there
     is something, the params are a template, and a literal `${` is `$${` in them; else they are taken as they are."""
+    when: Condition | None = None
+    on_failure: str | None = None
+    """`stop`, `continue` or `rollback` when this task fails, in place of what the workflow says."""
+    undo: Undo | None = None
+    preserve: bool = False
+    """It is never undone."""
 
 
 class Workflow(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -239,6 +264,15 @@ class AppliedRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     tasks: tuple[TaskId, ...] = ()
 
 
+class Rollback(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a person has asked to be rolled back."""
+
+    to: tuple[TaskId, ...] = ()
+    """Only what waits for one of these is undone; none means all."""
+    preserve: tuple[TaskId, ...] = ()
+    """These are not undone."""
+
+
 class WorkflowCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     """The durable state of a workflow."""
 
@@ -257,6 +291,8 @@ class WorkflowCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
     """The host may have gone down under it: starts are made durable from then on, so that one that causes it counts."""
     cancelling: bool = False
     """A cancel was asked for, and running attempts are being ended."""
+    rollback: Rollback | None = None
+    """A rollback was asked for, and of what."""
     applied: tuple[AppliedRequest, ...] = ()
     counts: dict[str, int] = {}
     """Tasks by state when this was written: for views only."""
@@ -269,10 +305,12 @@ class Request(msgspec.Struct, frozen=True, omit_defaults=True):
     request_id: Ulid
     workflow_id: Ulid
     verb: str
-    """`cancel`, `pause`, `resume` or `retry`."""
+    """`cancel`, `pause`, `resume`, `retry` or `rollback`."""
     operator: str
     at: Instant
     tasks: tuple[TaskId, ...] = ()
+    preserve: tuple[TaskId, ...] = ()
+    """What a rollback leaves as it is."""
 
 
 class InvalidTransition(Exception):

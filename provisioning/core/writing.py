@@ -10,7 +10,7 @@ import msgspec
 
 from provisioning.core.policies import duration
 from provisioning.core.references import escaped
-from provisioning.core.workflow import Retry, Task, Workflow
+from provisioning.core.workflow import Retry, Task, Undo, Workflow
 from provisioning.errors import InvalidManifest, Problem
 
 
@@ -31,13 +31,19 @@ def write(workflow: Workflow, *, form: str) -> bytes:
 def _written(task: Task) -> dict[str, Any]:
     table: dict[str, Any] = msgspec.to_builtins(task)
     table["params"] = task.params if table.pop("references", ()) else escaped(task.params)
-    if task.timeout_seconds is not None:
-        table["timeout"] = duration(table.pop("timeout_seconds"))
+    _write_policies(task, table)
     if task.expected_seconds is not None:
         table["expected"] = duration(table.pop("expected_seconds"))
-    if task.retry is not None:
-        table["retry"] = _written_retry(task.retry)
+    if task.undo is not None:
+        _write_policies(task.undo, table["undo"])
     return table
+
+
+def _write_policies(said: Task | Undo, table: dict[str, Any]) -> None:
+    if said.timeout_seconds is not None:
+        table["timeout"] = duration(table.pop("timeout_seconds"))
+    if said.retry is not None:
+        table["retry"] = _written_retry(said.retry)
 
 
 def _written_retry(retry: Retry) -> dict[str, Any]:

@@ -129,6 +129,7 @@ def _plan(folder: WorkflowFolder, nulib: Nulib, spool: Spool) -> Plan:
     )
     workflow = manifest.planned(checked, nulib.catalogue)
     named = {task.operation for task in workflow.tasks}
+    named |= {task.undo.operation for task in workflow.tasks if task.undo}
     probes = {nulib.catalogue.operations[name].probe for name in named}
     names = sorted(name for name in named | probes if name in nulib.catalogue.operations)
     return Plan(

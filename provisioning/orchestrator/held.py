@@ -9,9 +9,18 @@ import msgspec
 
 from provisioning.core import attempts
 from provisioning.core.graph import contradictions
+from provisioning.core.rollback import Undoing, counted, is_undo, undo_tasks
 from provisioning.core.scheduler import Now, Schedule
-from provisioning.core.states import TaskState, WorkflowEvent, WorkflowState
-from provisioning.core.workflow import FORMAT, Plan, Task, TaskCheckpoint, WorkflowCheckpoint, apply_workflow
+from provisioning.core.states import TaskEvent, TaskState, WorkflowEvent, WorkflowState
+from provisioning.core.workflow import (
+    FORMAT,
+    Plan,
+    Task,
+    TaskCheckpoint,
+    WorkflowCheckpoint,
+    apply_task,
+    apply_workflow,
+)
 from provisioning.execution.executor import Key
 from provisioning.storage.checkpoint import Damaged, WorkflowFolder
 from provisioning.storage.lock import Lock
@@ -28,7 +37,8 @@ class Held:
         self.plan = plan
         self.checkpoint = checkpoint
         self.workflow_id = plan.workflow_id
-        self.tasks = {task.id: task for task in plan.workflow.tasks}
+        self.tasks = {task.id: task for task in plan.workflow.tasks} | undo_tasks(plan)
+        """All that can be attempted, by id: the tasks, and what undoes them."""
         self.checkpoints = {checkpoint.task_id: checkpoint for checkpoint in folder.tasks()}
         self._running = {c.task_id for c in self.checkpoints.values() if c.state is TaskState.RUNNING}
         self._refuse_contradictions()
@@ -51,7 +61,14 @@ class Held:
     def reschedule(self, now: Now) -> None:
         """Make the schedule anew from the checkpoints."""
         self._held = {checkpoint.task_id for checkpoint in self.checkpoints.values() if checkpoint.held}
-        self.schedule = Schedule(self.plan.workflow, self.checkpoints.values(), now)
+        self.forward = Schedule(
+            self.plan.workflow, (c for c in self.checkpoints.values() if not is_undo(c.task_id)), now
+        )
+        self.schedule = self.forward
+        if self.checkpoint.state is WorkflowState.ROLLING_BACK:
+            self.schedule = Undoing(self.plan, self.checkpoints, self.checkpoint.rollback, now)
+        else:
+            self.schedule.rollback_asked = self.checkpoint.rollback is not None
         self.schedule.paused = self.checkpoint.state is WorkflowState.PAUSED
         self.schedule.cancelling = self.checkpoint.cancelling
 
@@ -124,14 +141,28 @@ class Held:
 
     def save(self, checkpoint: WorkflowCheckpoint, kind: str = "workflow") -> None:
         """Replace the workflow's checkpoint."""
-        checkpoint = msgspec.structs.replace(checkpoint, counts=self.schedule.counts())
+        counts = self.forward.counts()
+        if self.schedule is not self.forward:
+            counts = counted(self.forward.states_by_task(), self.checkpoints)
+        checkpoint = msgspec.structs.replace(checkpoint, counts=counts)
         self.folder.save_workflow(checkpoint, kind)
         self.checkpoint = checkpoint
 
+    def skip(self, task_id: str, reason: str, now: Now) -> None:
+        """Record that a task is not to be done."""
+        self.record(apply_task(self.task_checkpoint(task_id), TaskEvent.SKIPPED, reason=reason), now)
+
     def end(self, event: WorkflowEvent, reason: str, now: Now) -> None:
-        """Record the workflow's end; what never started is skipped, or cancelled with it."""
+        """Record the workflow's end, or that it is rolled back from now on.
+
+        What never started is skipped, or cancelled with it.
+        """
+        if event is WorkflowEvent.ROLLING_BACK:
+            self.change(event, now, "request", reason=reason or self.checkpoint.reason, ended_at=None)
+            self.reschedule(now)
+            return
         cancelled = event is WorkflowEvent.CANCELLED
-        self.schedule.close(TaskState.CANCELLED if cancelled else TaskState.SKIPPED, reason)
+        self.forward.close(TaskState.CANCELLED if cancelled else TaskState.SKIPPED, reason)
         kept = self.checkpoint.reason if cancelled and self.checkpoint.cancelling else reason
         self.change(event, now, "workflow ended", ended_at=now.wall, reason=kept, cancelling=False)
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from provisioning.config import Config, Retention
-from provisioning.core.scheduler import Scheduler
 from provisioning.core.states import ENDED_WORKFLOWS, TaskState, WorkflowEvent, WorkflowState
+from provisioning.core.turns import Scheduler
 from provisioning.core.workflow import TaskCheckpoint
 from provisioning.errors import ProvisioningError, SpoolUnusable
 from provisioning.execution.executor import Executor, Key, News, wait_for_news
@@ -293,6 +293,10 @@ class Orchestrator:
 
     def _hand_over(self, held: Held, key: Key, worker: str, nu: Nushell) -> None:
         work = work_of(held, key.task_id)
+        if work.skip:
+            held.skip(key.task_id, work.skip, self._now)
+            self._executor.withdraw(key)
+            return
         held.start(key.task_id, worker, self._now, work.recorded)
         self._executor.start(attempt_request(held, key, work, spool=self._spool, config=self._config, nu=nu))
 
@@ -301,6 +305,9 @@ class Orchestrator:
         for workflow_id, event, reason in self._scheduler.ends(self._now):
             held = self._held[workflow_id]
             if not self._attend(workflow_id, held.end, event, reason, self._now):
+                continue
+            if event is WorkflowEvent.ROLLING_BACK:
+                self._scheduler.add(workflow_id, held.schedule, held.plan.workflow.priority)
                 continue
             if event is not WorkflowEvent.SUCCEEDED:
                 self._complaints.note_failure(workflow_id)

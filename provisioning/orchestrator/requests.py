@@ -1,4 +1,4 @@
-"""What people ask of a workflow that exists: cancel, pause, resume, retry; applied by whoever holds it."""
+"""What people ask of a workflow that exists: cancel, pause, resume, retry, rollback; applied by whoever holds it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import msgspec
 from provisioning.clock import new_ulid, now
 from provisioning.config import Config
 from provisioning.core import attempts
+from provisioning.core.rollback import SUFFIX, is_undo
 from provisioning.core.states import ENDED_WORKFLOWS, TaskState, WorkflowEvent, WorkflowState
-from provisioning.core.workflow import FORMAT, AppliedRequest, Request
+from provisioning.core.workflow import FORMAT, AppliedRequest, Request, Rollback, TaskCheckpoint
 from provisioning.errors import NotFound, Refused
 from provisioning.execution.nulib import Nulib
 from provisioning.orchestrator.claim import instant, take
@@ -21,6 +22,8 @@ from provisioning.orchestrator.held import Held
 from provisioning.orchestrator.recovery import cancel_adopted, settle
 from provisioning.storage import files
 from provisioning.storage.spool import Spool
+
+_UNFINISHED = (TaskState.FAILED, TaskState.CANCELLED, TaskState.SKIPPED)
 
 
 def ask(  # noqa: PLR0913 - who asks what of which workflow, where
@@ -32,15 +35,16 @@ def ask(  # noqa: PLR0913 - who asks what of which workflow, where
     *,
     operator: str,
     tasks: tuple[str, ...] = (),
+    preserve: tuple[str, ...] = (),
 ) -> None:
     """Put the request into the spool, durably, and apply it at once if nobody holds the workflow.
 
     Refused or NotFound where it makes no sense; then nothing was asked, as after every other error.
     """
-    refusal = objection(spool, verb, workflow_id, tasks)
+    refusal = objection(spool, verb, workflow_id, (*tasks, *preserve))
     if refusal is not None:
         raise refusal
-    path = spool.request(Request(FORMAT, new_ulid(), workflow_id, verb, operator, now(), tasks))
+    path = spool.request(Request(FORMAT, new_ulid(), workflow_id, verb, operator, now(), tasks, preserve))
     try:
         apply_unheld(spool, config, load_nulib, workflow_id)
     except FAULTS:
@@ -96,6 +100,7 @@ def objection(spool: Spool, verb: str, workflow_id: str, tasks: tuple[str, ...])
         "pause": state in (WorkflowState.QUEUED, WorkflowState.RUNNING),
         "resume": state is WorkflowState.PAUSED,
         "retry": state in ENDED_WORKFLOWS or (state is WorkflowState.PAUSED and bool(tasks)),
+        "rollback": state not in (WorkflowState.QUEUED, WorkflowState.ROLLING_BACK),
     }
     if not allowed[verb]:
         return Refused(
@@ -169,7 +174,14 @@ def _apply(held: Held, request: Request) -> None:
         waits = any(checkpoint.held for checkpoint in held.checkpoints.values())
         if state in ENDED_WORKFLOWS or (state is WorkflowState.PAUSED and not waits):
             event = WorkflowEvent.REOPENED
-            changes |= {"reason": "", "ended_at": None}
+            changes |= {"reason": "", "ended_at": None, "rollback": None}
+    elif request.verb == "rollback" and state is not WorkflowState.ROLLING_BACK and not held.checkpoint.cancelling:
+        _undo_again(held)
+        changes |= {"rollback": Rollback(request.tasks, request.preserve)}
+        changes |= {"reason": f"rollback asked by {request.operator}"}
+        if not held.running():
+            event = WorkflowEvent.ROLLING_BACK
+            changes |= {"ended_at": None}
     if event is None:
         held.save(msgspec.structs.replace(held.checkpoint, **changes), "request")
     else:
@@ -180,10 +192,36 @@ def _apply(held: Held, request: Request) -> None:
 
 def _reopen(held: Held, named: tuple[str, ...]) -> None:
     """Make pending again what did not succeed, and the named tasks with all that waits for them."""
-    again = held.schedule.graph.behind(named)
+    again = held.forward.graph.behind(named) | _to_be_done_again(held)
+    for checkpoint in sorted(held.checkpoints.values(), key=lambda each: is_undo(each.task_id)):
+        if is_undo(checkpoint.task_id):  # after the tasks: what has an undo that succeeded is known by that
+            wanted = checkpoint.task_id.removesuffix(SUFFIX) in again
+        else:
+            wanted = checkpoint.state in _UNFINISHED or checkpoint.task_id in again
+        if wanted and checkpoint.state is not TaskState.RUNNING:
+            _reopened(held, checkpoint)
+
+
+def _to_be_done_again(held: Held) -> set[str]:
+    """The tasks that a rollback has undone, or may have: where that is not known, those that do no harm."""
+    found = set()
+    for undo in held.checkpoints.values():
+        task_id = undo.task_id.removesuffix(SUFFIX)
+        if not is_undo(undo.task_id) or undo.state is TaskState.PENDING:
+            continue
+        if undo.state is TaskState.SUCCEEDED or held.plan.operations[held.tasks[task_id].operation].idempotent:
+            found.add(task_id)
+    return found
+
+
+def _undo_again(held: Held) -> None:
+    """Make pending the undos that an earlier rollback could not do."""
     for checkpoint in list(held.checkpoints.values()):
-        unfinished = checkpoint.state in (TaskState.FAILED, TaskState.CANCELLED, TaskState.SKIPPED)
-        if (unfinished or checkpoint.task_id in again) and checkpoint.state is not TaskState.RUNNING:
-            after = attempts.reopened(checkpoint)
-            held.folder.save_task(after, "request")
-            held.checkpoints[after.task_id] = after
+        if is_undo(checkpoint.task_id) and checkpoint.state in _UNFINISHED:
+            _reopened(held, checkpoint)
+
+
+def _reopened(held: Held, checkpoint: TaskCheckpoint) -> None:
+    after = attempts.reopened(checkpoint)
+    held.folder.save_task(after, "request")
+    held.checkpoints[after.task_id] = after

@@ -9,9 +9,10 @@ import msgspec
 from provisioning.config import Config
 from provisioning.core.catalogue import Operation
 from provisioning.core.conformity import as_declared, validate_params
-from provisioning.core.references import BadReference, Reference, resolved
+from provisioning.core.references import BadReference, Reference, resolved, value_at
+from provisioning.core.rollback import SUFFIX, is_undo
 from provisioning.core.upstream import results_of
-from provisioning.core.workflow import Task, TaskError
+from provisioning.core.workflow import Condition, Task, TaskError
 from provisioning.execution.executor import AttemptRequest, Key
 from provisioning.execution.nulib import UNPRIVILEGED_PATH, entry_command
 from provisioning.execution.nushell import Nushell
@@ -33,6 +34,8 @@ class Work(NamedTuple):
     params: dict[str, Any]
     refusal: TaskError | None = None
     """Why it cannot be made: something that it refers to is not there, or is not what the operation takes."""
+    skip: str = ""
+    """Why it is not made after all: what its task asks of another's result is not so."""
     recorded: dict[str, Any] | None = None
     """The params as a checkpoint keeps them, where they were not all in the plan."""
 
@@ -42,6 +45,10 @@ def work_of(held: Held, task_id: str) -> Work:
     task, probing = held.tasks[task_id], held.task_checkpoint(task_id).probing
     operation = held.plan.operations[task.operation]
     work = Work(operation, task.params)
+    if is_undo(task_id):
+        return _undo_of(held, held.tasks[task_id.removesuffix(SUFFIX)], operation)
+    if task.when is not None and (decided := _decided(held, task.when, operation)):
+        return decided
     if task.references:
         work = _resolved(held, task, operation)
     if not probing or operation.probe is None or work.refusal:
@@ -51,11 +58,61 @@ def work_of(held: Held, task_id: str) -> Work:
     return work._replace(operation=probe, params=probe.filled(params))
 
 
+def _decided(held: Held, when: Condition, operation: Operation) -> Work | None:
+    """What a condition makes of its task where it is not to be done; None where it is."""
+    reference = ("tasks", *when.task.split("."), *when.path.split("."))
+    try:
+        value = _value(held, reference)
+    except BadReference as error:
+        return _missing(operation, error)
+    if value == when.equals and isinstance(value, bool) is isinstance(when.equals, bool):
+        return None
+    return Work(operation, {}, skip=f"when: {when.task}.{when.path} is {_said(value)}, not {_said(when.equals)}")
+
+
+def _said(value: Any) -> str:
+    text = msgspec.json.encode(value).decode()
+    return text if len(text) <= 60 else f"{text[:60]}…"
+
+
+def _missing(operation: Operation, error: BadReference) -> Work:
+    return Work(operation, {}, TaskError("provisioning::reference::not-found", error.message, error.hint))
+
+
 def _resolved(held: Held, task: Task, operation: Operation) -> Work:
     try:
-        params = as_declared(resolved(task.params, lambda words: _value(held, words)), operation.params_schema())
+        params = resolved(task.params, lambda words: _value(held, words))
     except BadReference as error:
-        return Work(operation, {}, TaskError("provisioning::reference::not-found", error.message, error.hint))
+        return _missing(operation, error)
+    return _checked(operation, params)
+
+
+def _undo_of(held: Held, task: Task, operation: Operation) -> Work:
+    """The call that undoes a task: its params from those of the task and from its result."""
+    assert task.undo is not None
+    done = (
+        _resolved(held, task, held.plan.operations[task.operation]) if task.references else Work(operation, task.params)
+    )
+    if done.refusal:  # it failed of that itself
+        return done._replace(operation=operation)
+    known = {"params": done.params, "result": held.folder.result(held.task_checkpoint(task.id))}
+    if task.undo.params is None:
+        result = known["result"] if isinstance(known["result"], dict) else {}
+        params = {param.name: done.params.get(param.name, result.get(param.name)) for param in operation.params}
+        return _checked(operation, {name: value for name, value in params.items() if value is not None})
+
+    def value_of(reference: Reference) -> Any:
+        return value_at(known, reference[1:], reference) if reference[0] == "task" else _value(held, reference)
+
+    try:
+        return _checked(operation, resolved(task.undo.params, value_of))
+    except BadReference as error:
+        return _missing(operation, error)
+
+
+def _checked(operation: Operation, resolved: dict[str, Any]) -> Work:
+    """The call with these params, or why the operation does not take them."""
+    params = operation.filled(as_declared(resolved, operation.params_schema()))
     if len(msgspec.json.encode(params)) > MOST_BYTES:
         text = f"with all that they refer to, the params have more than {MOST_BYTES} bytes"
         return Work(operation, {}, TaskError("provisioning::reference::invalid-size", text, "refer to less"))

@@ -22,6 +22,7 @@ import msgspec
 
 from provisioning.clock import new_ulid, now
 from provisioning.core.graph import Graph
+from provisioning.core.rollback import undo_id, undo_tasks
 from provisioning.core.states import TaskState, WorkflowState
 from provisioning.core.workflow import FORMAT, Plan, TaskCheckpoint, WorkflowCheckpoint
 from provisioning.errors import NotFound, Refused, SpoolUnusable
@@ -330,5 +331,8 @@ def _decoded(data: bytes | None, kind: type[T]) -> T | None:
 def _dependents_first(plan: Plan) -> list[str]:
     """The tasks of the plan, each before those it waits for: whoever had started is read before why it could."""
     graph = Graph(plan.workflow.tasks)
-    first = [graph.names[i] for i in reversed(graph.order) if i < graph.size]
-    return first if len(first) == graph.size else graph.names[: graph.size]  # a ring: nothing in it ever starts
+    order = [graph.names[i] for i in graph.order if i < graph.size]
+    undos = undo_tasks(plan)
+    if len(order) < graph.size:  # a ring: nothing in it ever starts
+        return graph.names[: graph.size]
+    return [*(each for name in order if (each := undo_id(name)) in undos), *reversed(order)]

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from provisioning.core.graph import Graph, contradictions
 from provisioning.core.identifiers import TASK_ID
+from provisioning.core.rollback import undo_tasks
 from provisioning.core.states import ENDED_WORKFLOWS, Outcome, TaskState, WorkflowState
 from provisioning.core.workflow import OutcomeRecord, Plan, Submission, TaskCheckpoint, WorkflowCheckpoint
 from provisioning.errors import NotFound, Problem, ProvisioningError
@@ -175,6 +176,7 @@ class _Records:
         self._plan = plan
         self._workflow = checkpoint
         self._known = {task.id: task for task in plan.workflow.tasks}
+        self._undos = undo_tasks(plan)
         self._tasks: dict[str, TaskCheckpoint] = {}
         self._unread: set[str] = set()
 
@@ -210,7 +212,7 @@ class _Records:
             task_id = path.name.removesuffix(".json")
             if not path.name.endswith(".json") or not TASK_ID.match(task_id):
                 self._found.append(foreign(path))
-            elif task_id not in self._known:
+            elif task_id not in self._known and task_id not in self._undos:
                 self._say("unknown-task", path, f"the plan has no task {task_id!r}")
             elif checkpoint := read(self._found, path, path, partial(self._folder.task, task_id)):
                 self._tasks[task_id] = checkpoint
@@ -254,7 +256,7 @@ class _Records:
         parts = ATTEMPT_FILE.match(path.name)
         if parts is None or parts["kind"] != {"outcomes": "json", "logs": "log"}[path.parent.name]:
             self._found.append(foreign(path))
-        elif parts["task"] not in self._known:
+        elif parts["task"] not in self._known and parts["task"] not in self._undos:
             self._say("unknown-task", path, f"the plan has no task {parts['task']!r}")
         elif parts["kind"] == "log":
             if not stat.S_ISREG(_mode(path)):
@@ -294,7 +296,9 @@ class _Records:
                 self._say("unfinished", self._path(checkpoint.task_id), "its workflow has ended")
         path = self._folder.path / "workflow.json"
         succeeded = {task_id for task_id, each in self._tasks.items() if each.state is TaskState.SUCCEEDED}
-        rest = sorted(self._known.keys() - succeeded - self._unread)
+        skipped = {task_id for task_id, each in self._tasks.items() if each.state is TaskState.SKIPPED}
+        skipped = Graph(self._plan.workflow.tasks).behind(skipped) if skipped else skipped
+        rest = sorted(self._known.keys() - succeeded - skipped - self._unread)
         if workflow.state is WorkflowState.SUCCEEDED and rest:
             self._say("wrong-end", path, f"it has succeeded, and task {rest[0]} has not")
         elif workflow.counts and sum(workflow.counts.values()) != len(self._known):

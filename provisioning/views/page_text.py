@@ -40,6 +40,10 @@ def _head(page: Page, now: datetime) -> Iterator[list[str]]:
     for request in page["requests"]:
         of = f" of {', '.join(request['tasks'])}" if request.get("tasks") else ""
         yield ["asked", f"{clock_time(request['at'])} {request['verb']}{of} by {request['operator']}"]
+    if page.get("not_undone"):
+        left = [f"{each['task_id']} ({each['reason']})" for each in page["not_undone"]]
+        more = f" and {len(left) - 5} more" if len(left) > 5 else ""
+        yield ["not undone", f"{', '.join(left[:5])}{more}"]
     if page["state"] == ABANDONED:
         yield ["note", f"nobody runs it now{_goes_on(page)}; start an orchestrator: provisioning orchestrator start"]
     if page["held"]:
@@ -78,6 +82,12 @@ def error_text(error: dict[str, Any] | None) -> str:
 def note(task: dict[str, Any]) -> str:
     """Why a task is not, or not yet, done."""
     last = task["attempts"][-1] if task["attempts"] else {}
+    if undo := task.get("undo"):
+        if undo["state"] == "failed":
+            error = error_text(undo["attempts"][-1].get("error")) if undo["attempts"] else ""
+            return f"its undo failed: {error or safe(undo['reason'])}"
+        if undo["state"] in ("running", "cancelled"):
+            return f"its undo is {undo['state']}"
     if task["state"] == "failed":
         error = error_text(last.get("error"))
         return ": ".join(filter(None, (TOO_OFTEN, error))) if task["reason"] == TOO_OFTEN else error or task["reason"]

@@ -50,8 +50,9 @@ def changes(before: Page | None, page: Page) -> list[dict[str, Any]]:
     return [*found, own] if page["state"] in ENDED else [own, *found]
 
 
-def _mark(task: dict[str, Any]) -> tuple[str, int | None]:
-    return task["state"], task["attempts"][-1]["attempt"] if task["attempts"] else None
+def _mark(task: dict[str, Any]) -> tuple[str, int | str | None]:
+    state = task["state"] if "undo" not in task else f"{task['state']}, undo {task['undo']['state']}"
+    return state, task["attempts"][-1]["attempt"] if task["attempts"] else None
 
 
 def change_text(change: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import msgspec
 
 from provisioning.clock import boot_id, boottime, now
 from provisioning.core.identifiers import WORKFLOW_ID
+from provisioning.core.rollback import UNDONE, counted, not_undone, undo_id
 from provisioning.core.scheduler import Now, Schedule
 from provisioning.core.states import ENDED_TASKS, ENDED_WORKFLOWS, TaskState, WorkflowState
 from provisioning.core.workflow import (
@@ -34,6 +35,7 @@ ABANDONED = "abandoned"
 REJECTED = "rejected"
 """Shown for a submission that could not be claimed: it never became a workflow."""
 LOST_PLAN = "damaged: plan.json is not there, so its tasks are not known"
+_BACK = frozenset({WorkflowState.ROLLING_BACK, WorkflowState.ROLLED_BACK})
 ENDED = frozenset({*map(str, ENDED_WORKFLOWS), REJECTED})
 
 Page = dict[str, Any]
@@ -71,7 +73,7 @@ def shown_reason(folder: WorkflowFolder, checkpoint: WorkflowCheckpoint) -> str:
 
 def ended_tasks(counts: Mapping[str, int]) -> int:
     """How many of the counted tasks have ended."""
-    return sum(counts.get(state, 0) for state in ENDED_TASKS)
+    return sum(counts.get(state, 0) for state in (*ENDED_TASKS, UNDONE))
 
 
 class WorkflowView:
@@ -103,12 +105,13 @@ class WorkflowView:
             cancelled = checkpoint.state is WorkflowState.CANCELLED
             last = TaskState.CANCELLED if cancelled else TaskState.SKIPPED
             schedule.close(last, checkpoint.reason or str(last))
-        return {
-            **head,
-            "held": [each.task_id for each in known if each.held and each.state is TaskState.PENDING],
-            "counts": schedule.counts(),
-            "tasks": [_task(task, schedule, checkpoints.get(task.id)) for task in workflow.tasks],
-        }
+        asked = checkpoint.state in (WorkflowState.RUNNING, WorkflowState.PAUSED)
+        held = [each.task_id for each in known if asked and each.held and each.state is TaskState.PENDING]
+        tasks = [_task(task, schedule, checkpoints.get(task.id)) for task in workflow.tasks]
+        page = {**head, "held": held, "counts": schedule.counts(), "tasks": tasks}
+        if len(known) < len(checkpoints) or checkpoint.state in _BACK:
+            _show_undos(page, self._plan, checkpoints, checkpoint)
+        return page
 
     def page(self) -> Page:
         """Everything about the workflow, results included: the shape of `workflow status --json`."""
@@ -187,6 +190,24 @@ def _task(task: Task, schedule: Schedule, checkpoint: TaskCheckpoint | None) -> 
     if checkpoint and checkpoint.backoff and schedule.states[index] is TaskState.PENDING:
         page["next_attempt_at"] = instant(checkpoint.backoff.at)
     return page
+
+
+def _show_undos(
+    page: Page, plan: Plan, checkpoints: Mapping[str, TaskCheckpoint], workflow: WorkflowCheckpoint
+) -> None:
+    """Add to a page what has been undone, and what has not."""
+    page["counts"] = counted({task["task_id"]: task["state"] for task in page["tasks"]}, checkpoints)
+    for task in page["tasks"]:
+        undo = checkpoints.get(undo_id(task["task_id"]))
+        if undo is None:
+            continue
+        attempts = [_attempt(attempt) for attempt in undo.attempts]
+        task["undo"] = {"state": str(undo.state), "reason": undo.reason, "attempts": attempts}
+        if undo.state is TaskState.SUCCEEDED:
+            task["state"], task["reason"] = UNDONE, ""
+    if workflow.state in _BACK:
+        left = not_undone(plan, checkpoints, workflow.rollback)
+        page["not_undone"] = [{"task_id": task_id, "reason": reason} for task_id, reason in left.items()]
 
 
 def _attempt(attempt: Attempt) -> Page:

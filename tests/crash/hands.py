@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ import msgspec
 
 from provisioning.clock import new_ulid
 from provisioning.core.catalogue import Catalogue
+from provisioning.core.tasks import Sources
 from provisioning.execution.attempt import NotStarted, run_attempt
 from provisioning.execution.executor import AttemptRequest, Key, News, Seen
 from provisioning.execution.nushell import Nushell
@@ -129,6 +130,9 @@ class ShellNulib:
         self._host = host
         self.catalogue = catalogue
         self.nu = nu
+
+    def sources(self, _spool: Callable[[], Spool]) -> Sources:
+        return Sources()
 
     def keep(self, spool: Spool) -> None:
         texts = {name: TEXTS.get(name, SUCCEED) for name in self.catalogue.operations}

@@ -22,10 +22,12 @@ from tests.waiting import wait_for
 
 LOST = ("interrupted", "not_started")
 """Outcomes of attempts of which nobody knows, or that were none."""
-ONCE = ("first", "second", "last", "small", "noted")
+ONCE = ("first", "second", "last", "small", "noted", "made")
 """Tasks whose line is in the file of marks once in the end: a person or a probe says whether they are done again."""
 AGAIN = "again"
 """The task that may run again: each attempt leaves a line of its own."""
+REPEATED = {AGAIN: AGAIN, "made~undo": "unmade"}
+"""What may be done again, and the line that each attempt leaves, behind a dot its number."""
 
 
 class Task(NamedTuple):
@@ -45,7 +47,9 @@ class End(NamedTuple):
 
 
 class Work:
-    """Three workflows in one spool: one with every kind of task, one that is cancelled while it runs, one small."""
+    """Four workflows in one spool: one with every kind of task, one that is cancelled while it runs, one small, one
+    that is rolled back.
+    """
 
     def __init__(self, site: Installation, *, claimed_before: bool = True) -> None:
         self.site = site
@@ -59,6 +63,7 @@ class Work:
             "main": site.submit(_tasks(site), name="main", on_failure="continue"),
             "cancelled": site.submit(_cancelling(site), name="cancelled"),
             "small": site.submit([site.mark("small")], name="small"),
+            "undone": site.submit(_undone(site), name="undone", on_failure="rollback"),
         }
         request = Request(FORMAT, new_ulid(), self.ids["cancelled"], "cancel", "tester", now())
         (site.root / "request").write_bytes(encode(request))
@@ -131,21 +136,27 @@ class Work:
                     found.append(f"{name}/{task_id} is {task}, not {wanted}")
         lines = self.site.mark_lines()
         found += [f"no mark of {task_id}" for task_id in ONCE if task_id not in lines]
-        succeeded = [n for n, outcome in self._attempts(AGAIN) if outcome == "succeeded"]
-        found += [f"no mark of attempt {n} of {AGAIN}" for n in succeeded if f"{AGAIN}.{n}" not in lines]
+        for task_id, line in REPEATED.items():
+            succeeded = [n for n, outcome in self._attempts(task_id) if outcome == "succeeded"]
+            found += [f"no mark of attempt {n} of {task_id}" for n in succeeded if f"{line}.{n}" not in lines]
         return found
 
     def doubled(self) -> list[str]:
         """What was done more often than promised."""
         allowed = {
             *ONCE,
-            *(f"{AGAIN}.{number}" for number, outcome in self._attempts(AGAIN) if outcome != "not_started"),
+            *(
+                f"{line}.{number}"
+                for task_id, line in REPEATED.items()
+                for number, outcome in self._attempts(task_id)
+                if outcome != "not_started"
+            ),
         }
         lines = Counter(self.site.mark_lines())
         return [f"{line}: {times} times" for line, times in lines.items() if times > 1 or line not in allowed]
 
     def _attempts(self, task_id: str) -> list[tuple[int, str]]:
-        attempts = self.site.task(self.ids["main"], task_id).attempts
+        attempts = self.site.task(self.ids["main" if task_id == AGAIN else "undone"], task_id).attempts
         return [(attempt.number, str(attempt.outcome)) for attempt in attempts]
 
     def litter(self) -> list[str]:
@@ -187,6 +198,13 @@ def _cancelling(site: Installation) -> list[dict[str, Any]]:
     cancel = f'cp {site.root}/request "{site.root}/copy.$PROVISIONING_ATTEMPT"'
     cancel += f' && mv "{site.root}/copy.$PROVISIONING_ATTEMPT" "$(readlink {site.root}/asked)" && exec sleep 60'
     return [_script("waits", cancel), site.mark("then", depends_on=["waits"])]
+
+
+def _undone(site: Installation) -> list[dict[str, Any]]:
+    """A task that is undone, as the one behind it fails."""
+    script = f"echo unmade.$PROVISIONING_ATTEMPT >> {site.marks}"
+    undo = {"operation": "trial.again", "params": {"script": script}}
+    return [site.mark("made", undo=undo), {"id": "breaks", "operation": "selftest.fail", "depends_on": ["made"]}]
 
 
 def _script(task_id: str, script: str, **more: Any) -> dict[str, Any]:

@@ -51,6 +51,11 @@ NESTED: list[Any] = [1]
 for _ in range(3):
     NESTED = [{"for_each": NESTED}]
 
+
+def undoes(value: Any) -> dict[str, Any]:
+    return with_task(undo={"operation": "selftest.echo", "params": {"value": value}})
+
+
 DOCUMENTS = [
     ("unknown-key", "infr", with_root(infr="demo")),
     ("unknown-key", "tasks.a.dependson", with_task(dependson=[])),
@@ -115,10 +120,20 @@ DOCUMENTS = [
     ("bad-value", "tasks.a.params.value", echoes(float("nan"))),
     ("bad-value", "tasks.a.params.value[1]", echoes([1, float("-inf")])),
     ("bad-value", "tasks.a.params.value", echoes(2**63)),
-    ("not-yet", "on_failure", with_root(on_failure="rollback")),
-    ("not-yet", "tasks.a.undo", with_task(undo={"operation": "selftest.noop"})),
+    ("bad-value", "tasks.a.on_failure", with_task(on_failure="ignore")),
+    ("missing-key", "tasks.a.undo.operation", with_task(undo={})),
+    ("unknown-operation", "tasks.a.undo.operation", with_task(undo={"operation": "selftest.nop"})),
+    ("bad-params", "tasks.a.undo.params.value", with_task(undo={"operation": "selftest.echo", "params": {}})),
+    ("bad-reference", "tasks.a.undo.params", undoes("${task.params.nome}")),
+    ("bad-reference", "tasks.a.undo.params", undoes("${task.result.ip}")),
+    ("bad-reference", "tasks.a.undo", undoes("${task.state}")),
+    ("bad-reference", "tasks.a.undo", undoes("${each.key}")),
+    ("missing-key", "tasks.a.when.equals", with_task(when={"task": "b", "path": "result"})),
+    ("bad-value", "tasks.a.when.path", with_task(when={"task": "b", "path": "state", "equals": 1})),
+    ("bad-reference", "tasks.a.params", with_task(when={"task": "b", "path": "result", "equals": 1})),
+    ("wrong-type", "tasks.a.preserve", with_task(preserve="yes")),
     ("not-yet", "tasks.a.group", with_task(group="g")),
-    ("not-yet", "tasks.a.when", with_task(when="x")),
+    ("wrong-type", "tasks.a.when", with_task(when="x")),
     ("bad-reference", "tasks.a.params", echoes("${tasks.b.result.ip}")),
     ("bad-reference", "tasks.a.params", echoes("${tasks.a.result}")),
     ("bad-reference", "tasks.a.params", echoes("${tasks.a.output}")),

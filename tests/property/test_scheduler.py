@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from provisioning.core import attempts
-from provisioning.core.scheduler import Now, Schedule, Scheduler
+from provisioning.core.scheduler import Now, Schedule
 from provisioning.core.states import ENDED_TASKS, Outcome, TaskState, WorkflowEvent
+from provisioning.core.turns import Scheduler
 from provisioning.core.workflow import FORMAT, Retry, Task, TaskCheckpoint, Workflow
 from tests.property.reference import Reference
 from tests.simulation.values import at, record

@@ -229,10 +229,11 @@ class History:
         self.world.spool = self.person
 
     def _ask(self) -> None:
-        verb = self.chance.choice(["cancel", "pause", "resume", "resume", "retry", "retry"])
+        verb = self.chance.choice(["cancel", "pause", "resume", "resume", "retry", "retry", "rollback"])
         workflow_id = self.chance.choice(list(self.said.workflows))
         names = [task.id for task in self.said.workflows[workflow_id].tasks]
-        tasks = (self.chance.choice(names),) if verb == "retry" and self.chance.random() < 0.5 else ()
+        named = verb in ("retry", "rollback") and self.chance.random() < 0.5
+        tasks = (self.chance.choice(names),) if named else ()
         self._request(verb, workflow_id, tasks)
 
     def _request(self, verb: str, workflow_id: str, tasks: tuple[str, ...] = ()) -> None:
@@ -240,7 +241,10 @@ class History:
         with self._as_person():
             requests.ask(self.person, self.config, load_nulib, verb, workflow_id, operator="alice", tasks=tasks)
             self.said.requests.setdefault(workflow_id, set()).add(self._asked)
-        if self._asked and verb == "retry":  # also where its asker was told that it failed: it may have been put in
+        if self._asked and verb in (
+            "retry",
+            "rollback",
+        ):  # also where its asker was told that it failed: it may have been put in
             self.said.retried[workflow_id] = self.said.retried.get(workflow_id, 0) + 1
 
     def _clean_up(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from provisioning.core.graph import Graph
+from provisioning.core.rollback import SUFFIX, is_undo, undo_id
 from provisioning.core.states import Outcome, TaskState, WorkflowState
 from provisioning.core.workflow import Workflow
 from provisioning.errors import NotFound, Problem
@@ -42,6 +44,10 @@ def may_begin(world: World, said: Said, key: Key) -> None:
     workflow = said.workflows[key.workflow_id]
     mine = [other for other in living if other.workflow_id == key.workflow_id]
     assert len(mine) < (workflow.max_parallel or 1000), f"{key} began beside {len(mine)} others"
+    if is_undo(key.task_id):
+        _may_undo(world, said, key, mine)
+        return
+    assert not any(is_undo(other.task_id) for other in mine), f"{key} began while something was undone"
     task = next(task for task in workflow.tasks if task.id == key.task_id)
     again = [each for each in world.trace if isinstance(each, Begin) and each.key == key]
     lost = task.operation == "work.again" and all(each.boot != world.boot for each in again)
@@ -54,6 +60,21 @@ def may_begin(world: World, said: Said, key: Key) -> None:
         assert ends, f"{key} began before {other}"
         found = [record.outcome for end in ends if (record := folder.outcome(other, end.key.attempt))]
         assert Outcome.SUCCEEDED in found, f"{key} began and {other} had not succeeded, or its outcome is gone: {found}"
+
+
+def _may_undo(world: World, said: Said, key: Key, mine: list[Key]) -> None:
+    """An undo begins: nothing but undos lives, none of them of what waits for its task."""
+    workflow = said.workflows[key.workflow_id]
+    assert all(is_undo(other.task_id) for other in mine), f"{key} began while {mine} lived"
+    task_id = key.task_id.removesuffix(SUFFIX)
+    task = next(task for task in workflow.tasks if task.id == task_id)
+    assert task.undo is not None
+    behind = Graph(workflow.tasks).behind([task_id]) - {task_id}
+    early = [other for other in mine if other.task_id.removesuffix(SUFFIX) in behind]
+    assert not early, f"{key} began while {early} lived"
+    again = [each for each in world.trace if isinstance(each, Begin) and each.key == key]
+    lost = task.undo.operation == "work.undo" and all(each.boot != world.boot for each in again)
+    assert not again or lost, f"{key} began twice"
 
 
 def states(spool: Spool, said: Said) -> dict[str, str]:
@@ -106,7 +127,11 @@ def _is_allowed(problem: Problem, said: Said) -> bool:
     if workflow_id in said.damaged or problem.code != "unknown-attempt":
         return workflow_id in said.damaged
     task_id = parts[-1].split(".")[0]
-    return any(task.id == task_id and task.operation == "work.again" for task in said.workflows[workflow_id].tasks)
+    tasks = {task.id: task for task in said.workflows[workflow_id].tasks}
+    if is_undo(task_id):
+        undo = tasks[task_id.removesuffix(SUFFIX)].undo
+        return undo is not None and undo.operation == "work.undo"
+    return task_id in tasks and tasks[task_id].operation == "work.again"
 
 
 def _check_workflow(spool: Spool, world: World, said: Said, workflow_id: str) -> None:
@@ -130,6 +155,17 @@ def _check_workflow(spool: Spool, world: World, said: Said, workflow_id: str) ->
             record = folder.outcome(task.id, known.last.number) if known.last else None
             said_so = record is not None and record.outcome is Outcome.SUCCEEDED
             assert said_so, f"{workflow_id}/{task.id} is called done and its outcome is {record}"
+        undo = folder.task(undo_id(task.id))
+        assert undo.state is not TaskState.RUNNING, f"the undo of {workflow_id}/{task.id} runs for ever"
+        undone = world.effects.get((workflow_id, undo.task_id), 0)
+        if undo.state is TaskState.SUCCEEDED:
+            assert undone >= 1, f"{workflow_id}/{task.id} is called undone and is not"
+        if task.undo and task.undo.operation == "work.undo-once":
+            assert undone <= 1 + retries, f"{workflow_id}/{task.id} was undone {undone} times"
+        begun = known.state is TaskState.SUCCEEDED and task.undo is not None
+        if checkpoint.state is WorkflowState.ROLLED_BACK and begun and checkpoint.rollback is None:
+            over = undo.state in (TaskState.SUCCEEDED, TaskState.FAILED)
+            assert over, f"{workflow_id} is called rolled back, and {task.id} was not undone: {undo.state}"
         numbers = [attempt.number for attempt in known.attempts]
         in_order = numbers == sorted(set(numbers))  # with gaps, where an attempt never began
         assert in_order, f"{workflow_id}/{task.id} has the attempts {numbers}"
@@ -150,6 +186,8 @@ def _check_after(world: World, said: Said) -> None:
         if said.retried.get(key.workflow_id) or key.workflow_id in said.damaged:
             continue
         tasks = {task.id: task for task in said.workflows[key.workflow_id].tasks}
+        if key.task_id not in tasks:  # an undo
+            continue
         for other in begun[i:]:
             if other.key.workflow_id != key.workflow_id or other.key.task_id not in tasks[key.task_id].after:
                 continue

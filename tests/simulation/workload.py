@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 
 from provisioning.core.catalogue import Catalogue, Operation
 from provisioning.core.tasks import Sources
-from provisioning.core.workflow import Retry, Task, Workflow
+from provisioning.core.workflow import Retry, Task, Undo, Workflow
 from provisioning.execution.nulib import Nulib
 from provisioning.execution.nushell import Nushell
 from provisioning.storage import files
@@ -21,6 +21,8 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     "work.again": {"idempotent": True},
     "work.probed": {"idempotent": False, "probe": PROBE},
     PROBE: {"idempotent": True},
+    "work.undo": {"idempotent": True},
+    "work.undo-once": {"idempotent": False},
 }
 
 
@@ -58,6 +60,7 @@ def random_workflow(chance: random.Random) -> Workflow:
                 after=tuple(other for other in waits if other in after),
                 retry=Retry(max_attempts=chance.randint(1, 3), initial_delay_seconds=chance.choice([0.0, 1.0, 7.0])),
                 on_interrupt="probe" if operation == "work.probed" else None,
+                undo=chance.choice([None, Undo("work.undo", {}), Undo("work.undo-once", {})]),
             )
         )
     chance.shuffle(tasks)
@@ -66,5 +69,5 @@ def random_workflow(chance: random.Random) -> Workflow:
         tuple(tasks),
         priority=chance.choice([10, 50, 90]),
         max_parallel=chance.choice([None, 1, 2]),
-        on_failure=chance.choice(["stop", "continue"]),
+        on_failure=chance.choice(["stop", "continue", "rollback"]),
     )

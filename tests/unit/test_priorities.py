@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from provisioning.core.scheduler import End, Schedule, Scheduler, Start
+from provisioning.core.scheduler import Schedule
 from provisioning.core.states import Outcome, TaskState, WorkflowEvent
+from provisioning.core.turns import End, Scheduler, Start
 from provisioning.core.workflow import Backoff
 from tests.simulation.values import at, checkpoint, schedule, started
 

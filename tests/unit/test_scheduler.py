@@ -6,8 +6,9 @@ import random
 
 import pytest
 
-from provisioning.core.scheduler import Now, Schedule, Scheduler, due
+from provisioning.core.scheduler import Now, Schedule, due
 from provisioning.core.states import Outcome, TaskState, WorkflowEvent
+from provisioning.core.turns import Scheduler
 from provisioning.core.workflow import Backoff
 from tests.simulation.values import at, checkpoint, finish, schedule, started, state
 
