@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from provisioning.config import Config, Retention
-from provisioning.core.states import ENDED_WORKFLOWS, TaskState, WorkflowEvent, WorkflowState
+from provisioning.core.states import ENDED_WORKFLOWS, WorkflowEvent, WorkflowState
 from provisioning.core.turns import Scheduler
 from provisioning.core.workflow import TaskCheckpoint
 from provisioning.errors import ProvisioningError, SpoolUnusable
@@ -20,7 +20,7 @@ from provisioning.orchestrator.complaints import AGAIN_SECONDS, FAULTS, Complain
 from provisioning.orchestrator.held import Held
 from provisioning.orchestrator.installed import Installed
 from provisioning.orchestrator.queue import Queue
-from provisioning.orchestrator.recovery import cancel_adopted, settle, take_news
+from provisioning.orchestrator.recovery import cancel_adopted, look_at, take_news
 from provisioning.orchestrator.requests import apply_all, apply_unheld
 from provisioning.orchestrator.rest import Rest
 from provisioning.orchestrator.retention import Retainer
@@ -90,9 +90,7 @@ class Orchestrator:
         """Sleep until a worker, a deadline or one of `others` wants a tick; those of `others` that are ready."""
         trim_at = self._executor.trim(self._now.boottime)
         dues = [self._queue.next_due(), *(held.schedule.next_due() for held in self._held.values())]
-        bounds: list[float | None] = [
-            at for at in dues if at and at > self._now.boottime
-        ]  # what was due already waits for a slot
+        bounds: list[float | None] = [at for at in dues if at and at > self._now.boottime]  # else it waits for a slot
         bounds += [self._now.boottime + at_most, self._scan_at, self._rest.next_look(), self._retainer.next_due()]
         if any(held.watched for held in self._held.values()):
             bounds.append(self._now.boottime + LOOK_SECONDS)
@@ -143,15 +141,7 @@ class Orchestrator:
 
     def _look_at_watched(self) -> None:
         for held in list(self._held.values()):
-            self._attend(held.workflow_id, self._look_at, held)
-
-    def _look_at(self, held: Held) -> None:
-        for key in sorted(held.watched):
-            checkpoint = held.checkpoints[key.task_id]
-            recorded = checkpoint.state is not TaskState.RUNNING or held.key(checkpoint) != key
-            if recorded or settle(self._spool, self._config, held, checkpoint, self._now):
-                held.watched.discard(key)
-                held.ending.pop(key, None)
+            self._attend(held.workflow_id, look_at, self._spool, self._config, held, self._now)
 
     # What is in the spool
 
@@ -254,7 +244,7 @@ class Orchestrator:
         try:
             hold(held)
             held.watched.update(held.key(checkpoint) for checkpoint in held.running())
-            self._look_at(held)
+            look_at(self._spool, self._config, held, self._now)
         except FAULTS:
             self._let_go(held)
             raise

@@ -69,6 +69,16 @@ def find_outcomes(held: Held, now: Now) -> None:
             held.record(attempts.known_by_outcome(checkpoint, number, now), now)
 
 
+def look_at(spool: Spool, config: Config, held: Held, now: Now) -> None:
+    """Find out about each attempt that no worker of this process runs."""
+    for key in sorted(held.watched):
+        checkpoint = held.checkpoints[key.task_id]
+        recorded = checkpoint.state is not TaskState.RUNNING or held.key(checkpoint) != key
+        if recorded or settle(spool, config, held, checkpoint, now):
+            held.watched.discard(key)
+            held.ending.pop(key, None)
+
+
 def settle(spool: Spool, config: Config, held: Held, checkpoint: TaskCheckpoint, now: Now) -> bool:
     """Find out what became of the task's latest attempt and record it; False while it goes on or is being ended."""
     last = checkpoint.attempts[-1]
