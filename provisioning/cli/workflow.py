@@ -43,10 +43,7 @@ id_argument = click.argument("workflow_id", metavar="ID", type=WorkflowId())
 
 @click.group("workflow", cls=Noun, no_args_is_help=True)
 def workflow() -> None:
-    """Look at workflows, and cancel, pause, resume or retry them.
-
-    An ID may be shortened to what tells it from the others.
-    """
+    """Look at workflows, and cancel, pause, resume, retry or roll them back; an ID may be shortened."""
 
 
 @workflow.command("list", exits=(0, 2, 6))
@@ -285,8 +282,7 @@ def retry(context: Context, workflow_id: str, tasks: tuple[str, ...]) -> None:
 def rollback(context: Context, workflow_id: str, to: tuple[str, ...], preserve: tuple[str, ...]) -> None:
     """Undo what the tasks of a workflow have done, the last first.
 
-    Running tasks finish before. What failed or was cut off is undone too where its undo does no harm. What could not
-    be undone is shown by `workflow status`; the same command tries it again.
+    Running tasks finish before. `workflow status` shows what could not be undone; the same command tries it again.
 
     \b
     Example:

@@ -232,9 +232,8 @@ class History:
         verb = self.chance.choice(["cancel", "pause", "resume", "resume", "retry", "retry", "rollback"])
         workflow_id = self.chance.choice(list(self.said.workflows))
         names = [task.id for task in self.said.workflows[workflow_id].tasks]
-        named = verb in ("retry", "rollback") and self.chance.random() < 0.5
-        tasks = (self.chance.choice(names),) if named else ()
-        self._request(verb, workflow_id, tasks)
+        tasks = (self.chance.choice(names),) if verb[0] == "r" and self.chance.random() < 0.5 else ()
+        self._request(verb, workflow_id, tasks if verb != "resume" else ())
 
     def _request(self, verb: str, workflow_id: str, tasks: tuple[str, ...] = ()) -> None:
         self._asked = ""
@@ -244,7 +243,7 @@ class History:
         if self._asked and verb in (
             "retry",
             "rollback",
-        ):  # also where its asker was told that it failed: it may have been put in
+        ):  # also where its asker was told that it failed: it may be there
             self.said.retried[workflow_id] = self.said.retried.get(workflow_id, 0) + 1
 
     def _clean_up(self) -> None:
