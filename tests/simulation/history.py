@@ -240,10 +240,7 @@ class History:
         with self._as_person():
             requests.ask(self.person, self.config, load_nulib, verb, workflow_id, operator="alice", tasks=tasks)
             self.said.requests.setdefault(workflow_id, set()).add(self._asked)
-        if self._asked and verb in (
-            "retry",
-            "rollback",
-        ):  # also where its asker was told that it failed: it may be there
+        if self._asked and verb in ("retry", "rollback"):  # also where its asker was told that it failed
             self.said.retried[workflow_id] = self.said.retried.get(workflow_id, 0) + 1
 
     def _clean_up(self) -> None:
