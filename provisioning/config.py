@@ -44,6 +44,8 @@ class Orchestrator(msgspec.Struct, frozen=True):
     scan_seconds: float = 5.0
     drain_seconds: float = 30.0
     idle_worker_seconds: float = 30.0
+    standby_processes: int = 4
+    """So many processes of Nushell at the most are started before their task is known; 0: none."""
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -161,6 +163,7 @@ SECTIONS: dict[str, dict[str, convert.Converter]] = {
         "scan_seconds": convert.seconds,
         "drain_seconds": convert.seconds,
         "idle_worker_seconds": convert.seconds,
+        "standby_processes": convert.count_or_zero,
     },
     "limits": {
         "manifest_bytes": convert.size,

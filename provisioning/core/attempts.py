@@ -11,6 +11,7 @@ from provisioning.core.scheduler import Now
 from provisioning.core.states import Outcome, TaskEvent, TaskState
 from provisioning.core.workflow import (
     INTERRUPTIONS_ALLOWED,
+    NOBODY,
     STOPPED,
     TOO_OFTEN,
     Attempt,
@@ -23,8 +24,6 @@ from provisioning.core.workflow import (
     apply_task,
 )
 
-NOBODY = "0" * 26
-"""Stands for the worker of an attempt of which only the outcome is known."""
 NOT_THERE = "::not-found"
 """How the code of a probe's error ends when it says that the work has not been done."""
 INTERRUPTED = "provisioning::attempt::interrupted"

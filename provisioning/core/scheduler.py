@@ -6,6 +6,7 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import chain, islice
 from typing import NamedTuple
 
 from provisioning.core.graph import Graph, expected
@@ -274,6 +275,13 @@ class Schedule:
     def waits_for_person(self) -> str | None:
         """A task about which a person must decide, if there is one."""
         return self.tasks[min(self._held)].id if self._held else None
+
+    def next_likely(self, task_id: str, beyond: int) -> str | None:
+        """A guess: the task that starts when this one has ended, behind the `beyond` likeliest."""
+        ready = (entry[-1] for entry in self._ready)
+        nodes = (max(edge, ~edge) for edge in self._dependents[self.index[task_id]])
+        behind = (j for j in nodes if self._waits[j] == 1 and j < len(self.tasks))
+        return next((self.tasks[i].id for i in islice(chain(ready, behind), beyond, None)), None)
 
     def close(self, state: TaskState, reason: str) -> None:
         """Give what never started its last state: the workflow has ended."""

@@ -35,13 +35,13 @@ class Remnants:
         self._log = os.fstat(log)
         self._sessions = {os.getsid(0)}
 
-    def end(self, group: int, grace_seconds: float, *, cut_short: bool) -> tuple[int, ...]:
+    def end(self, group: int, grace_seconds: float, *, cut_short: bool, standby: int = 0) -> tuple[int, ...]:
         """End what is left of the attempt, in its process group or not; the pids of what had to be told.
 
         With `cut_short` the group has been told already, and what was meant to stay is ended as well. What cannot be
-        signalled is left, as another user's.
+        signalled is left, as another user's. `standby` is a process that waits for another attempt.
         """
-        self._group, self._cut_short = group, cut_short
+        self._group, self._cut_short, self._standby = group, cut_short, standby
         ended: dict[int, None] = {}
         for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):
             if number is signal.SIGKILL:
@@ -61,8 +61,8 @@ class Remnants:
     def _find(self) -> list[Sight]:
         # A group of this number in another session is a stranger's.
         found = {sight.process: sight for sight in group_members(self._group) if sight.session == os.getsid(0)}
-        if reap():
-            begun = list(descendants())
+        if reap(standby=self._standby):
+            begun = list(descendants(self._standby))
             self._sessions.update(sight.session for sight in begun if _can_write(sight.process.pid, self._log))
             found |= {s.process: s for s in begun if self._cut_short or s.session in self._sessions}
         return list(found.values())

@@ -3,9 +3,9 @@
 An entry reads the request `{"params": {…}, "env": {…}}` on descriptor 3 and answers on descriptor 4 with
 `{"result": …}` or `{"error": {"code", "msg", "help"}}`, never with rendered text, which may show the environment.
 It exits 0; on an error 1, or the exit code of the external command that failed, so that `exit:75` can be retried.
-Both descriptors are memory files, which an entry opens anew and empties: the children of the operation inherit
-them and must not find the params, which may hold secrets. The source holds names that passed the patterns of
-`signature.py`, and no value.
+The request comes through a pipe and is read to its end: the children of the operation inherit the descriptor and must
+not find the params, which may hold secrets. The source holds names that passed the patterns of `signature.py`, and no
+value.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ use operation
 
 try {{
   let request = open --raw /dev/fd/3 | from json
-  # The children of the operation inherit the descriptor, and the params may hold secrets.
-  try {{ "" | save --force --raw /dev/fd/3 }}
   load-env $request.env
   $env.PATH = ($env.PATH | split row ":")
   let params = $request.params

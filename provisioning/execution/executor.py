@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import select
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
-from multiprocessing.connection import wait
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -42,6 +43,8 @@ class AttemptRequest(msgspec.Struct, frozen=True):
     result_bytes: int
     refusal: TaskError | None = None
     """Why the operation cannot be called: the attempt fails of it, and no process is started."""
+    next_argv: tuple[str, ...] = ()
+    """The process of an attempt that will probably be made here next, to be started while this one runs."""
 
 
 class Seen(StrEnum):
@@ -67,8 +70,11 @@ class News(NamedTuple):
 class Executor(Protocol):
     """Runs attempts. No call blocks."""
 
-    def assign(self, key: Key) -> str:
-        """Choose the worker of an attempt; its name goes into the checkpoint before `start`."""
+    descriptor: int
+    """Readable when there is news."""
+
+    def assign(self, key: Key, argv: tuple[str, ...]) -> str:
+        """Choose the worker of an attempt, best one with such a process waiting; its name goes into the checkpoint."""
 
     def start(self, request: AttemptRequest) -> None:
         """Begin the attempt in the worker that was assigned."""
@@ -82,8 +88,8 @@ class Executor(Protocol):
     def free_slots(self) -> int:
         """Room for so many more attempts."""
 
-    def waitables(self) -> Sequence[Any]:
-        """What to wait on, with `multiprocessing.connection.wait`, for news."""
+    def waiting(self) -> int:
+        """How many processes have been started ahead and wait for an attempt, or will."""
 
     def news(self) -> Iterable[News]:
         """What has happened since the last call."""
@@ -95,7 +101,13 @@ class Executor(Protocol):
         """Let go of all workers. Those that run an attempt finish it and end by themselves."""
 
 
-def wait_for_news(executor: Executor, others: Sequence[Any], seconds: float) -> list[Any]:
-    """Sleep until the executor has news, one of `others` is readable or the time is over; which of `others` are."""
-    ready = wait([*executor.waitables(), *others], seconds)
-    return [one for one in others if one in ready]
+def wait_for_news(executor: Executor, others: Sequence[int], seconds: float) -> list[int]:
+    """Sleep until the executor has news, one of the descriptors is readable or the time is over; which of `others` are.
+
+    Callers look for news themselves: there may be some at any time.
+    """
+    poll = select.poll()
+    for descriptor in (executor.descriptor, *others):
+        poll.register(descriptor, select.POLLIN)
+    ready = {descriptor for descriptor, _ in poll.poll(math.ceil(seconds * 1000))}
+    return [descriptor for descriptor in others if descriptor in ready]

@@ -17,9 +17,6 @@ from provisioning.ownership import refuse_unless_ours
 from provisioning.resources import data_dir
 from provisioning.storage.spool import Spool
 
-UNPRIVILEGED_PATH = "/nonexistent"
-"""PATH of a Nushell process until its entry sets the real one: off a terminal it would run `tput` from it."""
-
 
 class Nulib(NamedTuple):
     """What one look at the installation found."""
@@ -48,8 +45,7 @@ class Nulib(NamedTuple):
 
 def entry_command(nu: Nushell, spool: Spool, digest: str, operation: str) -> tuple[str, ...]:
     """The argv that runs an operation's entry from a tree that was kept."""
-    entry = spool.nulib / digest / "entries" / f"{operation}.nu"
-    return (str(nu.path), "--no-config-file", "--no-std-lib", str(entry))
+    return (str(nu.path), "--no-config-file", "--no-std-lib", f"{spool.nulib}/{digest}/entries/{operation}.nu")
 
 
 def load_nulib(config: Config) -> Nulib:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import select
 import signal
@@ -16,8 +15,8 @@ from provisioning.clock import boottime
 from provisioning.config import Config
 from provisioning.core.catalogue import Operation
 from provisioning.errors import Invalid, Problem
+from provisioning.execution.process import Process, process_environment
 from provisioning.execution.result import read_reply
-from provisioning.storage import files
 
 PATIENCE_SECONDS = 30.0
 """So long a planning operation may take, or what its own timeout says if that is less: who asks it waits."""
@@ -38,58 +37,53 @@ class PlanFailed(Invalid):
 
 def ask_for_plan(config: Config, argv: tuple[str, ...], operation: Operation, params: Mapping[str, Any]) -> Any:
     """The list of tasks that the operation returns. PlanFailed where it fails, or takes too long."""
-    settings = config.environment
-    environment = {"PATH": "/nonexistent", "HOME": settings.home, "LANG": settings.lang, "NO_COLOR": "1"}
-    body = {"params": params, "env": {"PATH": settings.path}}
-    with contextlib.ExitStack() as opened:
-
-        def kept(descriptor: int) -> int:
-            opened.callback(os.close, descriptor)
-            return descriptor
-
-        request, reply, printed = (
-            kept(os.memfd_create(name, os.MFD_CLOEXEC)) for name in ("request", "reply", "output")
-        )
-        files.write_all(request, msgspec.json.encode(body))
-        os.lseek(request, 0, os.SEEK_SET)
-        nothing = kept(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
-        sources = [nothing, printed, printed, request, reply]
-        moved = [kept(fcntl.fcntl(source, fcntl.F_DUPFD_CLOEXEC, 16)) for source in sources]
-        try:
-            pid = os.posix_spawn(
-                argv[0],
-                argv,
-                environment | dict(settings.variables),
-                file_actions=[(os.POSIX_SPAWN_DUP2, source, target) for target, source in enumerate(moved)],
-                setpgroup=0,
-                setsigmask=(),
-                setsigdef=[s for s in signal.valid_signals() if s not in (signal.SIGKILL, signal.SIGSTOP)],
-            )
-        except OSError as error:
-            raise PlanFailed(f"{operation.name} cannot be started: {error.strerror}") from error
-        if not _ended_in_time(pid, min(operation.timeout_seconds or PATIENCE_SECONDS, PATIENCE_SECONDS)):
-            raise PlanFailed(f"{operation.name} took too long to plan", "a plan is made of data: ask nobody for it")
-        answer = read_reply(reply, PLAN_BYTES, None)
-        if answer.error is not None:
-            raise PlanFailed(f"{answer.error.code}: {answer.error.msg}", answer.error.help)
-        if not answer.complete:
-            said = os.pread(printed, _TOLD_BYTES, 0).decode(errors="replace").strip()
-            raise PlanFailed(f"{operation.name} gave no plan: {said or 'it said nothing'}")
-        return answer.result
-
-
-def _ended_in_time(pid: int, seconds: float) -> bool:
-    """Whether the process has ended by itself; it has ended in any case."""
-    process = os.pidfd_open(pid)
+    request = msgspec.json.encode({"params": params, "env": {"PATH": config.environment.path}})
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
-        poll = select.poll()
-        poll.register(process, select.POLLIN)
-        deadline = boottime() + seconds
-        while not (ended := poll.poll(max(0.0, deadline - boottime()) * 1000)) and boottime() < deadline:
-            continue
+        process = Process(argv, process_environment(config.environment), nothing)
+    except OSError as error:
+        raise PlanFailed(f"{operation.name} cannot be started: {error.strerror}") from error
+    finally:
+        os.close(nothing)
+    try:
+        process.feed(request)
+        said = _see_through(process, min(operation.timeout_seconds or PATIENCE_SECONDS, PATIENCE_SECONDS))
+        if said is None:
+            raise PlanFailed(f"{operation.name} took too long to plan", "a plan is made of data: ask nobody for it")
+        answer = read_reply(process.reply, PLAN_BYTES, None)
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        os.close(process)
-    return bool(ended)
+            os.killpg(process.pid, signal.SIGKILL)
+        process.abandon()
+    if answer.error is not None:
+        raise PlanFailed(f"{answer.error.code}: {answer.error.msg}", answer.error.help)
+    if not answer.complete:
+        text = said[:_TOLD_BYTES].decode(errors="replace").strip()
+        raise PlanFailed(f"{operation.name} gave no plan: {text or 'it said nothing'}")
+    return answer.result
+
+
+def _see_through(process: Process, seconds: float) -> bytes | None:
+    """What the process printed first, when it has ended by itself; None where it has not within the time."""
+    poll = select.poll()
+    for descriptor in (process.exit, process.output):
+        poll.register(descriptor, select.POLLIN)
+    sending = process.request
+    if sending >= 0:
+        poll.register(sending, select.POLLOUT)
+    deadline, said = boottime() + seconds, b""
+    while boottime() < deadline:
+        ready = dict(poll.poll(max(0.0, deadline - boottime()) * 1000))
+        if sending in ready:
+            process.send()
+            if process.request < 0:
+                poll.unregister(sending)
+        if process.output in ready:
+            data = os.read(process.output, 1 << 16)
+            if not data:
+                poll.unregister(process.output)
+            elif len(said) < _TOLD_BYTES:
+                said += data
+        elif process.exit in ready:
+            return said
+    return None

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import multiprocessing
 import os
+import select
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.process import active_children
-from typing import Any
 
 import msgspec
 
@@ -40,10 +41,15 @@ class _Worker:
         self.holds_slot = False
         self.leaves = False
         """Whether it has said its last word."""
+        self.next_argv: tuple[str, ...] = ()
+        """The process that it has started ahead, or will have when its attempt has begun."""
+        self.taken_argv: tuple[str, ...] = ()
+        """The process that it had waiting when its attempt was assigned."""
         self.late_at: float | None = None
         """The boottime by which its attempt must have ended, if it has a deadline."""
         self._identity = identity(process.pid) if process.pid else None
         self.idle_since = boottime()
+        self.descriptors = (connection.fileno(), process.sentinel)
 
     def tell(self, command: Command) -> bool:
         """Send a command; whether that could be done."""
@@ -68,19 +74,38 @@ class Pool:
         self._idle_seconds = idle_seconds
         self._workers: dict[str, _Worker] = {}
         self._by_key: dict[Key, _Worker] = {}
+        self._by_descriptor: dict[int, _Worker] = {}
+        """Each worker twice: by its pipe and by its sentinel."""
+        self._busy = 0
+        self._epoll = select.epoll()
+        self.descriptor = self._epoll.fileno()
         # The forkserver is a `python -c`, which would import from the present folder before anything else.
         os.chdir("/")
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["provisioning.execution.preload"])
         forkserver.ensure_running()  # now, so that it has imported all by the time a worker is wanted
 
-    def assign(self, key: Key) -> str:
+    def assign(self, key: Key, argv: tuple[str, ...]) -> str:
         """Choose an idle worker for the attempt, or start one."""
-        idle = (worker for worker in self._workers.values() if worker.key is None and not worker.leaves)
-        worker = next(idle, None) or self._hire()
-        worker.key, worker.holds_slot = key, True
-        self._by_key[key] = worker
-        return worker.name
+        chosen: _Worker | None = None
+        for worker in self._workers.values():
+            if worker.key is not None or worker.leaves:
+                continue
+            if worker.next_argv == argv:
+                chosen = worker
+                break
+            if chosen is None or (chosen.next_argv and not worker.next_argv):
+                chosen = worker  # rather one whose process that waits is not wasted
+        chosen = chosen or self._hire()
+        chosen.key, chosen.holds_slot = key, True
+        chosen.taken_argv, chosen.next_argv = chosen.next_argv, ()
+        self._busy += 1
+        self._by_key[key] = chosen
+        return chosen.name
+
+    def waiting(self) -> int:
+        """How many workers have a process started ahead, or will."""
+        return sum(bool(worker.next_argv) for worker in self._workers.values())
 
     def _hire(self) -> _Worker:
         name = new_ulid()
@@ -97,12 +122,16 @@ class Pool:
         finally:
             theirs.close()
         self._workers[name] = worker = _Worker(process, ours, name)
+        for descriptor in worker.descriptors:
+            self._by_descriptor[descriptor] = worker
+            self._epoll.register(descriptor, select.EPOLLIN)
         return worker
 
     def start(self, request: AttemptRequest) -> None:
         """Send the attempt to the worker that was assigned."""
         folder = self._spool.workflows / request.key.workflow_id
         worker = self._by_key[request.key]
+        worker.next_argv = request.next_argv
         if not worker.tell(Command(str(folder), request)):
             worker.process.kill()  # nothing of it runs yet; if it is not dead already, it would wait for ever
         if request.timeout_seconds is not None:
@@ -111,12 +140,18 @@ class Pool:
     def withdraw(self, key: Key) -> None:
         """Make the worker idle again: nothing was sent to it."""
         if worker := self._by_key.get(key):
+            worker.next_argv = worker.taken_argv
             self._release(worker)
 
     def _release(self, worker: _Worker) -> None:
         if worker.key is not None:
             self._by_key.pop(worker.key, None)
-        worker.key, worker.holds_slot, worker.idle_since, worker.late_at = None, False, boottime(), None
+        self._free_slot(worker)
+        worker.key, worker.idle_since, worker.late_at = None, boottime(), None
+
+    def _free_slot(self, worker: _Worker) -> None:
+        self._busy -= worker.holds_slot
+        worker.holds_slot = False
 
     def cancel(self, key: Key) -> None:
         """Have the attempt's worker end it."""
@@ -126,48 +161,51 @@ class Pool:
 
     def free_slots(self) -> int:
         """Slots without a running process; outcomes may still be on their way to the disk."""
-        return self._slots - sum(worker.holds_slot for worker in self._workers.values())
-
-    def waitables(self) -> Sequence[Any]:
-        """The workers' pipes and sentinels."""
-        workers = self._workers.values()
-        return [*(worker.connection for worker in workers), *(worker.process.sentinel for worker in workers)]
+        return self._slots - self._busy
 
     def news(self) -> Iterator[News]:
-        """Read every report that has come, then see which workers have died."""
-        for worker in list(self._workers.values()):
-            dead = not worker.process.is_alive()  # asked before the pipe is read, so that no last word is missed
-            yield from self._reports(worker)
+        """Read a report of each worker that has sent one; of one that has died all of them, and then its death."""
+        ready = {descriptor for descriptor, _ in self._epoll.poll(0)}
+        for worker in sorted({self._by_descriptor[descriptor] for descriptor in ready}, key=lambda each: each.name):
+            dead = worker.process.sentinel in ready  # seen before the pipe is read, so that no last word is missed
+            with contextlib.suppress(EOFError, OSError):
+                if worker.connection.fileno() in ready:
+                    yield from self._report(worker)
+                while dead and worker.connection.poll():
+                    yield from self._report(worker)
             if dead:
                 key = worker.key
                 self._dismiss(worker)
                 if key is not None:
                     yield News(key, Seen.LOST, problem="its worker died")
 
-    def _reports(self, worker: _Worker) -> Iterator[News]:
-        try:
-            while worker.connection.poll():
-                report = _REPORT.decode(worker.connection.recv_bytes())
-                if report.slot_free:
-                    worker.holds_slot = False
-                    continue
-                self._release(worker)
-                worker.leaves = report.leaves
-                if report.not_started:
-                    yield News(report.key, Seen.NOT_STARTED, problem=report.not_started)
-                else:
-                    yield News(report.key, Seen.ENDED if report.record else Seen.LOST, report.record, report.problem)
-        except (EOFError, OSError):
+    def _report(self, worker: _Worker) -> Iterator[News]:
+        """Take one report; EOFError where there is none and never will be."""
+        report = _REPORT.decode(worker.connection.recv_bytes())
+        if report.slot_free:
+            self._free_slot(worker)
             return
+        self._release(worker)
+        worker.leaves = report.leaves
+        if report.not_started:
+            yield News(report.key, Seen.NOT_STARTED, problem=report.not_started)
+        else:
+            yield News(report.key, Seen.ENDED if report.record else Seen.LOST, report.record, report.problem)
+
+    def _forget(self, worker: _Worker) -> None:
+        for descriptor in worker.descriptors:
+            self._epoll.unregister(descriptor)
+            del self._by_descriptor[descriptor]
+        del self._workers[worker.name]
 
     def _dismiss(self, worker: _Worker) -> None:
+        self._forget(worker)
         worker.connection.close()
         worker.process.join(LEAVE_SECONDS)
         if worker.process.is_alive():
             worker.process.kill()
             worker.process.join()
         worker.process.close()
-        del self._workers[worker.name]
         if worker.key is not None:
             self._release(worker)
 
@@ -191,9 +229,10 @@ class Pool:
             if worker.key is None:
                 self._dismiss(worker)
             else:
+                self._forget(worker)
                 worker.connection.close()
                 _disown(worker.process)
-        self._workers.clear()
+        self._epoll.close()
 
 
 def _disown(process: ForkServerProcess) -> None:

@@ -17,7 +17,7 @@ import msgspec
 
 from provisioning.core.workflow import OutcomeRecord
 from provisioning.errors import ProvisioningError
-from provisioning.execution.attempt import NotStarted, run_attempt
+from provisioning.execution.attempt import Attempts, NotStarted
 from provisioning.execution.executor import AttemptRequest, Key
 from provisioning.execution.family import adopt_orphans, reap
 from provisioning.processes import resident
@@ -110,12 +110,10 @@ class _Ears:
             self._connection.send_bytes(msgspec.msgpack.encode(report))
 
 
-def _attempt(request: AttemptRequest, path: Path, scratch: files.Scratch, ears: _Ears) -> Report:
+def _attempt(attempts: Attempts, request: AttemptRequest, folder: WorkflowFolder, ears: _Ears) -> Report:
     key = request.key
     try:
-        record = run_attempt(
-            request, WorkflowFolder(path, scratch), scratch, ears, lambda: ears.tell(Report(key, slot_free=True))
-        )
+        record = attempts.run(request, folder, lambda: ears.tell(Report(key, slot_free=True)))
     except NotStarted as error:
         return Report(key, not_started=str(error))
     except (ProvisioningError, OSError) as error:
@@ -158,12 +156,14 @@ def work(connection: Connection, scratch_path: str) -> None:
         if (refused := ears.next()) and refused.request:
             ears.tell(Report(refused.request.key, not_started=str(error)))
         os._exit(1)
+    attempts = Attempts(scratch, ears)
     while command := ears.next():
         assert command.request is not None
-        report = _attempt(command.request, Path(command.folder), scratch, ears)
-        leaves = reap()
+        report = _attempt(attempts, command.request, WorkflowFolder(Path(command.folder), scratch), ears)
+        leaves = reap(standby=attempts.standby.pid)
         ears.tell(msgspec.structs.replace(report, leaves=leaves))
         if leaves:
             break
+    attempts.close()
     scratch.close()
     os._exit(0)  # nothing of the forkserver's is ours to clean up

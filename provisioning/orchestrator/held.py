@@ -173,4 +173,5 @@ class Held:
 
     def release(self) -> None:
         """Let the workflow go: it belongs to whoever takes its lock next."""
+        self.folder.close()
         self._lock.release()

@@ -24,14 +24,14 @@ from provisioning.orchestrator.recovery import cancel_adopted, look_at, take_new
 from provisioning.orchestrator.requests import apply_all, apply_unheld
 from provisioning.orchestrator.rest import Rest
 from provisioning.orchestrator.retention import Retainer
-from provisioning.orchestrator.work import attempt_request, work_of
+from provisioning.orchestrator.work import argv_after, attempt_request, entry_argv, work_of
 from provisioning.storage.lock import Lock
 from provisioning.storage.spool import Spool
 
 _log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.1
-"""Between two looks at attempts that no worker of ours runs."""
+"""Between two looks at attempts that no worker of ours runs, and at requests that no event has told of."""
 
 
 class Orchestrator:
@@ -49,7 +49,7 @@ class Orchestrator:
         complaints: Complaints | None = None,
     ) -> None:
         self._spool = spool
-        self._config = config
+        self._config, self._settings = config, config.orchestrator
         self._executor = executor
         self._only = only
         self._lock = lock
@@ -62,7 +62,7 @@ class Orchestrator:
         self._installed = Installed(load_nulib, lambda: self._now.boottime)
         self._rest = Rest(spool)
         self._retainer = Retainer(spool, config.retention if only is None else Retention())
-        self._scan_at = 0.0
+        self._scan_at = self._ask_at = 0.0
         self.draining = False
         self.errors = self._complaints.errors
 
@@ -77,7 +77,8 @@ class Orchestrator:
         try:
             if self._now.boottime >= self._scan_at:
                 self._scan()
-            self._apply_requests()
+            if self._now.boottime >= self._ask_at:
+                self._apply_requests()
         except SpoolUnusable as error:
             self._rest.begin(error, self._now.boottime)
         self._claim()
@@ -86,20 +87,20 @@ class Orchestrator:
         self._rest.end(self._now.boottime)
         self._retainer.step(self._now, pressed=self._rest.reason is not None)
 
-    def wait(self, others: list[Any], at_most: float = 60.0) -> list[Any]:
+    def wait(self, others: list[int], at_most: float = 60.0) -> list[int]:
         """Sleep until a worker, a deadline or one of `others` wants a tick; those of `others` that are ready."""
-        trim_at = self._executor.trim(self._now.boottime)
-        dues = [self._queue.next_due(), *(held.schedule.next_due() for held in self._held.values())]
-        bounds: list[float | None] = [at for at in dues if at and at > self._now.boottime]  # else it waits for a slot
-        bounds += [self._now.boottime + at_most, self._scan_at, self._rest.next_look(), self._retainer.next_due()]
+        now = self._now.boottime
+        dues = (self._queue.next_due(), *(held.schedule.next_due() for held in self._held.values()))
+        later = [at for at in dues if at and at > now]  # what was due already waits for a slot
         if any(held.watched for held in self._held.values()):
-            bounds.append(self._now.boottime + LOOK_SECONDS)
-        seconds = min(bound for bound in (*bounds, trim_at) if bound is not None) - instant().boottime
-        return wait_for_news(self._executor, others, max(0.0, seconds))
+            later.append(now + LOOK_SECONDS)
+        own = (self._executor.trim(now), self._rest.next_look(), self._retainer.next_due())
+        at = min(now + at_most, self._scan_at, *later, *(due for due in own if due is not None))
+        return wait_for_news(self._executor, others, max(0.0, at - instant().boottime))
 
     def scan_soon(self) -> None:
         """Look at the spool's folders in the next tick."""
-        self._scan_at = 0.0
+        self._scan_at = self._ask_at = 0.0
 
     @property
     def running(self) -> bool:
@@ -119,7 +120,7 @@ class Orchestrator:
 
     def stuck(self, seconds: float) -> Exception | None:
         """What has kept this process for so long from doing what there is to do, while no process of its own runs."""
-        busy = self._executor.free_slots() < self._config.orchestrator.slots
+        busy = self._executor.free_slots() < self._settings.slots
         waits = self._rest.refused() or self._is_ready()
         long = self._rest.seconds(self._now.boottime) >= seconds
         return self._rest.reason if waits and long and not busy else None
@@ -147,7 +148,7 @@ class Orchestrator:
 
     def _scan(self) -> None:
         """Find what came in, and what nobody holds any more."""
-        self._scan_at = self._now.boottime + self._config.orchestrator.scan_seconds
+        self._scan_at = self._now.boottime + self._settings.scan_seconds
         if self._only is None:
             for name, reason in self._spool.set_aside_damaged_requests():
                 self._complaints.tell(f"request {name}: {reason}")
@@ -163,7 +164,7 @@ class Orchestrator:
 
     def _adopt(self, workflow_id: str) -> None:
         """Take a claimed workflow whose holder is gone, unless it has ended or is paused."""
-        full = len(self._held) >= self._config.orchestrator.active_workflows
+        full = len(self._held) >= self._settings.active_workflows
         if self.draining or full or self._complaints.silences(workflow_id, self._now.boottime):
             return
         if self._claimed.wants_holder(workflow_id):
@@ -172,6 +173,7 @@ class Orchestrator:
     # Requests
 
     def _apply_requests(self) -> None:
+        self._ask_at = self._now.boottime + LOOK_SECONDS
         for workflow_id in {request.workflow_id: None for _, request in self._spool.pending_requests()}:
             if self._only not in (None, workflow_id):
                 continue
@@ -207,7 +209,7 @@ class Orchestrator:
         """Take queued workflows while a slot would be free for them, or where one is more urgent than what is held."""
         if self.draining:
             return
-        while len(self._held) < self._config.orchestrator.active_workflows and self._free_slots() > 0:
+        while len(self._held) < self._settings.active_workflows and self._free_slots() > 0:
             if self._rest.lasts(self._now.boottime):
                 return
             candidate = self._queue.best(self._now)
@@ -273,7 +275,8 @@ class Orchestrator:
         """Record that the task's next attempt is starting, then hand it to its worker."""
         key, begun = held.next_key(task_id), False
         try:
-            worker, nu = self._executor.assign(key), self._installed.nu()
+            nu = self._installed.nu()
+            worker = self._executor.assign(key, entry_argv(held, task_id, self._spool, nu))
             begun = self._attend(held.workflow_id, self._hand_over, held, key, worker, nu)
         except (ProvisioningError, OSError) as error:  # no room for another process, or Nushell has gone
             self._rest.begin(error, self._now.boottime)
@@ -282,13 +285,14 @@ class Orchestrator:
             held.schedule.withdraw(task_id)
 
     def _hand_over(self, held: Held, key: Key, worker: str, nu: Nushell) -> None:
-        work = work_of(held, key.task_id)
+        work, ahead = work_of(held, key.task_id), self._executor.waiting()
         if work.skip:
             held.skip(key.task_id, work.skip, self._now)
             self._executor.withdraw(key)
             return
+        then = argv_after(held, key.task_id, ahead, self._spool, nu) if ahead < self._settings.standby_processes else ()
         held.start(key.task_id, worker, self._now, work.recorded)
-        self._executor.start(attempt_request(held, key, work, spool=self._spool, config=self._config, nu=nu))
+        self._executor.start(attempt_request(held, key, work, then, spool=self._spool, config=self._config, nu=nu))
 
     def _finish(self) -> None:
         """Record the workflows that have ended, and let go of them and of those that wait for a person."""

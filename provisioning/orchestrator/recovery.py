@@ -18,7 +18,7 @@ from provisioning.core import attempts
 from provisioning.core.identifiers import Process, Resident
 from provisioning.core.scheduler import Now
 from provisioning.core.states import ENDED_WORKFLOWS, TaskState
-from provisioning.core.workflow import Attempt, OutcomeRecord, Task, TaskCheckpoint
+from provisioning.core.workflow import UNKNOWN_BOOT, Attempt, OutcomeRecord, Task, TaskCheckpoint
 from provisioning.errors import SpoolUnusable
 from provisioning.execution.ending import end_holders, holders, signal_group
 from provisioning.execution.executor import News, Seen
@@ -61,6 +61,9 @@ def find_outcomes(held: Held, now: Now) -> None:
     """
     if held.checkpoint.boot_id == now.boot_id or held.checkpoint.state in ENDED_WORKFLOWS:
         return
+    for checkpoint in held.checkpoints.values():
+        if checkpoint.last is not None and checkpoint.last.boot_id == UNKNOWN_BOOT:  # it may be known by its outcome
+            held.folder.save_task(checkpoint, "task starting, after a crash of the host")
     for task_id, number in held.folder.outcomes():
         checkpoint = held.task_checkpoint(task_id)
         known = checkpoint.attempts[-1].number if checkpoint.attempts else 0

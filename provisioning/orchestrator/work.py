@@ -14,8 +14,9 @@ from provisioning.core.rollback import SUFFIX, is_undo
 from provisioning.core.upstream import results_of
 from provisioning.core.workflow import Condition, Task, TaskError
 from provisioning.execution.executor import AttemptRequest, Key
-from provisioning.execution.nulib import UNPRIVILEGED_PATH, entry_command
+from provisioning.execution.nulib import entry_command
 from provisioning.execution.nushell import Nushell
+from provisioning.execution.process import process_environment
 from provisioning.storage.spool import Spool
 
 if TYPE_CHECKING:
@@ -40,9 +41,27 @@ class Work(NamedTuple):
     """The params as a checkpoint keeps them, where they were not all in the plan."""
 
 
+def called(held: Held, task_id: str) -> Operation:
+    """The operation that the task's next attempt calls: its own, or the probe of that."""
+    operation = held.plan.operations[held.tasks[task_id].operation]
+    probing = operation.probe is not None and held.task_checkpoint(task_id).probing
+    return held.plan.operations[operation.probe] if probing and operation.probe else operation
+
+
+def entry_argv(held: Held, task_id: str, spool: Spool, nu: Nushell) -> tuple[str, ...]:
+    """The process of the task's next attempt."""
+    return entry_command(nu, spool, held.plan.nulib, called(held, task_id).name)
+
+
+def argv_after(held: Held, task_id: str, ahead: int, spool: Spool, nu: Nushell) -> tuple[str, ...]:
+    """The process that will probably be wanted when this task has ended and those `ahead` are used; empty: none."""
+    likely = held.schedule.next_likely(task_id, ahead)
+    return entry_argv(held, likely, spool, nu) if likely else ()
+
+
 def work_of(held: Held, task_id: str) -> Work:
     """What the task's next attempt calls: its operation, or the probe with those params that both have."""
-    task, probing = held.tasks[task_id], held.task_checkpoint(task_id).probing
+    task = held.tasks[task_id]
     operation = held.plan.operations[task.operation]
     work = Work(operation, task.params)
     if is_undo(task_id):
@@ -51,9 +70,9 @@ def work_of(held: Held, task_id: str) -> Work:
         return decided
     if task.references:
         work = _resolved(held, task, operation)
-    if not probing or operation.probe is None or work.refusal:
+    probe = called(held, task_id)
+    if probe is operation or work.refusal:
         return work
-    probe = held.plan.operations[operation.probe]
     params = {param.name: work.params.get(param.name, param.default) for param in probe.params}
     return work._replace(operation=probe, params=probe.filled(params))
 
@@ -140,19 +159,15 @@ def _recorded(operation: Operation, params: dict[str, Any]) -> dict[str, Any]:
 
 
 def attempt_request(  # noqa: PLR0913 - whose attempt, of what, with what
-    held: Held, key: Key, work: Work, *, spool: Spool, config: Config, nu: Nushell
+    held: Held, key: Key, work: Work, next_argv: tuple[str, ...], *, spool: Spool, config: Config, nu: Nushell
 ) -> AttemptRequest:
-    """All that a worker must know to run that attempt."""
-    settings = config.environment
-    process = {"PATH": UNPRIVILEGED_PATH, "HOME": settings.home, "LANG": settings.lang, "NO_COLOR": "1"}
-    if settings.tz:
-        process["TZ"] = settings.tz
+    """All that a worker must know to run that attempt, and which process will probably be wanted after it."""
     return AttemptRequest(
         key=key,
         argv=entry_command(nu, spool, held.plan.nulib, work.operation.name),
-        environment=process | dict(settings.variables),
+        environment=process_environment(config.environment),
         task_environment={
-            "PATH": settings.path,
+            "PATH": config.environment.path,
             "PROVISIONING_TASK": key.task_id,
             "PROVISIONING_WORKFLOW": key.workflow_id,
             "PROVISIONING_ATTEMPT": str(key.attempt),
@@ -165,4 +180,5 @@ def attempt_request(  # noqa: PLR0913 - whose attempt, of what, with what
         grace_seconds=config.limits.grace_seconds,
         log_bytes=config.limits.log_bytes,
         result_bytes=config.limits.result_bytes,
+        next_argv=next_argv,
     )

@@ -36,6 +36,7 @@ CODES = {
     "foreign-file": "a name that the format does not know",
     "leftover": "a file that its writer did not complete",
     "damaged": "a file that is missing, or cannot be read as what it must be",
+    "cut-off": "a power cut took the record that a task was started: whoever works the spool next finds out",
     "newer": "a file of a later version of the format",
     "unreadable": "a file that the system did not let this process read",
     "foreign-record": "a file that says that it is of another workflow",

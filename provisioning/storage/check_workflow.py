@@ -16,7 +16,13 @@ from provisioning.core.graph import Graph, contradictions
 from provisioning.core.identifiers import TASK_ID
 from provisioning.core.rollback import undo_tasks
 from provisioning.core.states import ENDED_WORKFLOWS, Outcome, TaskState, WorkflowState
-from provisioning.core.workflow import OutcomeRecord, Plan, Submission, TaskCheckpoint, WorkflowCheckpoint
+from provisioning.core.workflow import (
+    OutcomeRecord,
+    Plan,
+    Submission,
+    TaskCheckpoint,
+    WorkflowCheckpoint,
+)
 from provisioning.errors import NotFound, Problem, ProvisioningError
 from provisioning.storage import reading
 from provisioning.storage.checkpoint import Damaged, Newer, WorkflowFolder
@@ -221,6 +227,8 @@ class _Records:
 
     def _check_attempts(self, checkpoint: TaskCheckpoint) -> None:
         path, last = self._path(checkpoint.task_id), checkpoint.last
+        if checkpoint.state is TaskState.RUNNING and self._folder.is_cut_off(checkpoint.task_id):
+            self._say("cut-off", path, "it ends before its last byte, as after a power cut")
         numbers = [attempt.number for attempt in checkpoint.attempts]
         if numbers != sorted({number for number in numbers if number >= 1}):
             self._say("contradiction", path, f"its attempts are numbered {numbers}")

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
-from provisioning.core.states import TaskState
+from provisioning.clock import boot_id
+from provisioning.core.states import Outcome, TaskState
 from provisioning.core.workflow import (
     FORMAT,
+    NOBODY,
+    UNKNOWN_BOOT,
+    Attempt,
     OutcomeRecord,
     Plan,
     Request,
     Submission,
     TaskCheckpoint,
     WorkflowCheckpoint,
+    is_told_by_outcome,
 )
 from provisioning.errors import NotFound, SpoolUnusable
 from provisioning.storage import files, reading
@@ -39,17 +48,30 @@ class Damaged(SpoolUnusable):
         self.reason = reason
 
 
+class CutOff(Damaged):
+    """A file without its end: what a power cut leaves of one that was not synced."""
+
+
 class Newer(Damaged):
     """A file of a later version of the format: not for this one to judge."""
 
 
-@contextlib.contextmanager
-def owned(path: Path) -> Iterator[None]:
+class owned:  # noqa: N801 - reads as the statement that it is part of
     """What is of a wrong kind in the folder of one workflow is that workflow's damage; other errors are the disk's."""
-    try:
-        yield
-    except WrongKind as error:
-        raise Damaged(path, error.reason) from error
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, WrongKind):
+            raise Damaged(self._path, error.reason) from error
 
 
 def encode(value: Any) -> bytes:
@@ -70,7 +92,7 @@ def load(path: Path, kind: type[T], limit: int = MAX_RECORD_BYTES) -> T:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         if (newer := _format_of(data)) > FORMAT:
             raise Newer(path, f"its format is {newer}, this version reads {FORMAT}") from error
-        raise Damaged(path, str(error)) from error
+        raise (Damaged if data.endswith(b"\n") else CutOff)(path, str(error)) from error
     if (found := getattr(value, "format", FORMAT)) != FORMAT:
         newer_or_not = Newer if found > FORMAT else Damaged
         raise newer_or_not(path, f"its format is {found}, this version reads {FORMAT}")
@@ -91,8 +113,10 @@ class WorkflowFolder:
 
     def __init__(self, path: Path, scratch: files.Scratch | None = None) -> None:
         self.path = path
+        self._prefix = f"{path}/"
         self.workflow_id = path.name
         self._scratch = scratch
+        self._events = files.Appender(path / "events.jsonl")
 
     def prepare(self) -> None:
         """Make the folders that a claimed workflow has."""
@@ -164,15 +188,45 @@ class WorkflowFolder:
 
     def task(self, task_id: str) -> TaskCheckpoint:
         """The task's checkpoint; that of a task never started where there is no file."""
+        path = self._task_path(task_id)
         try:
-            checkpoint = load(self._task_path(task_id), TaskCheckpoint)
+            checkpoint = load(path, TaskCheckpoint)
         except FileNotFoundError:
             return TaskCheckpoint(format=FORMAT, task_id=task_id)
+        except CutOff as error:
+            return self._told_by_outcome(task_id, error)
         if checkpoint.task_id != task_id:
-            raise Damaged(self._task_path(task_id), f"it is the checkpoint of task {checkpoint.task_id!r}")
+            raise Damaged(path, f"it is the checkpoint of task {checkpoint.task_id!r}")
         if checkpoint.state is TaskState.RUNNING and not checkpoint.attempts:
-            raise Damaged(self._task_path(task_id), "it is running and has no attempt")
+            raise Damaged(path, "it is running and has no attempt")
         return checkpoint
+
+    def is_cut_off(self, task_id: str) -> bool:
+        """Whether a power cut has taken bytes of the task's checkpoint."""
+        try:
+            load(self._task_path(task_id), TaskCheckpoint)
+        except (CutOff, FileNotFoundError) as error:
+            return isinstance(error, CutOff)
+        return False
+
+    def _told_by_outcome(self, task_id: str, error: CutOff) -> TaskCheckpoint:
+        """The checkpoint of whose bytes a power cut has taken some: of a first attempt, as others are synced.
+
+        What became of that attempt its outcome says, and recovery finds out. CutOff where there was another since, or
+        where the host has not crashed since anyone worked on it: then it is another kind of damage.
+        """
+        again = any(os.path.lexists(path) for path in (self.outcome_path(task_id, 2), self.log_path(task_id, 2)))
+        workflow = self.workflow()
+        if again or workflow is None or workflow.boot_id == boot_id():
+            raise error
+        record = self.outcome(task_id, 1)
+        ended = record if record and record.outcome is Outcome.SUCCEEDED else None
+        began = record.started_at if record else datetime.fromtimestamp(os.stat(error.path).st_mtime, UTC)
+        attempt = Attempt(number=1, started_at=began, boot_id=UNKNOWN_BOOT, worker=NOBODY)
+        if ended is None:
+            return TaskCheckpoint(FORMAT, task_id, TaskState.RUNNING, (attempt,))
+        attempt = replace(attempt, ended_at=ended.ended_at, outcome=ended.outcome, exit_code=ended.exit_code)
+        return TaskCheckpoint(FORMAT, task_id, TaskState.SUCCEEDED, (attempt,))
 
     def tasks(self) -> Iterator[TaskCheckpoint]:
         """All task checkpoints that were ever written."""
@@ -184,6 +238,8 @@ class WorkflowFolder:
 
     def save_task(self, checkpoint: TaskCheckpoint, kind: str = "task") -> None:
         """Replace the task's checkpoint; only the holder of the workflow's lock may."""
+        if kind == "task" and is_told_by_outcome(checkpoint):
+            kind = "task, first attempt"
         self._save(self._task_path(checkpoint.task_id), checkpoint, kind)
 
     def is_begun(self) -> bool:
@@ -211,7 +267,7 @@ class WorkflowFolder:
 
     def outcome_path(self, task_id: str, attempt: int) -> Path:
         """Where the outcome of that attempt appears."""
-        return self.path / "outcomes" / f"{task_id}.{attempt}.json"
+        return Path(f"{self._prefix}outcomes/{task_id}.{attempt}.json")
 
     def outcomes(self) -> list[tuple[str, int]]:
         """Task and number of each attempt that has an outcome; of one task the latest comes last."""
@@ -222,14 +278,16 @@ class WorkflowFolder:
 
     def log_path(self, task_id: str, attempt: int) -> Path:
         """The output of that attempt; its lock says that something of the attempt lives."""
-        return self.path / "logs" / f"{task_id}.{attempt}.log"
+        return Path(f"{self._prefix}logs/{task_id}.{attempt}.log")
 
     def append_event(self, event: dict[str, Any]) -> None:
         """Tell people and views what happened. A full disk loses the event, nothing else."""
-        try:
-            files.append(self.path / "events.jsonl", encode(event))
-        except OSError:
-            return
+        with contextlib.suppress(OSError):
+            self._events.append(encode(event))
+
+    def close(self) -> None:
+        """Let go of what is kept open."""
+        self._events.close()
 
     def events(self) -> Iterator[dict[str, Any]]:
         """What happened, oldest first; lines that cannot be read are left out."""
@@ -246,11 +304,12 @@ class WorkflowFolder:
                 continue
 
     def _task_path(self, task_id: str) -> Path:
-        return self.path / "tasks" / f"{task_id}.json"
+        return Path(f"{self._prefix}tasks/{task_id}.json")
 
     def _save(self, path: Path, value: Any, kind: str) -> None:
         with owned(path):
-            files.write_atomic(path, encode(value), durable=files.DURABLE[kind], whole=True, scratch=self._scratch)
+            whole = kind != "task, first attempt"
+            files.write_atomic(path, encode(value), durable=files.DURABLE[kind], whole=whole, scratch=self._scratch)
 
 
 def load_request(path: Path) -> Request:

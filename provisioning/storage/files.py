@@ -17,7 +17,6 @@ from typing import BinaryIO
 
 from provisioning.clock import new_ulid
 from provisioning.core.identifiers import WORKFLOW_ID
-from provisioning.errors import SpoolUnusable
 from provisioning.storage import reading
 from provisioning.storage.naming import naming
 
@@ -30,12 +29,17 @@ DURABLE = {
     "workflow ended": True,
     "workflow": False,
     "task": False,
+    "task, first attempt": False,
     "task starting, not idempotent": True,
     "task starting, after a crash of the host": True,
     "view": False,
 }
-"""Whether a kind of file must be on the disk before anyone is told of it. Checkpoints that need not be are `whole`.
+"""Whether a kind of file must be on the disk before anyone is told of it. Checkpoints that need not be are `whole`, but
+those of a first attempt that began or succeeded: a power cut may take their bytes, and its outcome says it all again.
 What is published once is always: outcomes (`Room`), `ids/` (`write_once`), `nulib/` (`publish_tree`), every `move`."""
+
+
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class Scratch:
@@ -46,6 +50,7 @@ class Scratch:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._prefix = f"{path}/"
         self._count = 0
         with naming(path.parent):
             while not self._made():
@@ -67,7 +72,7 @@ class Scratch:
     def name(self) -> Path:
         """A path in it that was never used."""
         self._count += 1
-        return self.path / str(self._count)
+        return Path(f"{self._prefix}{self._count}")
 
     def close(self) -> None:
         """Remove the folder and let its lock go."""
@@ -93,7 +98,7 @@ def sweep_scratch(parent: Path, spare: Collection[str] = ()) -> None:
 
 
 @contextlib.contextmanager
-def _opened(path: Path, flags: int) -> Iterator[int]:
+def opened(path: Path, flags: int) -> Iterator[int]:
     """A descriptor of the file or folder for the block; a file that is made is its owner's only."""
     descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
     try:
@@ -104,16 +109,19 @@ def _opened(path: Path, flags: int) -> Iterator[int]:
 
 def sync_dir(path: Path) -> None:
     """Make what was renamed, made or removed in the folder durable."""
-    with _opened(path, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
+    with opened(path, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
         os.fsync(descriptor)
 
 
 def write_new(path: Path, data: bytes, *, durable: bool) -> None:
     """Create the file, which must not exist, with all of `data`; its folder is not synced."""
-    with _opened(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW) as descriptor:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
         write_all(descriptor, data)
         if durable:
             os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -133,9 +141,9 @@ def filling(path: Path) -> Iterator[BinaryIO]:
 
 def write_all(descriptor: int, data: bytes) -> None:
     """Write every byte."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
+    written = os.write(descriptor, data)
+    while written < len(data):
+        written += os.write(descriptor, memoryview(data)[written:])
 
 
 def write_atomic(
@@ -197,70 +205,40 @@ def publish_file(temporary: Path, path: Path, *, replace: bool) -> bool:
     return False
 
 
-class Room:
-    """Disk space taken ahead for a file of `folder`, whose disk may be full and whose spool renamed by then."""
-
-    def __init__(self, scratch: Scratch, folder: Path) -> None:
-        self._scratch, self._folder, self._descriptor = scratch, folder, -1
-        with naming(folder, "open"):
-            self._target = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-
-    def make(self, size: int) -> None:
-        """Take the space; anew after each try to publish that failed."""
-        self._name = self._scratch.name().name
-        self._spare = f"{self._name}.spare"
-        with naming(self._scratch.path / self._name, "make room for"):
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            self._descriptor = os.open(self._name, flags, 0o600, dir_fd=self._scratch.descriptor)
-            try:
-                os.posix_fallocate(self._descriptor, 0, size)
-                here = self._scratch.descriptor  # tmpfs counts names as inodes: a spare one is given up for the last
-                os.link(self._name, self._spare, src_dir_fd=here, dst_dir_fd=here)
-            except BaseException:
-                self._give_back()
-                raise
-
-    def publish(self, name: str, data: bytes) -> None:
-        """Write the data into the room and link it into the folder, durably; a taken name is an error.
-
-        The room is gone afterwards, whatever happened: bytes whose sync failed are lost, and are tried again in a room
-        made anew only. After an error nothing of this call is in the folder.
-        """
-        if self._descriptor < 0:
-            raise SpoolUnusable(f"cannot write {self._folder / name}: there is no room", hint="make it first")
+def give_name(temporary: Path, path: Path) -> bool:
+    """Give a file of a scratch folder its name, not durably; False where the name is taken: nothing is replaced."""
+    with naming(path):
         try:
-            with naming(self._folder / name):
-                os.lseek(self._descriptor, 0, os.SEEK_SET)
-                write_all(self._descriptor, data)
-                os.ftruncate(self._descriptor, len(data))
-                os.fsync(self._descriptor)
-                os.unlink(self._spare, dir_fd=self._scratch.descriptor)
-                os.link(self._name, name, src_dir_fd=self._scratch.descriptor, dst_dir_fd=self._target)
-                try:
-                    os.fsync(self._target)
-                except OSError:
-                    os.unlink(name, dir_fd=self._target)  # the name may be lost too: it is said again in the next room
-                    raise
-        finally:
-            self._give_back()
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        os.unlink(temporary)
+    return True
+
+
+class Appender:
+    """A file that grows line by line, kept open: it stays the one that it was wherever its folder is moved."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = -1
+
+    def append(self, data: bytes) -> None:
+        """Add to the end of the file in one write; a FIFO in its place is an error and waits for nobody."""
+        if self._descriptor < 0:
+            self._descriptor = os.open(self._path, _APPEND | os.O_CLOEXEC, 0o600)
+        write_all(self._descriptor, data)
 
     def close(self) -> None:
-        """Give the room back, and let go of the folder."""
-        self._give_back()
-        os.close(self._target)
-
-    def _give_back(self) -> None:
+        """Let the file go."""
         if self._descriptor >= 0:
-            for name in (self._name, self._spare):
-                with contextlib.suppress(OSError):
-                    os.unlink(name, dir_fd=self._scratch.descriptor)
             os.close(self._descriptor)
             self._descriptor = -1
 
 
 def append(path: Path, data: bytes) -> None:
     """Add to the end of the file in one write; a FIFO in its place is an error and waits for nobody."""
-    with _opened(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK) as descriptor:
+    with opened(path, _APPEND) as descriptor:
         write_all(descriptor, data)
 
 
@@ -298,9 +276,15 @@ def make_dir(path: Path) -> None:
         os.makedirs(path, 0o700, exist_ok=True)
 
 
+def open_folder(path: Path) -> int:
+    """A descriptor of the folder, by which files are made in it wherever it is moved."""
+    with naming(path, "open"):
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
 def close_to_others(path: Path) -> None:
     """Take the right to write in the folder from everybody but its owner; what is a link or no folder is an error."""
-    with naming(path, "change the mode of"), _opened(path, os.O_DIRECTORY | os.O_NOFOLLOW) as descriptor:
+    with naming(path, "change the mode of"), opened(path, os.O_DIRECTORY | os.O_NOFOLLOW) as descriptor:
         os.fchmod(descriptor, os.fstat(descriptor).st_mode & 0o7755)
 
 

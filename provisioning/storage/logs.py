@@ -26,6 +26,20 @@ def open_attempt_log(path: Path) -> int | None:
         return _locked(files.open_log(path))
 
 
+def open_nameless_log(scratch: files.Scratch) -> tuple[Path, int]:
+    """A log that will be an attempt's, in the scratch folder, and a descriptor with its lock."""
+    path = scratch.name()
+    descriptor = files.open_log(path)
+    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return path, descriptor
+
+
+def name_attempt_log(nameless: Path, path: Path) -> bool:
+    """Give a log of the scratch folder the name of an attempt's; False where the attempt has a log already."""
+    with owned(path):
+        return files.give_name(nameless, path)
+
+
 def lock_ended_attempt(path: Path) -> tuple[int, bool] | None:
     """A descriptor with the attempt's lock, for whoever gives the attempt up; None where something of it lives.
 

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from provisioning.storage.naming import WrongKind, naming
 
+_SMALL_BYTES = 1 << 16
+"""A file that is shorter is read by one call: the kernel gives all of it."""
+
 
 def open_regular(path: Path) -> int:
     """A descriptor to read a regular file that is not reached through a link. FileNotFoundError where there is none."""
@@ -36,8 +39,15 @@ def regular(path: Path, descriptor: int) -> int:
 
 def read_regular(path: Path, limit: int) -> bytes:
     """All bytes of a regular file of at most `limit` bytes. FileNotFoundError where there is none."""
-    with os.fdopen(open_regular(path), "rb") as file, naming(path, "read"):
-        data = file.read(limit + 1)
+    descriptor = open_regular(path)
+    try:
+        with naming(path, "read"):
+            data = os.read(descriptor, min(limit + 1, _SMALL_BYTES))
+            if len(data) == _SMALL_BYTES:
+                with os.fdopen(descriptor, "rb", closefd=False) as file:
+                    data += file.read(limit + 1 - _SMALL_BYTES)
+    finally:
+        os.close(descriptor)
     if len(data) > limit:
         raise WrongKind(f"{path} is larger than {limit} bytes", f"it is larger than {limit} bytes")
     return data

@@ -12,7 +12,14 @@ import msgspec
 
 from provisioning.clock import new_ulid, now
 from provisioning.core.states import ENDED_WORKFLOWS, Outcome, TaskState, WorkflowState
-from provisioning.core.workflow import FORMAT, Attempt, OutcomeRecord, TaskCheckpoint, WorkflowCheckpoint
+from provisioning.core.workflow import (
+    FORMAT,
+    UNKNOWN_BOOT,
+    Attempt,
+    OutcomeRecord,
+    TaskCheckpoint,
+    WorkflowCheckpoint,
+)
 from provisioning.errors import Problem
 from provisioning.storage import files, reading
 from provisioning.storage.aside import LEFT, Aside
@@ -21,7 +28,6 @@ from provisioning.storage.checkpoint import Damaged, WorkflowFolder
 from provisioning.storage.logs import attempt_is_alive
 
 _INPUTS = ("plan.json", "submission.json", "manifest.toml", "manifest.json")
-_UNKNOWN_BOOT = "unknown"
 _DURABLE = "task starting, not idempotent"
 
 
@@ -111,7 +117,7 @@ class WorkflowRepair:
             state=WorkflowState.PAUSED,
             operator=submission.operator,
             submitted_at=submission.submitted_at,
-            boot_id=_UNKNOWN_BOOT,
+            boot_id=UNKNOWN_BOOT,
             reason="its checkpoint was lost, and whether it had ended or was cancelled is not known",
         )
         self._folder.save_workflow(checkpoint, "workflow ended")
@@ -154,7 +160,7 @@ class WorkflowRepair:
         """What is known of an attempt that has ended; without an outcome it was lost."""
         if known is None:
             started = record.started_at if record else self._begun(task_id, number)
-            known = Attempt(number=number, started_at=started, boot_id=_UNKNOWN_BOOT, worker=new_ulid())
+            known = Attempt(number=number, started_at=started, boot_id=UNKNOWN_BOOT, worker=new_ulid())
         if record is None:
             ended_at = known.ended_at or known.started_at
             return msgspec.structs.replace(known, ended_at=ended_at, outcome=Outcome.INTERRUPTED)

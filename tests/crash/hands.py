@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ import msgspec
 from provisioning.clock import new_ulid
 from provisioning.core.catalogue import Catalogue
 from provisioning.core.tasks import Sources
-from provisioning.execution.attempt import NotStarted, run_attempt
+from provisioning.execution.attempt import Attempts, NotStarted
 from provisioning.execution.executor import AttemptRequest, Key, News, Seen
 from provisioning.execution.nushell import Nushell
 from provisioning.processes import own_identity
@@ -66,6 +66,8 @@ class _Signals:
 class Hands:
     """The executor: an attempt is made at once, by the code that a worker runs."""
 
+    descriptor = -1
+
     def __init__(self, host: Watching, spool: Spool) -> None:
         self._host = host
         self._spool = spool
@@ -73,7 +75,7 @@ class Hands:
         self._names: dict[Key, str] = {}
         self._news: list[News] = []
 
-    def assign(self, key: Key) -> str:
+    def assign(self, key: Key, argv: tuple[str, ...]) -> str:
         self._names[key] = name = new_ulid()
         self.workers[name] = scratch = files.Scratch(self._spool.tmp / name)
         # The session is that of what it starts; the start is nobody's, so that no signal to it ends the tests.
@@ -89,13 +91,15 @@ class Hands:
         self._host.family.begin()
         scratch = self.workers[self._names[request.key]]
         signals = _Signals(self._host)
+        attempts = Attempts(scratch, signals)
         try:
             folder = WorkflowFolder(self._spool.workflows / request.key.workflow_id, scratch)
-            record = run_attempt(request, folder, scratch, signals, lambda: None)
+            record = attempts.run(request, folder, lambda: None)
             self._news.append(News(request.key, Seen.ENDED if record else Seen.LOST, record))
         except NotStarted as error:
             self._news.append(News(request.key, Seen.NOT_STARTED, problem=str(error)))
         finally:
+            attempts.close()
             signals.close()
         self.workers.pop(self._names.pop(request.key)).close()
         self._host.pass_by("start", Path(request.key.task_id), after=True)
@@ -106,8 +110,8 @@ class Hands:
     def free_slots(self) -> int:
         return 4
 
-    def waitables(self) -> Sequence[Any]:
-        return ()
+    def waiting(self) -> int:
+        return 0
 
     def has_news(self) -> bool:
         return bool(self._news)

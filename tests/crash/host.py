@@ -30,10 +30,11 @@ from provisioning.execution.nushell import Nushell
 from provisioning.orchestrator import claim, loop, recovery, requests
 from provisioning.orchestrator.loop import Orchestrator
 from provisioning.orchestrator.retention import Cleanup, Rule
-from provisioning.storage import files, reading
+from provisioning.storage import checkpoint, files, reading
 from provisioning.storage.check import check
 from provisioning.storage.checkpoint import WorkflowFolder, encode
 from provisioning.storage.logs import open_attempt_log
+from provisioning.storage.room import Room
 from provisioning.storage.spool import Spool
 from tests.crash.family import Family
 from tests.crash.hands import OPERATIONS, Hands, ShellNulib
@@ -42,7 +43,7 @@ from tests.simulation.values import submission
 STEPS: tuple[tuple[Any, tuple[str, ...]], ...] = (
     (files, ("write_atomic", "move", "remove", "write_once", "publish_tree", "make_dir", "remove_tree")),
     (files, ("open_lock", "open_log", "open_log_to_lock")),
-    (files.Room, ("make", "publish")),
+    (Room, ("make", "publish")),
     (reading, ("read_regular",)),
 )
 """Where a test may end a party or make it stand still: every write of storage, and the looks that decide."""
@@ -83,7 +84,8 @@ class Host:
         self.family = Family(patched)
         for module in (claim, loop, requests):
             patched.setattr(module, "instant", self.instant)
-        patched.setattr(claim, "boot_id", lambda: self.boot)
+        for module in (claim, checkpoint):
+            patched.setattr(module, "boot_id", lambda: self.boot)
         for owner, names in STEPS:
             for name in names:
                 patched.setattr(owner, name, self._ending(name, getattr(owner, name)))
@@ -254,9 +256,9 @@ class Host:
         return all((self.root / "workflows" / workflow_id / name).exists() for name in names)
 
     def workflow(self, workflow_id: str) -> WorkflowCheckpoint:
-        checkpoint = self.folder(workflow_id).workflow()
-        assert checkpoint is not None
-        return checkpoint
+        found = self.folder(workflow_id).workflow()
+        assert found is not None
+        return found
 
     def state(self, workflow_id: str) -> str:
         return str(self.workflow(workflow_id).state)
@@ -299,10 +301,11 @@ class Host:
         wall = now()
         record = OutcomeRecord(FORMAT, workflow_id, "a", 1, outcome, started_at=wall, ended_at=wall)
         path = self.folder(workflow_id).outcome_path("a", 1)
-        room = files.Room(scratch, path.parent)
+        room, outcomes = Room(scratch), files.open_folder(path.parent)
         room.make(4096)
-        room.publish(path.name, encode(record))
+        room.publish(path, encode(record), outcomes)
         room.close()
+        os.close(outcomes)
 
     def close(self) -> None:
         self.die()

@@ -131,7 +131,7 @@ def test_a_request_that_ends_with_an_error_is_not_carried_out_later(host: Host) 
     end(scratch)
     path = host.root / "workflows" / workflow_id / "tasks" / "a.json"
     kept = path.read_bytes()
-    path.write_bytes(b"{")
+    path.write_bytes(b"{}\n")
     with pytest.raises(Damaged):
         host.ask("cancel", workflow_id)
     assert host.person.requests_of(workflow_id) == []

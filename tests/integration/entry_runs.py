@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,9 +52,10 @@ def run_entry(
     nu: Nushell, kept: Path, operation: str, params: dict[str, Any], env: dict[str, str] | None = None
 ) -> Run:
     """Run an entry as an attempt does."""
-    request, answer = os.memfd_create("request"), os.memfd_create("answer")
+    (request, end), answer = os.pipe(), os.memfd_create("answer")
     body = {"params": params, "env": {"PATH": "/usr/bin:/bin"} | (env or {})}
-    os.write(request, json.dumps(body).encode())
+    sender = threading.Thread(target=_send, args=(end, json.dumps(body).encode()))
+    sender.start()
     moves = f'exec 3<&{request} 4<&{answer}; exec "$@"'
     command = ["/bin/bash", "-c", moves, "-", str(nu.path), *reader.PLAIN, str(kept / "entries" / f"{operation}.nu")]
     done = subprocess.run(
@@ -60,8 +63,14 @@ def run_entry(
     )
     text = os.pread(answer, 1 << 24, 0)
     os.close(request)
+    sender.join()
     os.close(answer)
     return Run(done.returncode, json.loads(text) if text else None, done.stdout, done.stderr)
+
+
+def _send(end: int, data: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError), os.fdopen(end, "wb") as pipe:
+        pipe.write(data)
 
 
 def keep(nu: Nushell, catalogue: Catalogue, tree: Tree, target: Path) -> None:

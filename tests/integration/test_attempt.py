@@ -15,8 +15,9 @@ from unittest.mock import Mock
 import pytest
 
 from provisioning.core.workflow import OutcomeRecord
-from provisioning.execution.attempt import NotStarted, _Attempt
+from provisioning.execution.attempt import Attempts, NotStarted
 from provisioning.execution.executor import AttemptRequest, Key
+from provisioning.execution.running import Running
 from provisioning.processes import identity
 from provisioning.storage.files import Scratch
 from tests.installation import Gate, Installation
@@ -107,7 +108,7 @@ def test_only_the_attempt_s_descriptors_are_inherited(site: Installation) -> Non
     child = dict(line.split(" ", 1) for line in found["child"])
     assert child.keys() - {"6"} == {"0", "1", "2", "3", "4", "5"}, child  # 6 may be the shell's own substitution
     assert not [target for number, target in child.items() if target.startswith("socket:")]
-    assert child["3"].startswith("/memfd:request")
+    assert child["3"].startswith("pipe:"), "the request, read to its end"
     assert child["4"].startswith("/memfd:reply")
     assert child["5"].endswith("/logs/t.1.log")
     own = dict(line.split(" ", 1) for line in found["own"])
@@ -217,7 +218,7 @@ def test_nushell_that_cannot_be_started_fails_the_attempt(site: Installation) ->
     """Between the catalogue's look at nu and the start it may go away."""
     nu = site.root / "nu"
     nu.symlink_to(Path(site.environment["PROVISIONING_NU"]).resolve())
-    site.settings(nu=nu)
+    site.settings(nu=nu, orchestrator_standby_processes=0)  # one that waits was started before
     workflow_id = site.submit([shell("a", f"rm {nu}"), {"id": "b", "operation": "selftest.noop", "after": ["a"]}])
     site.start("orchestrator", "run", "--until-empty").wait(30)
     assert site.states(workflow_id)["a"] == "succeeded"
@@ -246,13 +247,15 @@ def test_a_start_that_the_host_refuses_for_now_gives_back_what_was_opened(
 
     monkeypatch.setattr(os, "posix_spawn", refuse)
     scratch = Scratch(site.spool.tmp / "worker")
-    log = os.open(site.root / "log", os.O_RDWR | os.O_CREAT, 0o600)
     request = AttemptRequest(Key("01kc0000000000000000000001", "a", 1), ("/nu",), {}, {}, {}, None, None, 1.0, 1, 1)
+    attempts = Attempts(scratch, Mock())
     before = os.listdir("/proc/self/fd")
+    log = os.open(site.root / "log", os.O_RDWR | os.O_CREAT, 0o600)
     with pytest.raises(NotStarted, match=re.escape(os.strerror(number))):
-        _Attempt(request, log, scratch).run(Mock(), Mock())
-    assert os.listdir("/proc/self/fd") == before
+        attempts._see_through(Running(request, None, log), Mock())
     os.close(log)
+    assert os.listdir("/proc/self/fd") == before
+    attempts.close()
     scratch.close()
 
 

@@ -224,7 +224,7 @@ def test_a_worker_without_a_folder_of_its_own_says_so(site: Installation) -> Non
     pool = Pool(site.spool, 1, 60.0)
     key = Key("01kc0000000000000000000001", "a", 1)
     shutil.rmtree(site.spool.tmp)
-    worker = pool._workers[pool.assign(key)]
+    worker = pool._workers[pool.assign(key, ())]
     pool.start(AttemptRequest(key, ("/nu",), {}, {}, {}, None, None, 1.0, 1, 1))
     wait_for(lambda: not worker.process.is_alive())
     (news,) = pool.news()
@@ -237,7 +237,7 @@ def test_a_worker_that_cannot_be_told_is_replaced(site: Installation, monkeypatc
     """It would wait for its command for ever, and the attempt would be under way as long."""
     pool = Pool(site.spool, 1, 60.0)
     key = Key("01kc0000000000000000000001", "a", 1)
-    worker = pool._workers[pool.assign(key)]
+    worker = pool._workers[pool.assign(key, ())]
 
     def refuse(*_args: object) -> None:
         raise OSError(errno.EIO, "no")
@@ -274,9 +274,9 @@ def test_a_worker_that_cannot_be_forked_is_an_error_of_the_host(
 
     monkeypatch.setattr(pool._context.Process, "start", unanswered)
     with pytest.raises(OSError, match="no worker") as refused:
-        pool.assign(Key("0" * 26, "a", 1))
+        pool.assign(Key("0" * 26, "a", 1), ())
     assert refused.value.errno == errno.EAGAIN
     assert os.listdir("/proc/self/fd") == open_before
     monkeypatch.undo()
-    assert pool.assign(Key("0" * 26, "a", 1))
+    assert pool.assign(Key("0" * 26, "a", 1), ())
     pool.close()

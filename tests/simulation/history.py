@@ -29,7 +29,7 @@ from provisioning.core.states import ENDED_WORKFLOWS, WorkflowState
 from provisioning.errors import NotFound, Refused, SpoolUnusable
 from provisioning.orchestrator import claim, loop, recovery, requests
 from provisioning.orchestrator.retention import Cleanup, Rule
-from provisioning.storage import files
+from provisioning.storage import checkpoint, files
 from provisioning.storage import spool as spool_module
 from provisioning.storage.spool import Spool
 from tests.simulation import promises
@@ -79,7 +79,7 @@ class History:
         self._patch(patched)
 
     def _patch(self, patched: pytest.MonkeyPatch) -> None:
-        for modules, name in (((claim, loop, requests), "instant"), ((claim, recovery), "boot_id")):
+        for modules, name in (((claim, loop, requests), "instant"), ((claim, recovery, checkpoint), "boot_id")):
             for module in modules:
                 patched.setattr(module, name, getattr(self.world, name))
         for name in ("holders", "end_holders", "send_signal"):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 from provisioning.config import Config
 from provisioning.execution.executor import AttemptRequest, Key, News
@@ -17,13 +16,15 @@ from tests.simulation.world import Worker, World
 class SimulatedExecutor:
     """The executor of one orchestrator on a simulated host."""
 
+    descriptor = -1
+
     def __init__(self, world: World, slots: int) -> None:
         self._world = world
         self._slots = slots
         self._workers: dict[Key, Worker] = {}
         self._news: list[News] = []
 
-    def assign(self, key: Key) -> str:
+    def assign(self, key: Key, argv: tuple[str, ...]) -> str:
         assert self.free_slots() > 0, "more attempts than slots"
         self._workers[key] = worker = self._world.hire()
         return worker.name
@@ -47,8 +48,8 @@ class SimulatedExecutor:
     def free_slots(self) -> int:
         return self._slots - len(self._workers)
 
-    def waitables(self) -> Sequence[Any]:
-        return ()
+    def waiting(self) -> int:
+        return 0
 
     def has_news(self) -> bool:
         return bool(self._news)

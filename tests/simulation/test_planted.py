@@ -14,7 +14,7 @@ from provisioning.core import attempts
 from provisioning.core.scheduler import Schedule
 from provisioning.core.workflow import TaskCheckpoint, Workflow, WorkflowCheckpoint
 from provisioning.execution.executor import Key, News, Seen
-from provisioning.orchestrator import claim, loop, queue, recovery, requests
+from provisioning.orchestrator import claim, held, loop, queue, recovery, requests
 from provisioning.orchestrator.held import Held
 from provisioning.storage import files, reading
 from provisioning.storage.checkpoint import Damaged, WorkflowFolder
@@ -95,7 +95,7 @@ def retry_without_attempt_number(patched: pytest.MonkeyPatch) -> None:
         return msgspec.structs.replace(after, attempts=(msgspec.structs.replace(after.attempts[-1], number=1),))
 
     patched.setattr(attempts, "started", careless)
-    patched.setattr(loop, "Key", lambda workflow_id, task_id, _number: Key(workflow_id, task_id, 1))
+    patched.setattr(held, "Key", lambda workflow_id, task_id, _number: Key(workflow_id, task_id, 1))
 
 
 def checkpoints_in_pieces(patched: pytest.MonkeyPatch) -> None:

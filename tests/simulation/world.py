@@ -28,6 +28,7 @@ from provisioning.execution.executor import AttemptRequest, Key, News, Seen
 from provisioning.storage import files
 from provisioning.storage.checkpoint import WorkflowFolder, encode
 from provisioning.storage.logs import open_attempt_log
+from provisioning.storage.room import Room
 from provisioning.storage.spool import Spool
 from tests.simulation.calls import Calls, Crash
 from tests.simulation.values import EPOCH
@@ -56,7 +57,7 @@ class Worker:
     name: str
     pid: int
     scratch: files.Scratch | None = None
-    room: files.Room | None = None
+    room: Room | None = None
     request: AttemptRequest | None = None
     log: int | None = None
     alive: bool = True
@@ -153,16 +154,14 @@ class World:
         return [worker for worker in self.workers.values() if worker.begun and worker.log is not None]
 
     def begin(self, worker: Worker) -> None:
-        """What a worker does when its command has come: `execution.attempt.run_attempt` up to the spawn."""
+        """What a worker does when its command has come: `execution.attempt.Attempts.run` up to the spawn."""
         if not worker.alive:
             return
         with self._living(worker):
             try:
                 worker.scratch = files.Scratch(self.spool.tmp / worker.name)
-                identity = Process(self.boot_id(), worker.pid, 1)
-                files.write_atomic(
-                    worker.scratch.path / "process", encode(identity), durable=False, scratch=worker.scratch
-                )
+                path, identity = worker.scratch.path / "process", Process(self.boot_id(), worker.pid, 1)
+                files.write_atomic(path, encode(identity), durable=False, scratch=worker.scratch)
             except (SpoolUnusable, OSError):
                 self.kill(worker, all_of_it=True)
                 return
@@ -192,7 +191,7 @@ class World:
             self._report(worker, News(worker.key, Seen.LOST))
             return
         try:
-            worker.room = files.Room(worker.scratch, folder.path / "outcomes")
+            worker.room = Room(worker.scratch)
             worker.room.make(4096)
         except SpoolUnusable as error:
             self._close_log(worker)
@@ -243,7 +242,7 @@ class World:
         self._put_outcome(worker)
 
     def _put_outcome(self, worker: Worker) -> None:
-        """`execution.attempt._publish`: on a full disk it is tried until there is room."""
+        """`execution.attempt.Attempts._publish`: on a full disk it is tried until there is room."""
         if not worker.alive:
             return
         with self._living(worker):
@@ -264,9 +263,10 @@ class World:
         assert worker.scratch is not None
         assert worker.record is not None
         assert worker.room is not None
-        if worker.room._descriptor < 0:
-            worker.room.make(4096)
-        worker.room.publish(f"{worker.key.task_id}.{worker.key.attempt}.json", encode(worker.record))
+        worker.room.make(4096)
+        path = self.spool.workflow(worker.key.workflow_id).outcome_path(worker.key.task_id, worker.key.attempt)
+        with files.opened(path.parent, os.O_DIRECTORY) as outcomes:
+            worker.room.publish(path, encode(worker.record), outcomes)
 
     def _report(self, worker: Worker, news: News) -> None:
         worker.alive = False  # a real one would wait for its next command; here the next attempt hires anew
@@ -289,9 +289,8 @@ class World:
         """SIGKILL to a worker; `all_of_it` to what it runs as well."""
         worker.alive = False
         if worker.room is not None:
-            for descriptor in (worker.room._descriptor, worker.room._target):
-                if descriptor >= 0:
-                    os.close(descriptor)
+            if worker.room._descriptor >= 0:
+                os.close(worker.room._descriptor)
             worker.room = None
         if worker.scratch is not None:
             os.close(worker.scratch.descriptor)

@@ -109,7 +109,7 @@ KINDS: dict[str, Callable[[Path], object]] = {
     "link": lambda path: path.symlink_to("elsewhere"),
     "fifo": os.mkfifo,
     "folder": os.mkdir,
-    "garbage": lambda path: path.write_bytes(b"{"),
+    "garbage": lambda path: path.write_bytes(b"{]\n"),
 }
 PLACES = [
     f"incoming/{TWO}/submission.json",
@@ -284,11 +284,8 @@ CHANGES: dict[str, tuple[str, str, Callable[[Spool, Path], object]]] = {
             encode(msgspec.structs.replace(record("a", Outcome.FAILED, 2), workflow_id=ONE))
         ),
     ),
-    "started too early": (
-        "too-early",
-        f"{CLAIMED}/tasks/b.json",
-        lambda spool, _: forget_a(spool),
-    ),
+    "started too early": ("too-early", f"{CLAIMED}/tasks/b.json", lambda spool, _: forget_a(spool)),
+    "a start cut off": ("cut-off", f"{CLAIMED}/tasks/b.json", lambda _, path: os.truncate(path, 20)),
     "ended while running": ("unfinished", f"{CLAIMED}/tasks/b.json", lambda spool, _: end(spool, "failed")),
     "succeeded without a task": ("wrong-end", f"{CLAIMED}/workflow.json", lambda spool, _: end(spool, "succeeded")),
     "other tasks counted": (

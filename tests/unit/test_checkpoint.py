@@ -11,8 +11,18 @@ from typing import Any
 import msgspec
 import pytest
 
+from provisioning.clock import boot_id
 from provisioning.core.states import Outcome, TaskState, WorkflowState
-from provisioning.core.workflow import FORMAT, AppliedRequest, Backoff, Plan, TaskCheckpoint, WorkflowCheckpoint
+from provisioning.core.workflow import (
+    FORMAT,
+    NOBODY,
+    UNKNOWN_BOOT,
+    AppliedRequest,
+    Backoff,
+    Plan,
+    TaskCheckpoint,
+    WorkflowCheckpoint,
+)
 from provisioning.errors import SpoolUnusable
 from provisioning.processes import own_identity
 from provisioning.storage import files
@@ -117,6 +127,31 @@ def test_every_truncation_is_damage(folder: WorkflowFolder, name: str) -> None:
         put(folder, name, whole[:end])
         with pytest.raises(Damaged):
             read(folder)
+
+
+@pytest.mark.parametrize("outcome", [None, Outcome.SUCCEEDED, Outcome.FAILED])
+def test_of_a_first_attempt_whose_checkpoint_a_power_cut_has_taken_the_outcome_tells(
+    folder: WorkflowFolder, outcome: Outcome | None
+) -> None:
+    put(folder, "workflow.json", WORKFLOW)
+    whole = encode(checkpoint("a", TaskState.RUNNING, None)).rstrip()
+    if outcome is not None:
+        put(folder, "outcomes/a.1.json", record("a", outcome))
+    for taken in (*(whole[:end] for end in range(len(whole))), b"\0" * len(whole)):
+        put(folder, "tasks/a.json", taken)
+        found = folder.task("a")
+        assert found.state is (TaskState.SUCCEEDED if outcome is Outcome.SUCCEEDED else TaskState.RUNNING)
+        assert [(a.number, a.outcome, a.worker) for a in found.attempts] == [
+            (1, outcome if outcome is Outcome.SUCCEEDED else None, NOBODY)
+        ]
+        assert found.attempts[0].boot_id == UNKNOWN_BOOT, "it cannot be under way: recovery finds out about it"
+    folder.save_workflow(msgspec.structs.replace(WORKFLOW, boot_id=boot_id()))
+    with pytest.raises(Damaged):
+        folder.task("a")  # the host has not gone down since
+    folder.save_workflow(WORKFLOW)
+    folder.outcome_path("a", 2).touch()
+    with pytest.raises(Damaged):
+        folder.task("a")
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from provisioning.core.states import TaskState, WorkflowState
+from provisioning.core.states import Outcome, TaskState, WorkflowState
 from provisioning.core.workflow import FORMAT, WorkflowCheckpoint
 from provisioning.errors import SpoolUnusable
 from provisioning.storage import files
@@ -52,15 +52,35 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return noted
 
 
-def test_every_checkpoint_has_its_bytes_on_the_disk_before_its_name(spool: Spool, said: list[str]) -> None:
+def test_a_checkpoint_that_no_outcome_tells_has_its_bytes_on_the_disk_before_its_name(
+    spool: Spool, said: list[str]
+) -> None:
     folder = WorkflowFolder(spool.workflows / WORKFLOW_ID, spool.scratch)
     files.make_dir(folder.path)
     folder.prepare()
     assert said == [f"sync {WORKFLOW_ID}/"]
     said.clear()
-    folder.save_task(checkpoint("a", TaskState.RUNNING, None))
+    told = [
+        checkpoint("a", TaskState.RUNNING, None),
+        checkpoint("a", TaskState.SUCCEEDED, Outcome.SUCCEEDED),
+    ]
+    for each in told:
+        folder.save_task(each)
+    assert said == ["rename a.json", "rename a.json"]
+    said.clear()
+    others = [
+        checkpoint("a", TaskState.RUNNING, Outcome.FAILED, None),
+        checkpoint("a", TaskState.FAILED, Outcome.FAILED),
+        checkpoint("a", TaskState.PENDING, Outcome.INTERRUPTED, held=True),
+        checkpoint("a", TaskState.RUNNING, None, probing=True),
+        checkpoint("a", TaskState.SUCCEEDED, Outcome.SUCCEEDED, counted_from=2),
+    ]
+    for each in others:
+        folder.save_task(each)
+    assert said == ["sync bytes", "rename a.json"] * len(others)
+    said.clear()
     folder.save_workflow(WorkflowCheckpoint(FORMAT, WORKFLOW_ID, WorkflowState.RUNNING, "alice", EPOCH, "boot-1"))
-    assert said == ["sync bytes", "rename a.json", "sync bytes", "rename workflow.json"]
+    assert said == ["sync bytes", "rename workflow.json"]
 
 
 @pytest.mark.parametrize("number", [1, 2])

@@ -100,7 +100,7 @@ def test_an_attempt_of_which_only_the_log_is_left_is_still_under_way(spool: Spoo
 
 
 def test_a_task_of_which_nothing_is_left_waits_for_a_person(spool: Spool) -> None:
-    (spool.workflows / ONE / "tasks" / "b.json").write_bytes(b"{")
+    (spool.workflows / ONE / "tasks" / "b.json").write_bytes(b"{}\n")
     spool.workflow(ONE).log_path("b", 1).unlink()
     (one,) = repaired(spool)
     task = spool.workflow(ONE).task("b")

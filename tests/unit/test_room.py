@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from provisioning.core.states import TaskState
-from provisioning.core.workflow import FORMAT, Attempt, TaskCheckpoint
+from provisioning.core.workflow import FORMAT, Attempt, OutcomeRecord, TaskCheckpoint
 from provisioning.errors import SpoolUnusable
-from provisioning.execution import attempt
-from provisioning.execution.attempt import run_attempt
+from provisioning.execution.attempt import Attempts
 from provisioning.execution.executor import AttemptRequest, Key
+from provisioning.execution.running import Running
 from provisioning.storage import files, reading
 from provisioning.storage.checkpoint import WorkflowFolder
 from tests.simulation.values import EPOCH, WORKFLOW_ID
@@ -61,13 +61,22 @@ def folder(tmp_path: Path, scratch: files.Scratch) -> WorkflowFolder:
     return made
 
 
+def made_attempt(folder: WorkflowFolder, scratch: files.Scratch) -> OutcomeRecord | None:
+    """What a worker that makes this one attempt says of it."""
+    attempts = Attempts(scratch, Silent())
+    try:
+        return attempts.run(REQUEST, folder, lambda: None)
+    finally:
+        attempts.close()
+
+
 def open_descriptors() -> set[str]:
     return set(os.listdir("/proc/self/fd"))
 
 
 def test_an_outcome_is_published_and_nothing_else_is_left(folder: WorkflowFolder, scratch: files.Scratch) -> None:
     before = open_descriptors()
-    assert run_attempt(REQUEST, folder, scratch, Silent(), lambda: None) is not None
+    assert made_attempt(folder, scratch) is not None
     published = folder.outcome("t", 1)
     assert published is not None
     assert published.outcome == "failed"
@@ -87,7 +96,7 @@ def test_an_outcome_that_the_disk_loses_leaves_neither_room_nor_descriptor(
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", refuse)
         with pytest.raises(SpoolUnusable, match=os.strerror(number)):
-            run_attempt(REQUEST, folder, scratch, Silent(), lambda: None)
+            made_attempt(folder, scratch)
     assert folder.outcome("t", 1) is None
     assert os.listdir(scratch.path) == []
     assert open_descriptors() == before
@@ -99,12 +108,12 @@ def test_an_attempt_that_ends_in_an_error_gives_its_room_back(
 ) -> None:
     before = open_descriptors()
 
-    def fail(*_arguments: object) -> None:
+    def fail(_self: Running) -> None:
         assert [name for name in os.listdir(scratch.path) if name.endswith(".spare")], "room was made before"
         raise OSError(errno.ENFILE, "Too many open files in system")
 
-    monkeypatch.setattr(attempt._Attempt, "run", fail)
+    monkeypatch.setattr(Running, "record", fail)
     with pytest.raises(OSError, match="Too many open files"):
-        run_attempt(REQUEST, folder, scratch, Silent(), lambda: None)
+        made_attempt(folder, scratch)
     assert os.listdir(scratch.path) == []
     assert open_descriptors() == before

@@ -16,6 +16,7 @@ import pytest
 from provisioning.clock import new_ulid
 from provisioning.errors import SpoolUnusable
 from provisioning.storage import files, reading
+from provisioning.storage.room import Room
 from tests.simulation.faults import failing, names
 
 DEAD, LIVING = sorted(new_ulid() for _ in range(2))
@@ -42,60 +43,104 @@ def outcomes(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def room(scratch: files.Scratch, outcomes: Path) -> Iterator[files.Room]:
+def folder(outcomes: Path) -> Iterator[int]:
+    """The folder, open."""
+    descriptor = files.open_folder(outcomes)
+    yield descriptor
+    os.close(descriptor)
+
+
+@pytest.fixture
+def room(scratch: files.Scratch) -> Iterator[Room]:
     """Space for a file in that folder."""
-    made = files.Room(scratch, outcomes)
+    made = Room(scratch)
     made.make(1 << 16)
     yield made
     made.close()
     assert not scratch.path.exists() or names(scratch.path) == []
 
 
-def test_room_is_published_whole_and_shorter_than_it_was(
-    room: files.Room, scratch: files.Scratch, outcomes: Path
+NO_ROOM = OSError(errno.ENOSPC, "full")
+
+
+def test_a_file_is_published_and_the_room_stays_for_the_next(
+    room: Room, scratch: files.Scratch, outcomes: Path, folder: int
 ) -> None:
-    made, _ = sorted(scratch.path.iterdir())
+    made, _ = kept = sorted(scratch.path.iterdir())
     assert made.stat().st_blocks * 512 >= 1 << 16
-    room.publish("f", b"outcome")
-    assert ((outcomes / "f").read_bytes(), names(outcomes), names(scratch.path)) == (b"outcome", ["f"], [])
+    room.publish(outcomes / "f", b"outcome", folder)
+    assert ((outcomes / "f").read_bytes(), names(outcomes)) == (b"outcome", ["f"])
+    room.make(1 << 16)
+    assert sorted(scratch.path.iterdir()) == kept
 
 
-def test_room_takes_more_than_was_made(room: files.Room, outcomes: Path) -> None:
-    room.publish("f", b"x" * 100_000)
+@pytest.mark.parametrize(("call", "number"), [("write", 1), ("fsync", 1), ("link", 1), ("fsync", 2)])
+def test_where_another_file_finds_no_room_the_one_that_was_made_takes_the_data(
+    room: Room, outcomes: Path, folder: int, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    made = min(room._scratch.path.iterdir()).stat().st_ino
+    failing(call, NO_ROOM, monkeypatch, number=number)
+    room.publish(outcomes / "f", b"outcome", folder)
+    found = (outcomes / "f").stat()
+    assert (found.st_ino, (outcomes / "f").read_bytes()) == (made, b"outcome")
+    assert names(room._scratch.path) == []
+    room.make(10)
+    assert len(names(room._scratch.path)) == 2
+
+
+def test_room_takes_more_than_was_made(room: Room, outcomes: Path, folder: int) -> None:
+    room.publish(outcomes / "f", b"x" * 100_000, folder)
     assert (outcomes / "f").stat().st_size == 100_000
 
 
-def test_room_replaces_nothing(room: files.Room, outcomes: Path) -> None:
+def test_room_replaces_nothing(room: Room, outcomes: Path, folder: int) -> None:
     (outcomes / "f").write_bytes(b"old")
     with pytest.raises(SpoolUnusable, match="File exists"):
-        room.publish("f", b"new")
+        room.publish(outcomes / "f", b"new", folder)
     assert ((outcomes / "f").read_bytes(), names(outcomes)) == (b"old", ["f"])
 
 
-def test_room_is_published_where_its_folders_have_been_moved_to(room: files.Room, tmp_path: Path) -> None:
+def test_room_is_published_where_its_folders_have_been_moved_to(room: Room, tmp_path: Path, folder: int) -> None:
     (tmp_path / "elsewhere").mkdir()
     for name in ("tmp", "outcomes"):
         (tmp_path / name).rename(tmp_path / "elsewhere" / name)
-    room.publish("f", b"outcome")
+    room.publish(tmp_path / "outcomes" / "f", b"outcome", folder)
     assert (tmp_path / "elsewhere" / "outcomes" / "f").read_bytes() == b"outcome"
+    room.close()
     assert names(tmp_path / "elsewhere" / "tmp" / "mine") == []
     assert names(tmp_path) == ["elsewhere"]
 
 
-@pytest.mark.parametrize(("call", "number"), [("write", 1), ("ftruncate", 1), ("fsync", 1), ("link", 1), ("fsync", 2)])
+@pytest.mark.parametrize("call", ["write", "ftruncate", "fsync", "link"])
 def test_a_room_that_failed_is_gone_and_another_is_tried(
-    room: files.Room, scratch: files.Scratch, outcomes: Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+    room: Room, outcomes: Path, folder: int, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
+    original = getattr(os, call)
+    synced: list[int] = []
+
+    def refuse(*_args: object, **_rest: object) -> None:
+        raise NO_ROOM
+
+    def note(descriptor: int) -> None:
+        assert os.fstat(descriptor).st_ino not in synced, "a file whose sync failed is not synced again"
+        synced.append(os.fstat(descriptor).st_ino)
+        if call == "fsync":
+            refuse()
+        original_sync(descriptor)
+
+    original_sync = os.fsync
     with monkeypatch.context() as patched:
-        seen = failing(call, OSError(errno.ENOSPC, "full"), patched, number=number)
+        if call == "ftruncate":  # only the room is cut: whatever it takes must be needed first
+            failing("link", NO_ROOM, patched)
+        if call != "fsync":
+            patched.setattr(os, call, refuse)
+        patched.setattr(os, "fsync", note)
         with pytest.raises(SpoolUnusable, match="No space left"):
-            room.publish("f", b"new")
-        with pytest.raises(SpoolUnusable, match="there is no room"):
-            room.publish("f", b"new")
-        assert len(seen) == number  # a file whose sync failed is not synced again
-    assert names(outcomes) == names(scratch.path) == []
+            room.publish(outcomes / "f", b"new", folder)
+    assert original is getattr(os, call)
+    assert names(outcomes) == names(room._scratch.path) == []
     room.make(10)
-    room.publish("f", b"new")
+    room.publish(outcomes / "f", b"new", folder)
     assert (outcomes / "f").read_bytes() == b"new"
 
 
@@ -125,13 +170,14 @@ def fill(disk: Path) -> None:
 @pytest.mark.root
 def test_room_publishes_on_a_disk_that_has_become_full(small_disk: Path) -> None:
     scratch = files.Scratch(small_disk / "mine")
-    room, late = files.Room(scratch, small_disk), files.Room(scratch, small_disk)
+    room, late = Room(scratch), Room(scratch)
     room.make(64 << 10)
     fill(small_disk)
     with pytest.raises(SpoolUnusable, match="cannot make room for"):
         late.make(64 << 10)
     assert len([name for name in names(scratch.path) if not name.endswith(".spare")]) == 1
-    room.publish("outcome", b"y" * (60 << 10))
+    room.publish(small_disk / "outcome", b"y" * (60 << 10), folder := files.open_folder(small_disk))
+    os.close(folder)
     assert (small_disk / "outcome").read_bytes() == b"y" * (60 << 10)
     for each in (room, late, scratch):
         each.close()
