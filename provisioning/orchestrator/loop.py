@@ -31,7 +31,7 @@ from provisioning.storage.spool import Spool
 _log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.1
-"""Between two looks at attempts that no worker of ours runs, and at requests that no event has told of."""
+"""Between two looks at attempts that no worker of ours runs."""
 
 
 class Orchestrator:
@@ -62,7 +62,7 @@ class Orchestrator:
         self._installed = Installed(load_nulib, lambda: self._now.boottime)
         self._rest = Rest(spool)
         self._retainer = Retainer(spool, config.retention if only is None else Retention())
-        self._scan_at = self._ask_at = 0.0
+        self._scan_at = 0.0
         self.draining = False
         self.errors = self._complaints.errors
 
@@ -77,8 +77,7 @@ class Orchestrator:
         try:
             if self._now.boottime >= self._scan_at:
                 self._scan()
-            if self._now.boottime >= self._ask_at:
-                self._apply_requests()
+            self._apply_requests()
         except SpoolUnusable as error:
             self._rest.begin(error, self._now.boottime)
         self._claim()
@@ -100,7 +99,7 @@ class Orchestrator:
 
     def scan_soon(self) -> None:
         """Look at the spool's folders in the next tick."""
-        self._scan_at = self._ask_at = 0.0
+        self._scan_at = 0.0
 
     @property
     def running(self) -> bool:
@@ -173,7 +172,6 @@ class Orchestrator:
     # Requests
 
     def _apply_requests(self) -> None:
-        self._ask_at = self._now.boottime + LOOK_SECONDS
         for workflow_id in {request.workflow_id: None for _, request in self._spool.pending_requests()}:
             if self._only not in (None, workflow_id):
                 continue

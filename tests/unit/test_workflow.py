@@ -74,7 +74,8 @@ def test_every_state_can_be_reached_and_left_only_by_a_person_once_it_is_an_end(
     assert reachable(TaskState.PENDING, TASK_TRANSITIONS) == set(TaskState)
     assert reachable(WorkflowState.QUEUED, WORKFLOW_TRANSITIONS) == set(WorkflowState)
     assert {event for (state, event) in TASK_TRANSITIONS if state in ENDED_TASKS} == {TaskEvent.REOPENED}
-    assert {event for (state, event) in WORKFLOW_TRANSITIONS if state in ENDED_WORKFLOWS} == {WorkflowEvent.REOPENED}
+    asked = {WorkflowEvent.REOPENED, WorkflowEvent.ROLLING_BACK}
+    assert {event for (state, event) in WORKFLOW_TRANSITIONS if state in ENDED_WORKFLOWS} == asked
 
 
 def test_only_a_running_task_can_succeed() -> None:
