@@ -205,17 +205,6 @@ def publish_file(temporary: Path, path: Path, *, replace: bool) -> bool:
     return False
 
 
-def give_name(temporary: Path, path: Path) -> bool:
-    """Give a file of a scratch folder its name, not durably; False where the name is taken: nothing is replaced."""
-    with naming(path):
-        try:
-            os.link(temporary, path)
-        except FileExistsError:
-            return False
-        os.unlink(temporary)
-    return True
-
-
 class Appender:
     """A file that grows line by line, kept open: it stays the one that it was wherever its folder is moved."""
 

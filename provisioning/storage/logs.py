@@ -15,6 +15,7 @@ from typing import BinaryIO
 from provisioning.storage import files, reading
 from provisioning.storage.checkpoint import owned
 from provisioning.storage.naming import naming
+from provisioning.storage.room import give_name
 
 ORCHESTRATOR_LOG_BYTES = 10 << 20
 """Where a new log of the orchestrator begins; one older one is kept."""
@@ -37,7 +38,7 @@ def open_nameless_log(scratch: files.Scratch) -> tuple[Path, int]:
 def name_attempt_log(nameless: Path, path: Path) -> bool:
     """Give a log of the scratch folder the name of an attempt's; False where the attempt has a log already."""
     with owned(path):
-        return files.give_name(nameless, path)
+        return give_name(nameless, path)
 
 
 def lock_ended_attempt(path: Path) -> tuple[int, bool] | None:

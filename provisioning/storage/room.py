@@ -1,14 +1,56 @@
-"""What a worker holds in its scratch folder while attempts run: room for an outcome, and a note of whom to signal."""
+"""What a worker holds in its scratch folder: room for outcomes, a note of whom to signal, files that wait for names."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from provisioning.storage.files import Scratch, write_all
 from provisioning.storage.naming import naming
+
+
+def give_name(temporary: Path, path: Path) -> bool:
+    """Rename a file of a scratch folder, not durably; False where the name is taken: nothing is replaced."""
+    with naming(path):
+        try:
+            _rename_no_replace(temporary, path)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOSYS):
+                raise
+            return _link_and_unlink(temporary, path)
+    return True
+
+
+def _rename_no_replace(source: Path, target: Path) -> None:
+    """renameat2(2) with RENAME_NOREPLACE, whose number is from <linux/fs.h>; some file systems do not have it."""
+    import ctypes
+
+    here = -100  # AT_FDCWD
+    if _renameat2()(here, os.fsencode(source), here, os.fsencode(target), 1):
+        raise OSError(number := ctypes.get_errno(), os.strerror(number))
+
+
+@cache
+def _renameat2() -> Callable[..., int]:
+    import ctypes  # here: commands that start nothing do without it
+
+    found: Callable[..., int] = ctypes.CDLL(None, use_errno=True).renameat2
+    return found
+
+
+def _link_and_unlink(source: Path, target: Path) -> bool:
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        return False
+    os.unlink(source)
+    return True
 
 
 class Slate:

@@ -33,7 +33,7 @@ HOMES = {
     "multiprocessing": {"execution"},
     "subprocess": {"execution"},
     "pty": {"execution"},
-    "ctypes": {"execution"},
+    "ctypes": {"execution", "storage"},  # system calls that Python does not have: prctl, renameat2
     "rich": {"views"},
     "jsonschema": {"core"},
     "fastjsonschema": {"core"},

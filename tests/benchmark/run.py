@@ -1,22 +1,27 @@
 """Measures the program against its yardsticks, everything in one run: only the ratios of one run mean something.
 
-./packaging/dev bench            start-up, submit, pick-up, an idle orchestrator, cost per task
-./packaging/dev bench --tasks N  another number of tasks for the last one
+./packaging/dev bench              start-up, submit, pick-up, an idle orchestrator, cost per task
+./packaging/dev bench --repeat N   another number of runs of the last one; its medians are printed
 """
 
 from __future__ import annotations
 
 import argparse
-import functools
+import contextlib
 import json
 import os
+import resource
+import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+from provisioning.execution.family import adopt_orphans
 
 PROGRAM = str(Path(sys.executable).parent / "provisioning")
 NU = str(Path(sys.executable).parent / "nu")
@@ -146,64 +151,125 @@ def pss(processes: Sequence[int]) -> float:
     return sum(float(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
-def per_task(bench: Bench, count: int) -> None:
-    """Wall time per task for three shapes, against a loop that starts the same entry and keeps no state."""
-    shapes: dict[str, Callable[[int], list[int]]] = {
-        "flat": lambda i: [],
-        "chain": lambda i: [i - 1] if i else [],
-        "layers": lambda i: [] if i < 25 else [i // 25 * 25 - 25 + (i * 7 + k * 5) % 25 for k in range(3)],
-    }
-    bench.environment["PROVISIONING_ORCHESTRATOR_SLOTS"] = "2"
-    for name, needs in shapes.items():
-        tasks = noops(count, needs)
-        path = str(bench.manifest(tasks, name))
-        bench.call("batch", "submit", path)
-        (took,) = median_seconds(1, lambda: bench.call("orchestrator", "run", "--until-empty"))
-        graph = [needs(i) for i in range(count)]
-        (limit,) = median_seconds(1, functools.partial(limit_loop, bench, graph))
-        print(f"{name:7} {count} tasks, 2 slots {took / count * 1000:7.2f} ms  {took / limit:5.2f} x limit")
+class Shape(NamedTuple):
+    """A graph of tasks that do nothing."""
+
+    tasks: int
+    needs: Callable[[int], list[int]]
+
+    def first(self) -> Shape:
+        """Its first task alone: what does not grow with the tasks."""
+        return self._replace(tasks=1)
 
 
-def limit_loop(bench: Bench, needs: Sequence[Sequence[int]]) -> None:
-    """Start the entry of selftest.noop for each task as soon as what it needs has ended, two at a time."""
-    entry = str(next(bench.spool.glob("nulib/*/entries/selftest.noop.nu")))
-    waits = [len(need) for need in needs]
-    dependents: list[list[int]] = [[] for _ in needs]
-    for i, need in enumerate(needs):
-        for j in need:
-            dependents[j].append(i)
-    ready = [i for i, count in enumerate(waits) if not count][::-1]
-    running: dict[int, int] = {}
-    request = json.dumps({"params": {}, "env": {"PATH": "/usr/bin"}}).encode()
-    while ready or running:
-        while ready and len(running) < 2:
-            descriptors = [os.memfd_create("request"), os.memfd_create("reply")]
-            os.write(descriptors[0], request)
-            os.lseek(descriptors[0], 0, os.SEEK_SET)
-            moves = [(os.POSIX_SPAWN_DUP2, one, 20 + place) for place, one in enumerate(descriptors)]
-            moves += [(os.POSIX_SPAWN_DUP2, 20 + place, 3 + place) for place in (0, 1)]
-            argv = [NU, "--no-config-file", "--no-std-lib", entry]
-            pid = os.posix_spawn(NU, argv, {"PATH": "/nonexistent"}, file_actions=moves)
-            running[pid] = ready.pop()
-            for one in descriptors:
-                os.close(one)
-        pid, _ = os.wait()
-        for j in dependents[running.pop(pid)]:
-            waits[j] -= 1
-            if not waits[j]:
-                ready.append(j)
+SHAPES = {
+    "flat": Shape(500, lambda i: []),
+    "chain": Shape(200, lambda i: [i - 1] if i else []),
+    "layers": Shape(500, lambda i: [] if i < 25 else [i // 25 * 25 - 25 + (i * 7 + k * 5) % 25 for k in range(3)]),
+}
+"""Tasks that need nothing, one after the other, and 20 layers of 25 of which each needs three of the layer before."""
+SLOTS = 2
+REQUEST = json.dumps({"params": {}, "env": {"PATH": "/usr/bin"}}, separators=(",", ":"))
+
+
+class Cost(NamedTuple):
+    """Seconds of the clock, and of processors in all processes that were needed."""
+
+    wall: float
+    cpu: float
+
+    def per_task(self, beside: Cost, count: int) -> Cost:
+        """Milliseconds for each task but the first."""
+        return Cost(*((mine - other) / (count - 1) * 1000 for mine, other in zip(self, beside, strict=True)))
+
+
+def cost(*words: str, graph: Path | None = None, environment: Mapping[str, str] | None = None) -> Cost:
+    """What a command costs, with all that it leaves running until that has ended: orphans become ours."""
+    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    with open(graph or os.devnull, "rb") as given:
+        done = subprocess.run(words, stdin=given, capture_output=True, env=environment, check=False, timeout=3600)
+    wall = time.perf_counter() - begun
+    assert done.returncode == 0, (words, done.stderr)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return Cost(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+class Yardsticks:
+    """What starts the entry of `selftest.noop` for each task of a shape: bare loops, and this program."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+        self._limit = str(bench.folder / "limit")
+        source = Path(__file__).with_name("limit.c")
+        subprocess.run(["cc", "-O2", "-o", self._limit, str(source)], check=True)
+        bench.environment["PROVISIONING_ORCHESTRATOR_SLOTS"] = str(SLOTS)
+        bench.call("selftest", "noop")  # keeps its entry in the spool
+        entry = str(next(bench.spool.glob("nulib/*/entries/selftest.noop.nu")))
+        self._attempt = (os.path.realpath(NU), entry, REQUEST)
+
+    def limit(self, shape: Shape) -> Cost:
+        """A loop in C that keeps no state."""
+        graph = self._bench.folder / "graph"
+        graph.write_text("".join(" ".join(map(str, shape.needs(i))) + "\n" for i in range(shape.tasks)))
+        return cost(self._limit, "loop", *self._attempt, str(SLOTS), graph=graph)
+
+    def xargs(self, shape: Shape) -> Cost:
+        """It knows no order: only for a flat shape."""
+        graph = self._bench.folder / "lines"
+        graph.write_text("".join(f"{i}\n" for i in range(shape.tasks)))
+        return cost("xargs", "-P", str(SLOTS), "-n", "1", self._limit, "one", *self._attempt, graph=graph)
+
+    def make(self, shape: Shape) -> Cost:
+        """A target for each task."""
+        rules = [f"all: {' '.join(f't{i}' for i in range(shape.tasks))}"]
+        command = shlex.join([self._limit, "one", *self._attempt])
+        rules += [f"t{i}: {' '.join(f't{j}' for j in shape.needs(i))}\n\t@{command}" for i in range(shape.tasks)]
+        path = self._bench.folder / "Makefile"
+        path.write_text("\n".join(rules) + "\n")
+        return cost("make", "-s", "-j", str(SLOTS), "-f", str(path))
+
+    def provisioning(self, shape: Shape) -> Cost:
+        """This program, with every record that users rely on."""
+        path = self._bench.manifest(noops(shape.tasks, shape.needs))
+        self._bench.call("batch", "submit", str(path))
+        return cost(PROGRAM, "orchestrator", "run", "--until-empty", environment=self._bench.environment)
+
+
+def per_task(bench: Bench, repeat: int) -> None:
+    """Wall time and CPU per task, in turn so that a slow moment of the machine meets all; medians."""
+    adopt_orphans()
+    sticks = Yardsticks(bench)
+    print(f"{'':8}{'tasks':>6}{'limit ms':>10}{'xargs':>8}{'make':>8}{'this':>8}   goal{'CPU beyond limit':>20}   goal")
+    for name, shape in SHAPES.items():
+        makers = [sticks.limit, *([sticks.xargs] if name == "flat" else []), sticks.make, sticks.provisioning]
+        runs = []
+        for _ in range(repeat):
+            alone = [maker(shape.first()) for maker in makers]
+            runs.append([maker(shape).per_task(one, shape.tasks) for maker, one in zip(makers, alone, strict=True)])
+        limit = statistics.median(run[0].wall for run in runs)
+        ratios = [statistics.median(run[k].wall / run[0].wall for run in runs) for k in range(1, len(makers))]
+        shown = ([""] if name != "flat" else []) + [f"{ratio:.2f}" for ratio in ratios]
+        beyond = statistics.median(run[-1].cpu - run[0].cpu for run in runs)
+        goal = "0.75" if name == "chain" else "1.20"
+        columns = "".join(f"{text:>8}" for text in shown)
+        print(f"{name:8}{shape.tasks:6}{limit:10.2f}{columns}   {goal}{beyond:17.2f} ms    0.8")
 
 
 def main() -> None:
     """Run all measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tasks", type=int, default=200)
-    count = parser.parse_args().tasks
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--only", choices=["tasks"], help="cost per task alone")
+    asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
-        start_up(bench)
-        orchestrator(bench)
-        per_task(bench, count)
+        if asked.only is None:
+            start_up(bench)
+            orchestrator(bench)
+        per_task(bench, asked.repeat)
 
 
 if __name__ == "__main__":
