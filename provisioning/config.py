@@ -105,6 +105,8 @@ class Config(msgspec.Struct, frozen=True):
     environment: Environment
     disk: Disk = Disk()
     retention: Retention = Retention()
+    groups: dict[str, int] = {}
+    """How many attempts of each concurrency group may be under way at once, in all processes of a spool."""
     search: str = ""
     """The caller's own PATH, on which Nushell is looked for where no setting names it."""
     file: Path | None = None
@@ -140,6 +142,7 @@ class Config(msgspec.Struct, frozen=True):
             paths=Paths(**({"nulib": nulib} | places.defaults() | values["paths"])),
             orchestrator=Orchestrator(**values["orchestrator"]),
             limits=Bounds(**values["limits"]),
+            groups=values["groups"],
             environment=_environment(values["environment"], places),
             disk=Disk(**values["disk"]),
             retention=Retention(**values["retention"]),
@@ -173,6 +176,7 @@ SECTIONS: dict[str, dict[str, convert.Converter]] = {
     },
     "disk": {"network": convert.flag, "free_bytes": convert.size_or_zero, "free_inodes": convert.count_or_zero},
     "retention": {"age_seconds": convert.seconds, "count": convert.count_or_zero},
+    "groups": {},
     "environment": {"path": convert.folders, "home": convert.path, "lang": convert.line, "tz": convert.line},
 }
 """Every key of the config file; [environment] takes the names of further variables besides."""
@@ -186,7 +190,8 @@ SHORT_FORMS = {
 
 
 def _converted(section: str, key: str, value: Any, where: str, places: convert.Places) -> Any:
-    converter: convert.Converter = SECTIONS[section].get(key, convert.line)
+    other = convert.room if section == "groups" else convert.line
+    converter: convert.Converter = SECTIONS[section].get(key, other)
     try:
         return converter(value, places)
     except ValueError as error:
@@ -220,7 +225,7 @@ def _variables(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
         if section == "environment" and key not in SECTIONS[section]:
             key = key if key in _LOWER_CASE_VARIABLES else key.upper()
             _check_variable(key, name)
-        elif key not in SECTIONS[section]:
+        elif key not in SECTIONS[section] and section != "groups":
             hint = _nearest(name, [f"PROVISIONING_{section}_{other}".upper() for other in SECTIONS[section]])
             raise UsageError(f"the environment variable {name} sets no key of the config", hint=hint)
         found[name] = (section, key)
@@ -248,6 +253,8 @@ def _section(section: str, table: Any, path: Path | None) -> dict[str, Any]:
             checked[known] = value
         elif section == "environment":
             _check_variable(key, f"{path}: {section}.{key}")
+            checked[key] = value
+        elif section == "groups":
             checked[key] = value
         else:
             raise UsageError(f"{path}: unknown key {key!r} in [{section}]", hint=_nearest(key, list(SECTIONS[section])))

@@ -96,6 +96,10 @@ def count(value: Any, places: Places) -> int:
     return _whole(value, 1, 100_000)
 
 
+def room(value: Any, places: Places) -> int:
+    return _whole(value, 1, 1000)
+
+
 def count_or_zero(value: Any, places: Places) -> int:
     return _whole(value, 0, 1_000_000_000)
 

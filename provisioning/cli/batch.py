@@ -6,6 +6,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
@@ -49,11 +50,19 @@ def batch() -> None:
 @batch.command(exits=(0, 1, 2, 3, 4, 5, 6, 7, 130))
 @file_argument
 @format_option
+@click.option("--at", metavar="INSTANT", help="Not before: 2026-12-01T02:00:00Z, '2026-12-01 02:00', 02:00, +90m.")
 @click.option("--wait", is_flag=True, help="Wait until it has ended; progress on stderr.")
 @click.option("--max-wait", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait, so long at most.")
 @json_option
 @pass_context
-def submit(context: Context, file: str, form: str | None, wait: bool, max_wait: float | None) -> None:  # noqa: FBT001
+def submit(
+    context: Context,
+    file: str,
+    form: str | None,
+    at: str | None,
+    wait: bool,  # noqa: FBT001
+    max_wait: float | None,
+) -> None:
     """Submit a manifest and print its workflow_id.
 
     FILE is TOML or JSON; - reads standard input. Either the whole manifest is accepted, or nothing, and all its
@@ -77,6 +86,7 @@ def submit(context: Context, file: str, form: str | None, wait: bool, max_wait: 
         door="cli",
         limits=context.limits,
         sources=context.sources,
+        not_before=_not_before(at) if at else None,
     )
     waits = wait or max_wait is not None
     if not (waits and context.json):  # first of all: whatever comes now, it is accepted
@@ -95,6 +105,32 @@ def submit(context: Context, file: str, form: str | None, wait: bool, max_wait: 
     following.raise_unless_succeeded(context, page)
     if context.json:
         context.answer_json({"workflow_id": workflow_id, "state": page["state"], "counts": page["counts"]})
+
+
+def _not_before(at: str) -> datetime:
+    from provisioning.cli.inspection import instant_of
+    from provisioning.clock import now
+
+    return instant_of(at, now())
+
+
+@batch.command(exits=(0, 2, 3, 4, 5, 6))
+@click.argument("workflow_id", metavar="ID")
+@click.option("--format", "form", type=click.Choice(["toml", "json"]), default="json", help="What to write.")
+@pass_context
+def rescue(context: Context, workflow_id: str, form: str) -> None:
+    """Write a manifest of what is left of a workflow to standard output.
+
+    What finished tasks returned stands in it where others refer to it: submitted here or on another host, it continues
+    the work. Submitted twice, it is one workflow.
+
+    \b
+    Example:
+      provisioning batch rescue 01jd > rest.json
+    """
+    from provisioning.cli.inspection import rescue_manifest
+
+    context.answer(rescue_manifest(context, workflow_id, form).decode())
 
 
 def _accepted(context: Context, workflow_id: str) -> None:

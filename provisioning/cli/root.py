@@ -21,6 +21,7 @@ def _batch() -> click.Command:
 
 
 def _workflow() -> click.Command:
+    import provisioning.cli.inspection  # noqa: F401 - it adds verbs
     from provisioning.cli.workflow import workflow
 
     return workflow

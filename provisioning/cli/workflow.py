@@ -93,10 +93,12 @@ def status(context: Context, workflow_id: str) -> None:
 def page_of(context: Context, workflow_id: str) -> Page:
     """The page of a workflow; Rejected with the problems of one that was."""
     from provisioning.views.status import ENDED, find, waiting_for_disk, workflow_status
+    from provisioning.views.waiting import show_limits
 
     for _ in range(3):
         try:
             page = workflow_status(find(context.spool, workflow_id))
+            show_limits(page, context.spool, context.config.groups)
             shortage = context.spool.shortage() if page["state"] not in ENDED else None
             return waiting_for_disk(page, shortage.message) if shortage else page
         except FileNotFoundError:  # claimed while we read
@@ -189,8 +191,8 @@ def explain(context: Context, workflow_id: str, tasks: tuple[str, ...], options:
         context.answer(explain_text(page, list(tasks), worked=worked))
         return
     chosen = [task for task in page["tasks"] if not tasks or task["task_id"] in tasks]
-    keys = ("task_id", "state", "reason", "waiting_for")
-    told: list[dict[str, Any]] = [{**{key: task[key] for key in keys}, "text": note(task)} for task in chosen]
+    keys = ("task_id", "state", "reason", "waiting_for", "held_by")
+    told: list[dict[str, Any]] = [{**{key: task.get(key, []) for key in keys}, "text": note(task)} for task in chosen]
     head = {key: page[key] for key in ("workflow_id", "state", "reason", "held")}
     context.answer_json({**head, "tasks": told})
 
@@ -261,9 +263,7 @@ def resume(context: Context, workflow_id: str) -> None:
 @json_option
 @pass_context
 def retry(context: Context, workflow_id: str, tasks: tuple[str, ...]) -> None:
-    """Do again what failed and what depended on it; what succeeded is kept.
-
-    With --task a task that succeeded is done again too, with all that depends on it.
+    """Do again what failed; what succeeded is kept, but for a --task and all that depends on it.
 
     \b
     Example:
@@ -313,7 +313,7 @@ def cleanup(context: Context, older_than: str | None, keep: int | None, dry_run:
     from provisioning.orchestrator.retention import Cleanup, Rule
 
     spool = context.spool  # a spool that cannot be used is said before anything about the age
-    age = _age_seconds(older_than or "7d") if older_than or keep is None else None
+    age = age_seconds(older_than or "7d") if older_than or keep is None else None
     cleaned = Cleanup(spool, Rule(age, keep), now(), dry_run=dry_run)
     cleaned.finish()
     if context.json:
@@ -341,7 +341,8 @@ def _ended_line(spool: Spool, workflow_id: str) -> str:
     return f"{workflow_id}  {safe(page['name'])}  {page['state']}  {clock_time(page['ended_at'])}"
 
 
-def _age_seconds(text: str) -> float:
+def age_seconds(text: str) -> float:
+    """The seconds of an age such as 7d."""
     number, unit = text[:-1], text[-1:]
     if unit not in _UNITS or not number.isascii() or not number.isdigit() or len(number) > 9:
         raise UsageError(f"--older-than {text!r} is no age", hint="write a number and s, m, h, d or w: 7d")

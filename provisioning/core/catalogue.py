@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -98,6 +99,11 @@ class Catalogue(msgspec.Struct, frozen=True, omit_defaults=True):
         if damaged:
             hint = f"{damaged[0]} has errors; see: provisioning operation check"
         return hint or "see: provisioning operation list"
+
+
+def filled(template: str, params: Mapping[str, Any]) -> str:
+    """The target that a template such as `server/{name}` means with these params."""
+    return re.sub(r"\{([^{}]*)\}", lambda word: str(params.get(word[1])), template)
 
 
 def nearest_hint(name: str, known: Iterable[str]) -> str:

@@ -68,7 +68,7 @@ CODES = {
 }
 """Every code that a problem of a manifest can have. Codes are never renamed: receipts and scripts rely on them."""
 
-NOT_YET = frozenset({"group"})
+NOT_YET = frozenset({"credential"})
 """Keys that a later version understands; refused, since a manifest that is half obeyed does harm."""
 
 DEFAULT_TIMEOUT_SECONDS = 3600.0
@@ -202,6 +202,7 @@ def planned(workflow: Workflow, catalogue: Catalogue) -> Workflow:
                 params=_filled(task, operation, workflow.infra),
                 timeout_seconds=task.timeout_seconds or operation.timeout_seconds or DEFAULT_TIMEOUT_SECONDS,
                 retry=task.retry or Retry(max_attempts=operation.retries + 1),
+                group=task.group or operation.group,
                 undo=planned_undo(task, operation, catalogue, DEFAULT_TIMEOUT_SECONDS),
                 on_interrupt=task.on_interrupt or _on_interrupt(operation, catalogue),
             )

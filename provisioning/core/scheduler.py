@@ -64,6 +64,8 @@ class Schedule:
         self._closes: float | None = None
         if workflow.not_before is not None:
             self._opens = now.boottime + (workflow.not_before - now.wall).total_seconds()
+        self._early = self._opens is not None and self._opens > now.boottime
+        """Whether it was not time yet when this was made: for those who look."""
         if workflow.expires_at is not None:
             self._closes = now.boottime + (workflow.expires_at - now.wall).total_seconds()
         self._counts = Counter({TaskState.PENDING: len(self.tasks)})
@@ -73,6 +75,8 @@ class Schedule:
         """Running tasks that may not be tried again, and why: what they depend on was done again, and failed."""
         self._waking: dict[int, float] = {}
         """The tasks in their backoff, and the boottime at which it ends."""
+        self._parked: dict[int, str] = {}
+        """The tasks that wait for a target or for room in a group, and for which."""
         self._ready: list[tuple[float, int]] = []
         """A heap; an entry that has become untrue since is left in it and passed over."""
         self._delayed: list[tuple[float, int]] = []
@@ -133,6 +137,7 @@ class Schedule:
     def _note(self, i: int, checkpoint: TaskCheckpoint) -> None:
         self._held.discard(i)
         self._waking.pop(i, None)
+        self._parked.pop(i, None)
         if checkpoint.attempts and checkpoint.attempts[-1].number >= checkpoint.counted_from:
             self._begun.add(i)
 
@@ -235,6 +240,24 @@ class Schedule:
         self._set(i, TaskState.RUNNING)
         return self.tasks[i]
 
+    def park(self, task_id: str, reason: str) -> None:
+        """A task that was decided to start waits for something that others have; `unpark` makes it ready again."""
+        i = self.index[task_id]
+        self._set(i, TaskState.PENDING)
+        self._parked[i] = reason
+
+    def wants(self, task_id: str) -> bool:
+        """Whether the task would start if nothing of others were in its way."""
+        i = self.index.get(task_id)
+        held_up = self.paused or self.cancelling or self.rollback_asked
+        return i is not None and not held_up and self._may_start(i)
+
+    def unpark(self, task_id: str) -> None:
+        """What the task has waited for is there."""
+        i = self.index.get(task_id, -1)
+        if self._parked.pop(i, None) and self.states[i] is TaskState.PENDING:
+            self._make_ready(i)
+
     def withdraw(self, task_id: str) -> None:
         """A task that was decided to start could not be: it is ready again."""
         i = self.index[task_id]
@@ -253,7 +276,7 @@ class Schedule:
         if self._expired(boottime):
             return WorkflowEvent.CANCELLED, "expired"
         delayed = any(self._may_start(i) for i in self._waking)
-        if self.paused or self._ready or delayed or self._held:
+        if self.paused or self._ready or delayed or self._held or self._parked:
             return None
         return self._verdict()
 
@@ -313,6 +336,10 @@ class Schedule:
             reasons.append("backoff")
         if self.stopped and i not in self._begun:
             reasons.append("stopped")
+        if self._early:
+            reasons.append("not_before")
+        if i in self._parked:
+            reasons.append(self._parked[i])
         if self.paused:
             reasons.append("paused")
         return reasons or ["max_parallel" if self.running >= self.max_parallel else "slot"]

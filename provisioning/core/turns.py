@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from provisioning.core.identifiers import ulid_milliseconds
 from provisioning.core.scheduler import Now, Schedule
 from provisioning.core.states import WorkflowEvent
+
+POINT_MILLISECONDS = 60_000
+"""What a point of priority is worth: so much later a workflow may have been submitted and still go first."""
+
+
+def rank(priority: int, workflow_id: str) -> int:
+    """Who goes first: the lowest. It does not change with time, so that whoever waits is overtaken by fewer and fewer:
+    priority 100 goes ahead of priority 0 that was submitted up to 100 minutes earlier, and of no other.
+    """
+    return ulid_milliseconds(workflow_id) - priority * POINT_MILLISECONDS
 
 
 class Start(NamedTuple):
@@ -34,7 +45,7 @@ class Scheduler:
         """Take a workflow in, or replace its schedule."""
         self.remove(workflow_id)
         self._schedules[workflow_id] = schedule
-        self._order.append((-priority, workflow_id))
+        self._order.append((rank(priority, workflow_id), workflow_id))
         self._order.sort()
 
     def remove(self, workflow_id: str) -> None:
@@ -43,7 +54,7 @@ class Scheduler:
             self._order = [entry for entry in self._order if entry[1] != workflow_id]
 
     def starts(self, now: Now, free_slots: int) -> list[Start]:
-        """The tasks to start now: by priority, then by the age of their workflow."""
+        """The tasks to start now, by the ranks of their workflows."""
         chosen: list[Start] = []
         for _, workflow_id in self._order:
             schedule = self._schedules[workflow_id]
@@ -57,10 +68,10 @@ class Scheduler:
         return [End(workflow_id, *ended) for workflow_id, ended in found if ended]
 
     def best_ready(self, now: Now) -> int | None:
-        """The highest priority among the workflows that could start a task."""
-        for priority, workflow_id in self._order:
+        """The lowest rank among the workflows that could start a task."""
+        for ranked, workflow_id in self._order:
             if self._schedules[workflow_id].can_start(now.boottime):
-                return -priority
+                return ranked
         return None
 
     def next_due(self) -> float | None:

@@ -114,6 +114,8 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True):
     undo: Undo | None = None
     preserve: bool = False
     """It is never undone."""
+    group: str | None = None
+    """The concurrency group that it belongs to; how much room that has, the config says."""
 
 
 class Workflow(msgspec.Struct, frozen=True, omit_defaults=True):

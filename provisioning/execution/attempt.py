@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -20,6 +20,7 @@ from provisioning.execution.running import Running, Signals
 from provisioning.execution.standby import Standby
 from provisioning.storage import files
 from provisioning.storage.checkpoint import WorkflowFolder, encode
+from provisioning.storage.limits import taken
 from provisioning.storage.logs import attempt_is_alive, open_attempt_log
 from provisioning.storage.room import Room, Slate
 
@@ -55,7 +56,8 @@ class Attempts:
         _, task_id, number = request.key
         path = folder.log_path(task_id, number)
         try:
-            ready = self.standby.take(request.argv, request.environment, path)
+            # One that waits was started without the targets' descriptor, which a process inherits at its start.
+            ready = None if request.wanted else self.standby.take(request.argv, request.environment, path)
             process, log = ready or (None, open_attempt_log(path))
         except (SpoolUnusable, OSError) as error:
             raise NotStarted(str(error)) from error
@@ -67,9 +69,10 @@ class Attempts:
                 return None
             outcomes = self._make_room(folder)
             try:
-                self._see_through(running, slot_free)
-                record = running.record()
-                self._publish(folder.outcome_path(task_id, number), record, outcomes)
+                with _targets(folder, request) as running.targets:
+                    self._see_through(running, slot_free)
+                    record = running.record()
+                    self._publish(folder.outcome_path(task_id, number), record, outcomes)
             finally:
                 os.close(outcomes)
         finally:
@@ -138,6 +141,19 @@ class Attempts:
         self.standby.end()
         self._room.close()
         self._group.close()
+
+
+@contextlib.contextmanager
+def _targets(folder: WorkflowFolder, request: AttemptRequest) -> Iterator[int | None]:
+    """A descriptor that holds the targets and groups of the attempt, or NotStarted."""
+    with contextlib.ExitStack() as stack:
+        try:
+            held, others = stack.enter_context(taken(folder.path.parent.parent / "locks", request.wanted))
+        except OSError as error:
+            raise NotStarted(f"the targets cannot be locked: {error.strerror}") from error
+        if others:
+            raise NotStarted(f"{others} is held by others")
+        yield held
 
 
 def _is_wanted(folder: WorkflowFolder, request: AttemptRequest, scratch: files.Scratch) -> bool:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from provisioning.core.workflow import OutcomeRecord, TaskError
+from provisioning.storage.limits import Wanted
 
 
 class Key(NamedTuple):
@@ -41,6 +42,8 @@ class AttemptRequest(msgspec.Struct, frozen=True):
     """Between TERM and KILL."""
     log_bytes: int
     result_bytes: int
+    wanted: tuple[Wanted, ...] = ()
+    """The targets and groups that it must hold."""
     refusal: TaskError | None = None
     """Why the operation cannot be called: the attempt fails of it, and no process is started."""
     next_argv: tuple[str, ...] = ()

@@ -33,8 +33,13 @@ def process_environment(settings: Environment) -> dict[str, str]:
 class Process:
     """A process of Nushell, its answer, and its output as far as it was not read yet."""
 
-    def __init__(self, argv: tuple[str, ...], environment: Mapping[str, str], log: int) -> None:
-        """Start it, in a group of its own, with the log as its descriptor 5. OSError where it cannot be started."""
+    def __init__(
+        self, argv: tuple[str, ...], environment: Mapping[str, str], log: int, held: int | None = None
+    ) -> None:
+        """Start it, in a group of its own, with the log as its descriptor 5, and what holds its targets as its 6.
+
+        OSError where it cannot be started.
+        """
         self._unsent = memoryview(b"")
         self.pid = 0
         ours: list[int] = []
@@ -50,7 +55,10 @@ class Process:
                 passed.append(log)
             os.set_blocking(self.output, False)
             os.set_blocking(self.request, False)
-            targets = (nothing, output_end, output_end, source, self.reply, log)
+            targets = [nothing, output_end, output_end, source, self.reply, log]
+            if held is not None:
+                targets.append(fcntl.fcntl(held, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE + 10))
+                passed.append(targets[-1])
             self.pid = os.posix_spawn(
                 argv[0],
                 argv,

@@ -46,6 +46,8 @@ class Running:
         self.request = request
         self._process = process
         self._lock_descriptor = log
+        self.targets: int | None = None
+        """A descriptor that holds its targets and groups, for the process to inherit."""
         self._log = AttemptLog(log, request.log_bytes)
         self._begun = False
         self._end_reason: Outcome | None = None
@@ -64,7 +66,7 @@ class Running:
             self._process.abandon()
             self._process = None
         if self._process is None:
-            self._process = Process(self.request.argv, self.request.environment, self._lock_descriptor)
+            self._process = Process(self.request.argv, self.request.environment, self._lock_descriptor, self.targets)
             self._process.feed(request)
         self._begun = True
         self._began_at = boottime()

@@ -10,21 +10,21 @@ from provisioning.config import Config, Retention
 from provisioning.core.states import ENDED_WORKFLOWS, WorkflowEvent, WorkflowState
 from provisioning.core.turns import Scheduler
 from provisioning.core.workflow import TaskCheckpoint
-from provisioning.errors import ProvisioningError, SpoolUnusable
-from provisioning.execution.executor import Executor, Key, News, wait_for_news
+from provisioning.errors import SpoolUnusable
+from provisioning.execution.executor import Executor, News, wait_for_news
 from provisioning.execution.nulib import Nulib
-from provisioning.execution.nushell import Nushell
 from provisioning.orchestrator.claim import Rejected, hold, instant, take
 from provisioning.orchestrator.claimed import Claimed
 from provisioning.orchestrator.complaints import AGAIN_SECONDS, FAULTS, Complaints, concerns_all
 from provisioning.orchestrator.held import Held
 from provisioning.orchestrator.installed import Installed
+from provisioning.orchestrator.limits import Limits
 from provisioning.orchestrator.queue import Queue
 from provisioning.orchestrator.recovery import cancel_adopted, look_at, take_news
 from provisioning.orchestrator.requests import apply_all, apply_unheld
 from provisioning.orchestrator.rest import Rest
 from provisioning.orchestrator.retention import Retainer
-from provisioning.orchestrator.work import argv_after, attempt_request, entry_argv, work_of
+from provisioning.orchestrator.starting import NothingStarts, Starter
 from provisioning.storage.lock import Lock
 from provisioning.storage.spool import Spool
 
@@ -61,6 +61,8 @@ class Orchestrator:
         self._complaints = complaints or Complaints()
         self._installed = Installed(load_nulib, lambda: self._now.boottime)
         self._rest = Rest(spool)
+        self._limits = Limits(spool.locks)
+        self._starter = Starter(spool, config, executor, self._installed, self._limits)
         self._retainer = Retainer(spool, config.retention if only is None else Retention())
         self._scan_at = 0.0
         self.draining = False
@@ -80,6 +82,7 @@ class Orchestrator:
             self._apply_requests()
         except SpoolUnusable as error:
             self._rest.begin(error, self._now.boottime)
+        self._give_turns()
         self._claim()
         self._start()
         self._finish()
@@ -93,6 +96,7 @@ class Orchestrator:
         later = [at for at in dues if at and at > now]  # what was due already waits for a slot
         if any(held.watched for held in self._held.values()):
             later.append(now + LOOK_SECONDS)
+        later += [now + TURN_SECONDS] if self._limits.waited_for else []
         own = (self._executor.trim(now), self._rest.next_look(), self._retainer.next_due())
         at = min(now + at_most, self._scan_at, *later, *(due for due in own if due is not None))
         return wait_for_news(self._executor, others, max(0.0, at - instant().boottime))
@@ -112,7 +116,9 @@ class Orchestrator:
             return self._rest.next_look()
         if self._is_ready():
             return self._now.boottime
-        return min((at for at in (self._scheduler.next_due(), self._queue.next_due()) if at is not None), default=None)
+        turn = self._now.boottime + TURN_SECONDS if self._limits.waited_for else None
+        dues = (self._scheduler.next_due(), self._queue.next_due(), turn)
+        return min((at for at in dues if at is not None), default=None)
 
     def _is_ready(self) -> bool:
         return self._queue.best(self._now) is not None or self._scheduler.best_ready(self._now) is not None
@@ -128,6 +134,7 @@ class Orchestrator:
 
     def _take_news(self) -> None:
         for news in self._executor.news():
+            self._limits.release(news.key)
             held = self._held.get(news.key.workflow_id)
             checkpoint = held.checkpoints.get(news.key.task_id) if held else None
             if held is None or checkpoint is None or held.key(checkpoint) != news.key:
@@ -212,7 +219,7 @@ class Orchestrator:
                 return
             candidate = self._queue.best(self._now)
             best = self._scheduler.best_ready(self._now)
-            if candidate is None or (best is not None and best >= candidate.priority):
+            if candidate is None or (best is not None and best <= candidate.rank):
                 return
             self._queue.pop()
             if not self._attend(candidate.workflow_id, self._claim_or_postpone, candidate.workflow_id):
@@ -270,27 +277,21 @@ class Orchestrator:
             self._claim()
 
     def _begin(self, held: Held, task_id: str) -> None:
-        """Record that the task's next attempt is starting, then hand it to its worker."""
+        """Start the task's next attempt, if nothing is in its way."""
         key, begun = held.next_key(task_id), False
         try:
-            nu = self._installed.nu()
-            worker = self._executor.assign(key, entry_argv(held, task_id, self._spool, nu))
-            begun = self._attend(held.workflow_id, self._hand_over, held, key, worker, nu)
-        except (ProvisioningError, OSError) as error:  # no room for another process, or Nushell has gone
-            self._rest.begin(error, self._now.boottime)
+            begun = self._attend(held.workflow_id, self._starter.start, held, key, self._now)
+        except NothingStarts as error:
+            self._rest.begin(error.cause, self._now.boottime)
         if not begun:
             self._executor.withdraw(key)
             held.schedule.withdraw(task_id)
 
-    def _hand_over(self, held: Held, key: Key, worker: str, nu: Nushell) -> None:
-        work, ahead = work_of(held, key.task_id), self._executor.waiting()
-        if work.skip:
-            held.skip(key.task_id, work.skip, self._now)
-            self._executor.withdraw(key)
-            return
-        then = argv_after(held, key.task_id, ahead, self._spool, nu) if ahead < self._settings.standby_processes else ()
-        held.start(key.task_id, worker, self._now, work.recorded)
-        self._executor.start(attempt_request(held, key, work, then, spool=self._spool, config=self._config, nu=nu))
+    def _give_turns(self) -> None:
+        """Let those start who have waited for a target or a group that is free now."""
+        wants = lambda workflow_id, task: self._held[workflow_id].schedule.wants(task)  # noqa: E731 - of one line
+        for workflow_id, task_id in self._limits.next_turns(wants):
+            self._held[workflow_id].schedule.unpark(task_id)
 
     def _finish(self) -> None:
         """Record the workflows that have ended, and let go of them and of those that wait for a person."""
@@ -333,6 +334,7 @@ class Orchestrator:
     def _let_go(self, held: Held) -> None:
         """Release the workflow, then look for a request that came while it was ours."""
         self._scheduler.remove(held.workflow_id)
+        self._limits.forget(held.workflow_id)
         del self._held[held.workflow_id]
         held.release()
         if self._spool.may_be_asked(held.workflow_id):
@@ -341,6 +343,7 @@ class Orchestrator:
     def close(self) -> None:
         """Let go of everything. Attempts under way go on in their workers and are adopted by whoever comes next."""
         self._executor.close()
+        self._limits.close()
         if self._lock is not None:
             self._lock.release()
         for held in list(self._held.values()):

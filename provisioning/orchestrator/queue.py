@@ -6,6 +6,7 @@ import heapq
 from typing import NamedTuple
 
 from provisioning.core.scheduler import Now
+from provisioning.core.turns import rank
 from provisioning.core.workflow import Submission
 from provisioning.errors import ProvisioningError
 from provisioning.storage.checkpoint import Damaged
@@ -19,11 +20,12 @@ class Candidate(NamedTuple):
     """A workflow that may be claimed."""
 
     workflow_id: str
-    priority: int
+    rank: int
+    """Lower goes first; see `core.turns.rank`."""
 
 
 class Queue:
-    """Incoming workflows by priority, then age. Each submission is read once."""
+    """Incoming workflows by their ranks. Each submission is read once."""
 
     def __init__(self, spool: Spool, only: str | None) -> None:
         self._spool = spool
@@ -59,7 +61,7 @@ class Queue:
         if not self._expired(submission, now) and submission.not_before and submission.not_before > now.wall:
             self.postpone(submission.workflow_id, now.boottime + (submission.not_before - now.wall).total_seconds())
         else:
-            heapq.heappush(self._heap, (-submission.priority, submission.workflow_id))
+            heapq.heappush(self._heap, (rank(submission.priority, submission.workflow_id), submission.workflow_id))
 
     def heed_clock(self, now: Now) -> bool:
         """Where the wall clock was set, judge every submission anew, for they speak in its time; whether it was."""
@@ -86,9 +88,9 @@ class Queue:
             if submission := self._submissions.get(workflow_id):
                 self._push(submission, now)
         while self._heap:
-            priority, workflow_id = self._heap[0]
+            ranked, workflow_id = self._heap[0]
             if submission := self._submissions.get(workflow_id):
-                return Candidate(workflow_id, -priority)
+                return Candidate(workflow_id, ranked)
             heapq.heappop(self._heap)
         return None
 

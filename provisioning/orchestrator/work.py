@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import msgspec
 
 from provisioning.config import Config
-from provisioning.core.catalogue import Operation
+from provisioning.core.catalogue import Operation, filled
 from provisioning.core.conformity import as_declared, validate_params
 from provisioning.core.references import BadReference, Reference, resolved, value_at
 from provisioning.core.rollback import SUFFIX, is_undo
+from provisioning.core.tasks import with_infra
 from provisioning.core.upstream import results_of
 from provisioning.core.workflow import Condition, Task, TaskError
 from provisioning.execution.executor import AttemptRequest, Key
 from provisioning.execution.nulib import entry_command
 from provisioning.execution.nushell import Nushell
 from provisioning.execution.process import process_environment
+from provisioning.storage.limits import Wanted
 from provisioning.storage.spool import Spool
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ class Work(NamedTuple):
     params: dict[str, Any]
     refusal: TaskError | None = None
     """Why it cannot be made: something that it refers to is not there, or is not what the operation takes."""
+    wanted: tuple[Wanted, ...] = ()
+    """The targets and groups that the attempt must hold."""
     skip: str = ""
     """Why it is not made after all: what its task asks of another's result is not so."""
     recorded: dict[str, Any] | None = None
@@ -114,17 +118,19 @@ def _undo_of(held: Held, task: Task, operation: Operation) -> Work:
     )
     if done.refusal:  # it failed of that itself
         return done._replace(operation=operation)
+    infra = done.params.get("infra") or held.plan.workflow.infra
     known = {"params": done.params, "result": held.folder.result(held.task_checkpoint(task.id))}
     if task.undo.params is None:
         result = known["result"] if isinstance(known["result"], dict) else {}
         params = {param.name: done.params.get(param.name, result.get(param.name)) for param in operation.params}
-        return _checked(operation, {name: value for name, value in params.items() if value is not None})
+        given = {name: value for name, value in params.items() if value is not None}
+        return _checked(operation, with_infra(given, operation, infra))
 
     def value_of(reference: Reference) -> Any:
         return value_at(known, reference[1:], reference) if reference[0] == "task" else _value(held, reference)
 
     try:
-        return _checked(operation, resolved(task.undo.params, value_of))
+        return _checked(operation, with_infra(resolved(task.undo.params, value_of), operation, infra))
     except BadReference as error:
         return _missing(operation, error)
 
@@ -146,7 +152,7 @@ def _value(held: Held, reference: Reference) -> Any:
     if reference == ("workflow", "id"):
         return held.workflow_id
     return results_of(
-        ".".join(reference), held.schedule.graph, lambda other: held.folder.result(held.task_checkpoint(other))
+        ".".join(reference), held.forward.graph, lambda other: held.folder.result(held.task_checkpoint(other))
     )
 
 
@@ -156,6 +162,22 @@ def _recorded(operation: Operation, params: dict[str, Any]) -> dict[str, Any]:
     if len(msgspec.json.encode(shown)) <= RECORDED_BYTES:
         return shown
     return {name: f"({len(msgspec.json.encode(value))} bytes)" for name, value in shown.items()}
+
+
+def wanted_by(held: Held, task_id: str, work: Work, config: Config) -> tuple[Wanted, ...]:
+    """What the attempt must hold: the targets of its operation, and room in its group."""
+    if work.refusal:
+        return ()
+    infra = work.params.get("infra") or held.plan.workflow.infra
+    targets = [
+        Wanted(f"target:{infra}/{filled(template, work.params)}", exclusive=exclusive)
+        for templates, exclusive in ((work.operation.exclusive, True), (work.operation.shared, False))
+        for template in templates
+    ]
+    group = held.tasks[task_id].group or work.operation.group
+    room = config.groups.get(group) if group else None
+    groups = [Wanted(f"group:{group}", room=room)] if room else []
+    return tuple({each.name: each for each in reversed([*targets, *groups])}.values())  # exclusive before shared
 
 
 def attempt_request(  # noqa: PLR0913 - whose attempt, of what, with what
@@ -181,4 +203,5 @@ def attempt_request(  # noqa: PLR0913 - whose attempt, of what, with what
         log_bytes=config.limits.log_bytes,
         result_bytes=config.limits.result_bytes,
         next_argv=next_argv,
+        wanted=work.wanted,
     )

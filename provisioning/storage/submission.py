@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
+
+import msgspec
 
 from provisioning.clock import new_ulid, now
 from provisioning.core import manifest
@@ -27,13 +30,18 @@ def submit(  # noqa: PLR0913 - who submits what, where and by which door
     door: str,
     limits: Limits,
     sources: Sources,
+    not_before: datetime | None = None,
 ) -> str:
-    """Check the manifest and put it into the spool, durably; its workflow_id.
+    """Check the manifest and put it into the spool, durably; its workflow_id. Nothing of it starts before `not_before`.
 
     InvalidManifest carries every problem; then nothing was put anywhere.
     """
     about = {"operator": operator, "door": door}
-    return spool.submit(data, form, checked(data, form, file, catalogue, **about, limits=limits, sources=sources))
+    submission = checked(data, form, file, catalogue, **about, limits=limits, sources=sources)
+    if not_before is not None:
+        later = max(not_before, submission.not_before or not_before)
+        submission = msgspec.structs.replace(submission, not_before=later)
+    return spool.submit(data, form, submission)
 
 
 def checked(  # noqa: PLR0913 - as above

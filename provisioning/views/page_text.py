@@ -109,7 +109,14 @@ def _waiting(reason: str, task: dict[str, Any]) -> str:
         "slot": "waits for a free slot",
         "disk": "is waiting for disk space",
         "max_parallel": "waits for max_parallel",
+        "not_before": "it is not time yet",
+        "target": f"waits for target {what}{_held_by(task)}",
+        "group": f"waits for room in group {what}{_held_by(task)}",
     }.get(kind, reason)
+
+
+def _held_by(task: dict[str, Any]) -> str:
+    return f", held by {', '.join(task['held_by'][:3])}" if task.get("held_by") else ""
 
 
 def explain_text(page: Page, task_ids: list[str], *, worked: bool) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from provisioning.core import manifest
-from provisioning.core.catalogue import Catalogue
+from provisioning.core.catalogue import Catalogue, Operation, filled
 from provisioning.core.graph import expected
-from provisioning.core.workflow import Workflow
+from provisioning.core.workflow import Task, Workflow
 from provisioning.views.table import table
 from provisioning.views.text import safe
 
@@ -47,6 +50,12 @@ def plan_page(workflow: Workflow, catalogue: Catalogue) -> dict[str, Any]:
                 "timeout_seconds": task.timeout_seconds,
                 "max_attempts": task.retry.max_attempts if task.retry else 1,
                 "on_interrupt": task.on_interrupt,
+                "references": list(task.references),
+                "when": msgspec.structs.asdict(task.when) if task.when else None,
+                "on_failure": task.on_failure,
+                "undo": task.undo.operation if task.undo else None,
+                "group": task.group,
+                "targets": _targets(task, catalogue.operation(task.operation), workflow.infra),
                 "expected_seconds": task.expected_seconds,
             }
             for task in workflow.tasks
@@ -61,6 +70,28 @@ def _seconds(workflow: Workflow, path: Sequence[str]) -> float | None:
     ids = (task.id for task in workflow.tasks)
     seconds = dict(zip(ids, expected(workflow.tasks), strict=True))
     return round(sum(seconds[task_id] for task_id in path), 3)
+
+
+def _more(page: dict[str, Any]) -> Iterator[str]:
+    """Groups, undos and targets, where there are any."""
+    groups = Counter(task["group"] for task in page["tasks"] if task["group"])
+    undos = Counter(task["undo"] for task in page["tasks"] if task["undo"])
+    targets = Counter(
+        f"{kind} {name}" for task in page["tasks"] for kind in task["targets"] for name in task["targets"][kind]
+    )
+    for what, found in (("groups", groups), ("undos", undos), ("targets", targets)):
+        if found:
+            told = ", ".join(f"{count} {name}" for name, count in sorted(found.items())[:_NAMED])
+            yield f"{what}: {told}" + (f" and {len(found) - _NAMED} more" if len(found) > _NAMED else "")
+
+
+def _targets(task: Task, operation: Operation, infra: str) -> dict[str, list[str]]:
+    """What the task will hold; what a reference decides is shown as it is written."""
+    within = task.params.get("infra") or infra
+    return {
+        kind: [f"{within}/{filled(template, task.params)}" for template in templates]
+        for kind, templates in (("exclusive", operation.exclusive), ("shared", operation.shared))
+    }
 
 
 def plan_text(page: dict[str, Any], *, width: int | None = None) -> str:
@@ -86,6 +117,7 @@ def plan_text(page: dict[str, Any], *, width: int | None = None) -> str:
             "",
             f"critical path ({len(path)}{takes}): {told}",
             f"operations: {counts}",
+            *_more(page),
             f"on failure: {page['on_failure']}",
         ]
     )

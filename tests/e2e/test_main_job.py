@@ -69,11 +69,23 @@ def test_a_server_from_creation_to_deletion(program: Program) -> None:
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.name)
 def test_an_example_runs_to_its_end(program: Program, example: Path) -> None:
     program.run("orchestrator", "start")
-    workflow_id = program.says("batch", "submit", str(example), "--wait")
+    undone = example.name == "rollback.toml"
+    workflow_id = program.says("batch", "submit", str(example), "--wait", code=1 if undone else 0)
     page = program.json("workflow", "status", workflow_id)
-    assert {task["state"] for task in page["tasks"]} == {"succeeded"}
-    assert program.json("server", "list", "--infra", "demo") == []
+    states = {task["task_id"]: task["state"] for task in page["tasks"]}
+    if undone:
+        assert (page["state"], states) == ("rolled_back", {"server": "undone", "note": "undone", "step": "failed"})
+    else:
+        assert set(states.values()) == {"succeeded"}
+    assert program.json("server", "list", "--infra", page["infra"]) == []
     program.run("spool", "check")
+
+
+def test_the_examples_show_what_batches_can_do() -> None:
+    names = {path.name for path in EXAMPLES}
+    assert names >= {"site.toml", "rolling.toml", "fleet.toml", "rollback.toml", "cluster.toml"}
+    fleet = resources.data_dir("examples") / "fleet.toml"
+    assert '"h200"' in fleet.read_text()
 
 
 def test_one_of_the_examples_has_a_dozen_tasks_with_dependencies() -> None:

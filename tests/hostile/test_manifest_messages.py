@@ -24,7 +24,7 @@ params = { plan = 3 }
 
 [[tasks]]
 id = "web"
-group = "g"
+group = "G"
 operation = "selftest.echo"
 params.value = [
     "fine",
@@ -54,7 +54,7 @@ def test_all_problems_come_at_once() -> None:
         ("bad-params", 14, "tasks.lb.params.name"),
         ("bad-params", 14, "tasks.lb.params.plan"),
         ("duplicate-id", 17, "tasks[2].id"),
-        ("not-yet", 18, "tasks[2].group"),
+        ("bad-value", 18, "tasks[2].group"),
         ("bad-reference", 22, "tasks[2].params.value[1]"),
         ("cycle", 28, "tasks.x1.after"),
     ]

@@ -131,7 +131,7 @@ DOCUMENTS = [
     ("bad-value", "tasks.a.when.path", with_task(when={"task": "b", "path": "state", "equals": 1})),
     ("bad-reference", "tasks.a.params", with_task(when={"task": "b", "path": "result", "equals": 1})),
     ("wrong-type", "tasks.a.preserve", with_task(preserve="yes")),
-    ("not-yet", "tasks.a.group", with_task(group="g")),
+    ("bad-value", "tasks.a.group", with_task(group="G")),
     ("wrong-type", "tasks.a.when", with_task(when="x")),
     ("bad-reference", "tasks.a.params", echoes("${tasks.b.result.ip}")),
     ("bad-reference", "tasks.a.params", echoes("${tasks.a.result}")),

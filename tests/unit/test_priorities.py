@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from provisioning.core.identifiers import ulid
 from provisioning.core.scheduler import Schedule
 from provisioning.core.states import Outcome, TaskState, WorkflowEvent
-from provisioning.core.turns import End, Scheduler, Start
+from provisioning.core.turns import End, Scheduler, Start, rank
 from provisioning.core.workflow import Backoff
 from tests.simulation.values import at, checkpoint, schedule, started
 
@@ -20,10 +21,10 @@ def test_priority_then_age() -> None:
     scheduler = Scheduler()
     for workflow_id, priority in [("2", 50), ("1", 50), ("3", 90)]:
         scheduler.add(workflow_id, schedule(["a:", "b:"]), priority)
-    assert scheduler.best_ready(at(0)) == 90
+    assert scheduler.best_ready(at(0)) == rank(90, "3")
     assert scheduler.starts(at(0), 3) == [Start("3", "a"), Start("3", "b"), Start("1", "a")]
     assert scheduler.starts(at(0), 2) == [Start("1", "b"), Start("2", "a")]
-    assert scheduler.best_ready(at(0)) == 50
+    assert scheduler.best_ready(at(0)) == rank(50, "2")
     assert scheduler.starts(at(0), 9) == [Start("2", "b")]
     assert (scheduler.best_ready(at(0)), scheduler.starts(at(0), 9)) == (None, [])
 
@@ -59,3 +60,12 @@ def test_ends_and_dues_of_all() -> None:
     assert scheduler.next_due() == 10
     assert scheduler.starts(at(15), 9) == [Start("3", "a")]
     assert scheduler.next_due() == 20
+
+
+def test_nobody_waits_for_ever_behind_a_flood_of_higher_priority() -> None:
+    """Each minute somebody submits with priority 60: that of priority 50 waits for those of ten minutes, no more."""
+    waits = ulid(0, bytes(10))
+    flood = [ulid(minute * 60_000, bytes(9) + b"1") for minute in range(1, 100)]
+    ranked = sorted([(rank(50, waits), waits), *((rank(60, each), each) for each in flood)])
+    assert [each for _, each in ranked].index(waits) in (9, 10)
+    assert rank(100, flood[98]) < rank(0, waits), "and priority 100 goes ahead of all that is less than 100 minutes old"
