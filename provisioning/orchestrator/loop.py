@@ -18,7 +18,7 @@ from provisioning.orchestrator.claimed import Claimed
 from provisioning.orchestrator.complaints import AGAIN_SECONDS, FAULTS, Complaints, concerns_all
 from provisioning.orchestrator.held import Held
 from provisioning.orchestrator.installed import Installed
-from provisioning.orchestrator.limits import Limits
+from provisioning.orchestrator.limits import TURN_SECONDS, Limits
 from provisioning.orchestrator.queue import Queue
 from provisioning.orchestrator.recovery import cancel_adopted, look_at, take_news
 from provisioning.orchestrator.requests import apply_all, apply_unheld

@@ -19,6 +19,7 @@ from provisioning.processes import own_identity, resident
 from provisioning.storage import files, reading
 from provisioning.storage.check import CODES, check
 from provisioning.storage.checkpoint import WorkflowFolder, encode
+from provisioning.storage.limits import Wanted, taken
 from provisioning.storage.naming import naming
 from provisioning.storage.spool import OrchestratorRecord, Spool
 from provisioning.storage.trees import planning
@@ -55,7 +56,7 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     made.nudge()
     made.request(Request(FORMAT, TWO, ONE, "cancel", "alice", EPOCH))
     made.take_orchestrator_lock().release()
-    with planning(made):
+    with planning(made), taken(made.locks, [Wanted("target:demo/server/web-1")]):
         pass
     made.save_orchestrator_record(OrchestratorRecord(FORMAT, resident(os.stat(made.root)), "wuji", EPOCH, "0.1.0", 10))
     for name in ("process", "group"):
