@@ -55,7 +55,9 @@ def test_the_undisturbed_run_is_what_the_tasks_say(undisturbed: Undisturbed) -> 
         "main": "failed",
         "cancelled": "cancelled",
         "small": "succeeded",
+        "undone": "rolled_back",
     }
+    assert undisturbed.ends["undone"].tasks["made"].state == "undone"
     assert main.tasks["flaky"].outcomes == ("failed", "succeeded")
     assert main.tasks["slow"].outcomes == ("timed_out",)
     assert main.tasks["never"].state == "skipped"
