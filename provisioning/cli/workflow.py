@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,6 +15,7 @@ from provisioning.cli.groups import Noun, json_option, pass_context
 from provisioning.errors import NotFound, SpoolUnusable, UsageError
 
 if TYPE_CHECKING:
+    from provisioning.storage.checkpoint import WorkflowFolder
     from provisioning.storage.spool import Spool
     from provisioning.views.status import Page
 
@@ -71,9 +72,10 @@ def list_(context: Context, states: tuple[str, ...], limit: int | None) -> None:
 
 @workflow.command(exits=SEEN)
 @id_argument
+@click.option("--tasks", "every_task", is_flag=True, help="Each task, also where there are more than 1000.")
 @json_option
 @pass_context
-def status(context: Context, workflow_id: str) -> None:
+def status(context: Context, workflow_id: str, every_task: bool) -> None:  # noqa: FBT001
     """Show one workflow: its state, who asked for what, and each task.
 
     \b
@@ -82,22 +84,20 @@ def status(context: Context, workflow_id: str) -> None:
     """
     from provisioning.clock import now
     from provisioning.views.page_text import status_text
+    from provisioning.views.status import brief_status, workflow_status
 
-    page = page_of(context, workflow_id)
-    if context.json:
-        context.answer_json(page)
-    else:
-        context.answer(status_text(page, now(), width=context.width))
+    page = page_of(context, workflow_id, workflow_status if every_task else brief_status)
+    context.answer_json(page) if context.json else context.answer(status_text(page, now(), width=context.width))
 
 
-def page_of(context: Context, workflow_id: str) -> Page:
-    """The page of a workflow; Rejected with the problems of one that was."""
+def page_of(context: Context, workflow_id: str, look: Callable[[WorkflowFolder], Page] | None = None) -> Page:
+    """The page of a workflow, whole or as `look` gives it; Rejected with the problems of one that was."""
     from provisioning.views.status import ENDED, find, waiting_for_disk, workflow_status
     from provisioning.views.waiting import show_limits
 
     for _ in range(3):
         try:
-            page = workflow_status(find(context.spool, workflow_id))
+            page = (look or workflow_status)(find(context.spool, workflow_id))
             show_limits(page, context.spool, context.config.groups)
             shortage = context.spool.shortage() if page["state"] not in ENDED else None
             return waiting_for_disk(page, shortage.message) if shortage else page

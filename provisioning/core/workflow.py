@@ -27,6 +27,8 @@ Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 FORMAT = 1
 """Version of every file that holds one of these values."""
 
+# `gc=False`: what is decoded from JSON has no rings, and to look for some in a million structs takes its time.
+
 FUTILE = ("invalid-", "not-found")
 """How the last part of an error's code begins where trying again cannot help."""
 
@@ -38,7 +40,7 @@ STOPPED = "provisioning::attempt::stopped"
 """Why an attempt was interrupted that the orchestrator itself has ended: that says nothing of its task."""
 
 
-class Retry(msgspec.Struct, frozen=True, omit_defaults=True):
+class Retry(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """When a failed attempt is followed by another."""
 
     max_attempts: int = 1
@@ -89,7 +91,7 @@ class Undo(msgspec.Struct, frozen=True, omit_defaults=True):
     retry: Retry | None = None
 
 
-class Task(msgspec.Struct, frozen=True, omit_defaults=True):
+class Task(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """A node of a workflow. What is None takes the operation's default when the plan is made."""
 
     id: TaskId
@@ -165,7 +167,7 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     """Digest of the operations' tree, kept in the spool as `nulib/<digest>/`."""
 
 
-class TaskError(msgspec.Struct, frozen=True, omit_defaults=True):
+class TaskError(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """Why an attempt failed: a code to act on, a message and what to do."""
 
     code: str
@@ -175,7 +177,7 @@ class TaskError(msgspec.Struct, frozen=True, omit_defaults=True):
     """So many seconds no other attempt makes sense, where the operation could say it."""
 
 
-class OutcomeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
+class OutcomeRecord(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """How attempt `attempt` ended: published once by the worker that ran it."""
 
     format: int
@@ -195,7 +197,7 @@ class OutcomeRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """Processes of the attempt that outlived it and were ended, by pid."""
 
 
-class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
+class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One numbered try of a task, as its checkpoint remembers it."""
 
     number: int
@@ -211,7 +213,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
     """It did not do the task's work but asked the operation's probe whether that is done."""
 
 
-class Backoff(msgspec.Struct, frozen=True):
+class Backoff(msgspec.Struct, frozen=True, gc=False):
     """The instant before which no further attempt starts, on the clock of one boot and on the wall."""
 
     boot_id: str
@@ -220,7 +222,7 @@ class Backoff(msgspec.Struct, frozen=True):
     at: Instant
 
 
-class TaskCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True):
+class TaskCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """The durable state of one task. A task without one is pending."""
 
     format: int

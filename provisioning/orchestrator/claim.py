@@ -8,6 +8,7 @@ import msgspec
 
 from provisioning.clock import boot_id, boottime, now
 from provisioning.core import manifest
+from provisioning.core.large import sharing
 from provisioning.core.locate import Limits
 from provisioning.core.scheduler import Now
 from provisioning.core.states import WorkflowEvent, WorkflowState
@@ -18,7 +19,9 @@ from provisioning.orchestrator.held import Held
 from provisioning.orchestrator.recovery import find_outcomes
 from provisioning.processes import own_identity
 from provisioning.resources import schema
+from provisioning.storage.active import name_active
 from provisioning.storage.checkpoint import MAX_PLAN_BYTES, Damaged, WorkflowFolder
+from provisioning.storage.durations import with_expected
 from provisioning.storage.lock import Lock
 from provisioning.storage.spool import Spool
 from provisioning.storage.trees import planning
@@ -42,6 +45,7 @@ def take(spool: Spool, workflow_id: str, load_nulib: Callable[[], Nulib], lock: 
     if lock is None:
         return None
     try:
+        name_active(spool.root, workflow_id)
         opened = _open(spool, workflow_id, load_nulib)
         if opened is not None:
             held = Held(lock, *opened)
@@ -101,6 +105,7 @@ def _open(
         checkpoint = apply_workflow(queued, WorkflowEvent.CLAIMED, started_at=this.wall, holder=own_identity())
         folder.save_workflow(checkpoint)
     folder.prepare()  # last: what it syncs has the name of the checkpoint too
+    plan = msgspec.structs.replace(plan, workflow=sharing(plan.workflow))
     return folder, plan, checkpoint, this
 
 
@@ -127,7 +132,7 @@ def _plan(folder: WorkflowFolder, nulib: Nulib, spool: Spool) -> Plan:
         limits=Limits(bytes=MAX_PLAN_BYTES),  # what was accepted is not measured again
         sources=nulib.sources(lambda: spool),
     )
-    workflow = manifest.planned(checked, nulib.catalogue)
+    workflow = with_expected(spool.root, manifest.planned(checked, nulib.catalogue))
     named = {task.operation for task in workflow.tasks}
     named |= {task.undo.operation for task in workflow.tasks if task.undo}
     probes = {nulib.catalogue.operations[name].probe for name in named}

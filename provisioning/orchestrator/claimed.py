@@ -1,60 +1,74 @@
-"""The claimed workflows as one process sees them: which of them want a holder. Those at rest are read once."""
+"""The claimed workflows as one process sees them: which of them want a holder. Those at rest cost nothing."""
 
 from __future__ import annotations
 
-import os
-
-from provisioning.clock import now
 from provisioning.core.states import ENDED_WORKFLOWS, TaskState, WorkflowState
+from provisioning.core.workflow import WorkflowCheckpoint
+from provisioning.errors import ProvisioningError
+from provisioning.storage.active import active_ids, unname_active
+from provisioning.storage.checkpoint import WorkflowFolder
 from provisioning.storage.spool import Spool
 
-Mark = tuple[int, int]
 
-RACY_NS = 1_000_000_000
-"""A checkpoint younger than this is not remembered: within one tick of the clock another may get inode and time.
+def is_at_rest(checkpoint: WorkflowCheckpoint, *, running: bool) -> bool:
+    """Whether a workflow wants no holder: it has ended, or is merely paused and no attempt of it is under way.
 
-One that is of the future, since the clock was set back, is: to be taken for it, another would have to be made in that
-very tick of the future.
-"""
+    One that is being cancelled wants its end, paused or not: the request for it may be applied and gone.
+    """
+    paused = checkpoint.state is WorkflowState.PAUSED and not checkpoint.cancelling and not running
+    return paused or checkpoint.state in ENDED_WORKFLOWS
 
 
 class Claimed:
-    """Remembers which workflows have ended or are paused with nothing under way, until their checkpoint is replaced.
+    """Looks once at every claimed workflow, then only at those that were not at rest or have been taken since.
 
-    Whatever sets one going again, a retry or a resume, replaces it first.
+    Whoever takes a workflow names it in `locks/active/` before anything of it changes.
     """
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
-        self._resting: dict[str, Mark] = {}
+        self._found: set[str] | None = None
+        """Workflows that were not at rest when they were looked at last, named or not; None before the first look."""
 
-    def _mark(self, workflow_id: str) -> Mark | None:
-        """What a replaced checkpoint cannot have in common with the one before; None where it is too young to say."""
+    def ids(self) -> list[str]:
+        """The workflows that may want a holder, oldest first."""
+        if self._found is None:
+            self._found = {each for each in self._spool.claimed_ids() if not self._rests_for_sure(each)}
+        return sorted({*self._found, *active_ids(self._spool.root)})
+
+    def _rests_for_sure(self, workflow_id: str) -> bool:
         try:
-            status = os.stat(f"{self._spool.workflows}/{workflow_id}/workflow.json")
-        except FileNotFoundError:
-            return None
-        settled = abs(now().timestamp() * 1e9 - status.st_ctime_ns) > RACY_NS
-        return (status.st_ino, status.st_ctime_ns) if settled else None
+            return _rests(self._spool.workflow(workflow_id))
+        except (ProvisioningError, OSError):
+            return False
 
     def wants_holder(self, workflow_id: str) -> bool:
-        """Whether the workflow has neither ended nor is merely paused; raises what reading its files does.
+        """Whether the workflow is there and not at rest; raises what reading its files does."""
+        if not _rests(self._spool.workflow(workflow_id)):
+            return True
+        if self._found is not None:
+            self._found.discard(workflow_id)
+        self._unname(workflow_id)
+        return False
 
-        One that is being cancelled wants its end, paused or not: the request for it may be applied and gone.
-        """
-        mark = self._mark(workflow_id)  # before the reading: a retry between the two must show the next time
-        if mark is not None and self._resting.get(workflow_id) == mark:
-            return False
-        folder = self._spool.workflow(workflow_id)
-        checkpoint = folder.workflow()
-        rests = checkpoint is not None and (
-            checkpoint.state in ENDED_WORKFLOWS
-            or (
-                checkpoint.state is WorkflowState.PAUSED
-                and not checkpoint.cancelling
-                and not any(task.state is TaskState.RUNNING for task in folder.tasks())
-            )
-        )
-        if rests and mark is not None:
-            self._resting[workflow_id] = mark
-        return not rests
+    def _unname(self, workflow_id: str) -> None:
+        """Take away the name that a killed process has left; under the lock, as somebody may be setting it going."""
+        lock = self._spool.lock(workflow_id)
+        if lock is None:
+            if self._spool.folder_path(workflow_id) is None:
+                unname_active(self._spool.root, workflow_id)
+            return
+        try:
+            if _rests(self._spool.workflow(workflow_id)):
+                unname_active(self._spool.root, workflow_id)
+        finally:
+            lock.release()
+
+
+def _rests(folder: WorkflowFolder) -> bool:
+    checkpoint = folder.workflow()
+    if checkpoint is None:
+        return not folder.path.is_dir()
+    if is_at_rest(checkpoint, running=True):
+        return True
+    return is_at_rest(checkpoint, running=False) and not any(task.state is TaskState.RUNNING for task in folder.tasks())

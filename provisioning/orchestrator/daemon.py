@@ -145,8 +145,7 @@ def _work(orchestrator: Orchestrator, around: _Around, max_wait: float | None) -
                 return
         ready = orchestrator.wait([watcher.descriptor, signals.descriptor], at_most=min(60.0, notifier.at_most))
         if watcher.descriptor in ready:
-            watcher.drain()
-            orchestrator.scan_soon()
+            orchestrator.scan_soon(watcher.drain())
         watcher.renew()
 
 

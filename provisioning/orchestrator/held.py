@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime
+from heapq import nsmallest
+from math import inf
 from typing import Any
 
 import msgspec
 
 from provisioning.core import attempts
 from provisioning.core.graph import contradictions
+from provisioning.core.large import LARGE_TASKS, SUMMED_TASKS, Summary
 from provisioning.core.rollback import Undoing, counted, is_undo, undo_tasks
 from provisioning.core.scheduler import Now, Schedule
 from provisioning.core.states import TaskEvent, TaskState, WorkflowEvent, WorkflowState
@@ -21,9 +25,16 @@ from provisioning.core.workflow import (
     apply_task,
     apply_workflow,
 )
+from provisioning.errors import SpoolUnusable
 from provisioning.execution.executor import Key
+from provisioning.orchestrator.claimed import is_at_rest
+from provisioning.storage.active import unname_active
 from provisioning.storage.checkpoint import Damaged, WorkflowFolder
+from provisioning.storage.durations import learn
 from provisioning.storage.lock import Lock
+
+SUMMARY_SECONDS = 1.0
+"""Between two summaries of a large workflow."""
 
 
 class Held:
@@ -41,6 +52,10 @@ class Held:
         """All that can be attempted, by id: the tasks, and what undoes them."""
         self.checkpoints = {checkpoint.task_id: checkpoint for checkpoint in folder.tasks()}
         self._running = {c.task_id for c in self.checkpoints.values() if c.state is TaskState.RUNNING}
+        self._is_large = len(plan.workflow.tasks) > LARGE_TASKS
+        self._sum_up_at = inf
+        """The boottime at which the summary is to be written; infinite while it is as it should be."""
+        self._summed_at = -inf
         self._refuse_contradictions()
         self.watched: set[Key] = set()
         """Attempts that no worker of ours runs: adopted ones, and those whose news could not be recorded."""
@@ -60,6 +75,7 @@ class Held:
 
     def reschedule(self, now: Now) -> None:
         """Make the schedule anew from the checkpoints."""
+        self._failed = {c.task_id for c in self.checkpoints.values() if c.state is TaskState.FAILED}
         self._held = {checkpoint.task_id for checkpoint in self.checkpoints.values() if checkpoint.held}
         self.forward = Schedule(
             self.plan.workflow, (c for c in self.checkpoints.values() if not is_undo(c.task_id)), now
@@ -71,6 +87,7 @@ class Held:
             self.schedule.rollback_asked = self.checkpoint.rollback is not None
         self.schedule.paused = self.checkpoint.state is WorkflowState.PAUSED
         self.schedule.cancelling = self.checkpoint.cancelling
+        self._sum_up_at = now.boottime
 
     def task_checkpoint(self, task_id: str) -> TaskCheckpoint:
         """What is known of a task."""
@@ -113,6 +130,9 @@ class Held:
             self._running.add(checkpoint.task_id)
         else:
             self._running.discard(checkpoint.task_id)
+        if checkpoint.state is TaskState.FAILED:
+            self._failed.add(checkpoint.task_id)
+        self._sum_up_at = min(self._sum_up_at, max(now.boottime, self._summed_at + SUMMARY_SECONDS))
         self.schedule.settle(checkpoint, now)
         last = checkpoint.last
         self.tell(
@@ -128,6 +148,33 @@ class Held:
             self._held.add(checkpoint.task_id)
             self.wait_for_person(now)
 
+    def tend(self, now: Now) -> None:
+        """Do what may be due although nothing has happened: what a crash has left of a pause, and the summary."""
+        self.wait_for_person(now)
+        if now.boottime >= self._sum_up_at:
+            self._sum_up(now.boottime)
+
+    def next_due(self) -> float | None:
+        """The boottime at which a backoff ends, the workflow may begin, or its summary is to be written."""
+        due = self.schedule.next_due()
+        return min(self._sum_up_at, inf if due is None else due) if self._is_large else due
+
+    def _sum_up(self, boottime: float) -> None:
+        """Write what a look at a large workflow needs: it is read instead of 100,000 files."""
+        self._sum_up_at, self._summed_at = inf, boottime
+        if not self._is_large:
+            return
+        kinds = (self._held, self._failed, self._running)
+        named = [task_id for kind in kinds for task_id in nsmallest(SUMMED_TASKS, kind)]
+        operations = {task_id: self.tasks[task_id].operation for task_id in named}
+        self.folder.save_summary(Summary(FORMAT, self._counts(), operations))
+
+    def _counts(self) -> dict[str, int]:
+        """Tasks by state."""
+        if self.schedule is self.forward:
+            return self.forward.counts()
+        return counted(self.forward.states_by_task(), self.checkpoints)
+
     def wait_for_person(self, now: Now) -> None:
         """Pause the workflow while a task of it is held. The record of the task may be all that a crash has left."""
         if self._held and self.checkpoint.state is WorkflowState.RUNNING and not self.checkpoint.cancelling:
@@ -141,10 +188,7 @@ class Held:
 
     def save(self, checkpoint: WorkflowCheckpoint, kind: str = "workflow") -> None:
         """Replace the workflow's checkpoint."""
-        counts = self.forward.counts()
-        if self.schedule is not self.forward:
-            counts = counted(self.forward.states_by_task(), self.checkpoints)
-        checkpoint = msgspec.structs.replace(checkpoint, counts=counts)
+        checkpoint = msgspec.structs.replace(checkpoint, counts=self._counts())
         self.folder.save_workflow(checkpoint, kind)
         self.checkpoint = checkpoint
 
@@ -165,13 +209,31 @@ class Held:
         self.forward.close(TaskState.CANCELLED if cancelled else TaskState.SKIPPED, reason)
         kept = self.checkpoint.reason if cancelled and self.checkpoint.cancelling else reason
         self.change(event, now, "workflow ended", ended_at=now.wall, reason=kept, cancelling=False)
+        self._sum_up_at = now.boottime
+        self._learn()
 
     def tell(self, at: datetime, event: str, **facts: Any) -> None:
         """Add to the events that people and views read."""
         said = {name: fact for name, fact in facts.items() if fact is not None}
         self.folder.append_event({"at": at, "event": event, **said})
 
+    def _learn(self) -> None:
+        """Remember how long its tasks took, for the next workflow of its name."""
+        took = {}
+        for checkpoint in self.checkpoints.values():
+            last = checkpoint.last
+            if checkpoint.state is TaskState.SUCCEEDED and last is not None and last.ended_at and not last.probe:
+                took[checkpoint.task_id] = max(0.0, (last.ended_at - last.started_at).total_seconds())
+        learn(self.folder.path.parents[1], self.plan.workflow, took, self.folder.scratch)
+
     def release(self) -> None:
         """Let the workflow go: it belongs to whoever takes its lock next."""
-        self.folder.close()
-        self._lock.release()
+        try:
+            if self._sum_up_at < inf:
+                self._sum_up(self._summed_at)
+            if is_at_rest(self.checkpoint, running=bool(self._running)) and not self.folder.in_doubt:
+                with contextlib.suppress(SpoolUnusable):  # a name that is left costs one look
+                    unname_active(self.folder.path.parents[1], self.workflow_id)
+        finally:
+            self.folder.close()
+            self._lock.release()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from provisioning.config import Config, Retention
@@ -92,7 +92,7 @@ class Orchestrator:
     def wait(self, others: list[int], at_most: float = 60.0) -> list[int]:
         """Sleep until a worker, a deadline or one of `others` wants a tick; those of `others` that are ready."""
         now = self._now.boottime
-        dues = (self._queue.next_due(), *(held.schedule.next_due() for held in self._held.values()))
+        dues = (self._queue.next_due(), *(held.next_due() for held in self._held.values()))
         later = [at for at in dues if at and at > now]  # what was due already waits for a slot
         if any(held.watched for held in self._held.values()):
             later.append(now + LOOK_SECONDS)
@@ -101,9 +101,10 @@ class Orchestrator:
         at = min(now + at_most, self._scan_at, *later, *(due for due in own if due is not None))
         return wait_for_news(self._executor, others, max(0.0, at - instant().boottime))
 
-    def scan_soon(self) -> None:
-        """Look at the spool's folders in the next tick."""
-        self._scan_at = 0.0
+    def scan_soon(self, arrived: Sequence[str] = ()) -> None:
+        """Look at the spool's folders in the next tick; where it is known what has arrived in `incoming/`, at that."""
+        if not self._queue.hear(arrived):
+            self._scan_at = 0.0
 
     @property
     def running(self) -> bool:
@@ -164,7 +165,7 @@ class Orchestrator:
                 self._scheduler.add(held.workflow_id, held.schedule, held.plan.workflow.priority)
         for workflow_id, error in self._queue.scan(self._now).items():
             self._complaints.add(workflow_id, error, self._now.boottime)
-        for workflow_id in self._spool.claimed_ids() if self._only is None else [self._only]:
+        for workflow_id in self._claimed.ids() if self._only is None else [self._only]:
             if workflow_id not in self._held:
                 self._attend(workflow_id, self._adopt, workflow_id)
 
@@ -307,7 +308,7 @@ class Orchestrator:
             _log.info("workflow %s (%s): %s", workflow_id, held.plan.workflow.name, held.checkpoint.state)
             self._let_go(held)
         for held in list(self._held.values()):
-            if not self._attend(held.workflow_id, held.wait_for_person, self._now):
+            if not self._attend(held.workflow_id, held.tend, self._now):
                 continue
             if held.checkpoint.state is WorkflowState.PAUSED and not held.running() and not held.checkpoint.cancelling:
                 if held.schedule.waits_for_person() is not None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
+from provisioning.core.identifiers import WORKFLOW_ID
 from provisioning.core.scheduler import Now
 from provisioning.core.turns import rank
 from provisioning.core.workflow import Submission
 from provisioning.errors import ProvisioningError
-from provisioning.storage.checkpoint import Damaged
+from provisioning.storage.checkpoint import Damaged, WorkflowFolder
 from provisioning.storage.spool import Spool
 
 STEP_SECONDS = 1.0
@@ -33,6 +37,8 @@ class Queue:
         self._submissions: dict[str, Submission] = {}
         self._heap: list[tuple[int, str]] = []
         self._later: list[tuple[float, str]] = []
+        self._heard: set[str] = set()
+        """What has just come in, as far as somebody has said so: it is looked at without a look at all the others."""
         self._offset = 0.0
         """The wall clock minus the boottime, in seconds, when it was last heeded."""
 
@@ -46,16 +52,33 @@ class Queue:
         failures: dict[str, Exception] = {}
         for workflow_id in sorted(present - self._submissions.keys()):
             try:
-                submission = self._spool.find(workflow_id).submission()
+                self._read(workflow_id, now)
             except (ProvisioningError, FileNotFoundError) as error:
                 failures[workflow_id] = error
-                continue
-            if submission.workflow_id != workflow_id:
-                failures[workflow_id] = Damaged(self._spool.incoming / workflow_id, f"it says {submission.workflow_id}")
-                continue
-            self._submissions[workflow_id] = submission
-            self._push(submission, now)
         return failures
+
+    def _read(self, workflow_id: str, now: Now) -> None:
+        submission = WorkflowFolder(self._spool.incoming / workflow_id).submission()
+        if submission.workflow_id != workflow_id:
+            raise Damaged(self._spool.incoming / workflow_id, f"it says {submission.workflow_id}")
+        self._submissions[workflow_id] = submission
+        self._push(submission, now)
+
+    def hear(self, arrived: Sequence[str]) -> bool:
+        """Take a hint of what has arrived in the spool, by path; whether that was workflows that came in, and no more.
+
+        What is wrong with one of them the next scan finds.
+        """
+        paths = [Path(path) for path in arrived]
+        if self._only is None:
+            self._heard.update(path.name for path in paths if path.parent == self._spool.incoming)
+        return bool(paths) and all(path.parent == self._spool.incoming for path in paths)
+
+    def _look_at_heard(self, now: Now) -> None:
+        for workflow_id in sorted(filter(WORKFLOW_ID.match, self._heard - self._submissions.keys())):
+            with contextlib.suppress(ProvisioningError, FileNotFoundError):
+                self._read(workflow_id, now)
+        self._heard.clear()
 
     def _push(self, submission: Submission, now: Now) -> None:
         if not self._expired(submission, now) and submission.not_before and submission.not_before > now.wall:
@@ -83,6 +106,7 @@ class Queue:
 
     def best(self, now: Now) -> Candidate | None:
         """The workflow to claim next; it stays in the queue until `drop` or `postpone`."""
+        self._look_at_heard(now)
         while self._later and self._later[0][0] <= now.boottime:
             _, workflow_id = heapq.heappop(self._later)
             if submission := self._submissions.get(workflow_id):

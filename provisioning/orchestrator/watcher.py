@@ -39,6 +39,7 @@ class Watcher(FileSystemEventHandler):
         self._observer: BaseObserver | None = None
         self._identities: list[tuple[int, int]] = []
         self._again_at = 0.0
+        self._arrived: list[str] = []
         self.descriptor, self._end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._start()
 
@@ -61,14 +62,17 @@ class Watcher(FileSystemEventHandler):
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Wake the loop; a full pipe is awake already."""
         if event.event_type in ("created", "moved", "closed"):
+            self._arrived.append(os.fsdecode(event.dest_path or event.src_path))
             with contextlib.suppress(BlockingIOError):
                 os.write(self._end, b"!")
 
-    def drain(self) -> None:
-        """Forget the events so far: the caller looks for itself now."""
+    def drain(self) -> list[str]:
+        """The paths of what has arrived since the last call: a hint, as some may be missing."""
         with contextlib.suppress(BlockingIOError):
             while os.read(self.descriptor, 4096):
                 pass
+        arrived, self._arrived = self._arrived, []  # after the pipe: what comes in between wakes the loop again
+        return arrived
 
     def renew(self) -> None:
         """Watch again where a folder was replaced by another of its name."""

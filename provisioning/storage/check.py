@@ -25,6 +25,7 @@ from provisioning.storage.check_workflow import (
     read,
 )
 from provisioning.storage.checkpoint import WorkflowFolder, load, load_request
+from provisioning.storage.durations import load_durations
 from provisioning.storage.ids import Reservation
 from provisioning.storage.opening import check_folders, check_format
 from provisioning.storage.spool import FOLDERS, OrchestratorRecord, Spool
@@ -58,7 +59,7 @@ CODES = {
 
 LOOKS = 3
 """What is wrong is looked at so often before it is reported."""
-_KNOWN = {*FOLDERS, "format", "README.md", "examples", "orchestrator.json"}
+_KNOWN = {*FOLDERS, "format", "README.md", "examples", "orchestrator.json", "durations"}
 _INCOMING = {"submission.json", "manifest.toml", "manifest.json", "plan.json", "lock", "reason.json"}
 
 
@@ -106,6 +107,8 @@ def _places(spool: Spool) -> list[Problem]:
     view = spool.root / "orchestrator.json"
     if os.path.lexists(view):
         read(found, view, view, partial(load, view, OrchestratorRecord))
+    for path in (spool.root / "durations" / name for name in reading.list_names(spool.root / "durations")):
+        read(found, path.parent, path, partial(load_durations, path))
     both = set(spool.incoming_ids()) & set(spool.claimed_ids())
     found += [problem("contradiction", spool.incoming / name, "it is claimed as well") for name in sorted(both)]
     return found

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from provisioning.core.graph import Graph, contradictions
 from provisioning.core.identifiers import TASK_ID
+from provisioning.core.large import Summary
 from provisioning.core.rollback import undo_tasks
 from provisioning.core.states import ENDED_WORKFLOWS, Outcome, TaskState, WorkflowState
 from provisioning.core.workflow import (
@@ -25,14 +26,23 @@ from provisioning.core.workflow import (
 )
 from provisioning.errors import NotFound, Problem, ProvisioningError
 from provisioning.storage import reading
-from provisioning.storage.checkpoint import Damaged, Newer, WorkflowFolder
+from provisioning.storage.checkpoint import Damaged, Newer, WorkflowFolder, load
 from provisioning.storage.naming import WrongKind
 from provisioning.storage.spool import Spool
 
 T = TypeVar("T")
 
 ATTEMPT_FILE = re.compile(r"(?P<task>.+)\.(?P<number>[1-9][0-9]*)\.(?P<kind>json|log)\Z")
-_FILES = {"plan.json", "workflow.json", "submission.json", "manifest.toml", "manifest.json", "events.jsonl", "lock"}
+_FILES = {
+    "plan.json",
+    "workflow.json",
+    "submission.json",
+    "manifest.toml",
+    "manifest.json",
+    "events.jsonl",
+    "lock",
+    "summary.json",
+}
 _FOLDERS = {"tasks", "outcomes", "logs"}
 _LEFTOVER = re.compile(r"\.(.+\.)?[0-7][0-9abcdefghjkmnpqrstvwxyz]{25}\Z")
 _STOPS = "only its workflow stops; nothing overwrites it"
@@ -128,6 +138,8 @@ def check_claimed(spool: Spool, folder: WorkflowFolder) -> list[Problem]:
         if _is_strange(path / name)
     ]
     check_submission(found, folder)
+    if os.path.lexists(path / "summary.json"):
+        read(found, path, path / "summary.json", partial(load, path / "summary.json", Summary))
     checkpoint = read(found, path, path / "workflow.json", folder.workflow)
     plan = read(found, path, path / "plan.json", folder.plan)  # after its checkpoint, which is written later
     if checkpoint and checkpoint.workflow_id != folder.workflow_id:

@@ -15,6 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from provisioning.clock import boot_id
+from provisioning.core.large import Summary
 from provisioning.core.states import Outcome, TaskState
 from provisioning.core.workflow import (
     FORMAT,
@@ -115,7 +116,9 @@ class WorkflowFolder:
         self.path = path
         self._prefix = f"{path}/"
         self.workflow_id = path.name
-        self._scratch = scratch
+        self.scratch = scratch
+        self.in_doubt = False
+        """Whether a checkpoint could not be written: the one on the disk may be that one or the one before."""
         self._events = files.Appender(path / "events.jsonl")
 
     def prepare(self) -> None:
@@ -185,6 +188,20 @@ class WorkflowFolder:
             with naming(self.path / "tasks"):
                 files.sync_dir(self.path / "tasks")  # nobody settles them again once it has ended
         self._save(self.path / "workflow.json", checkpoint, kind)
+
+    def summary(self) -> Summary | None:
+        """What a look at a large workflow needs; None where there is none that can be read: it is a view."""
+        try:
+            return load(self.path / "summary.json", Summary)
+        except (FileNotFoundError, SpoolUnusable):
+            return None
+
+    def save_summary(self, summary: Summary) -> None:
+        """Replace the summary. A full disk loses it, nothing else."""
+        with contextlib.suppress(SpoolUnusable):
+            path = self.path / "summary.json"
+            durable = files.DURABLE["view"]
+            files.write_atomic(path, encode(summary), durable=durable, whole=True, scratch=self.scratch)
 
     def task(self, task_id: str) -> TaskCheckpoint:
         """The task's checkpoint; that of a task never started where there is no file."""
@@ -307,9 +324,13 @@ class WorkflowFolder:
         return Path(f"{self._prefix}tasks/{task_id}.json")
 
     def _save(self, path: Path, value: Any, kind: str) -> None:
-        with owned(path):
-            whole = kind != "task, first attempt"
-            files.write_atomic(path, encode(value), durable=files.DURABLE[kind], whole=whole, scratch=self._scratch)
+        whole = kind != "task, first attempt"
+        try:
+            with owned(path):
+                files.write_atomic(path, encode(value), durable=files.DURABLE[kind], whole=whole, scratch=self.scratch)
+        except BaseException:
+            self.in_doubt = True
+            raise
 
 
 def load_request(path: Path) -> Request:

@@ -15,6 +15,7 @@ from provisioning.core.identifiers import WORKFLOW_ID
 from provisioning.core.workflow import FORMAT, Submission
 from provisioning.errors import Problem, ProvisioningError, SpoolUnusable
 from provisioning.storage import files
+from provisioning.storage.active import name_active
 from provisioning.storage.aside import LEFT, Aside, Repaired
 from provisioning.storage.check import check
 from provisioning.storage.check_workflow import check_claimed
@@ -147,6 +148,7 @@ class _Repair:
         try:
             if path.parent == self._spool.workflows:
                 found = check_claimed(self._spool, WorkflowFolder(path))  # as it is now that nobody changes it
+                name_active(self._spool.root, path.name)  # what is rebuilt may want a holder
             WorkflowRepair(self._aside, WorkflowFolder(path, self._spool.scratch)).run(found)
         finally:
             lock.release()

@@ -10,7 +10,15 @@ from provisioning.core.states import WorkflowState
 from provisioning.errors import NotFound, SpoolUnusable
 from provisioning.storage.checkpoint import WorkflowFolder
 from provisioning.storage.spool import Spool
-from provisioning.views.status import REJECTED, Rejected, ended_tasks, rejections, shown_reason, shown_state
+from provisioning.views.status import (
+    REJECTED,
+    Rejected,
+    ended_tasks,
+    rejections,
+    shown_counts,
+    shown_reason,
+    shown_state,
+)
 from provisioning.views.table import table
 from provisioning.views.text import clock_time, instant, spent
 
@@ -24,12 +32,16 @@ def workflow_rows(
     """One page per workflow, newest first; one that is damaged is a row too and stops nothing else."""
     rows: list[dict[str, Any]] = []
     rejected = rejections(spool)
-    for workflow_id in sorted({*spool.workflow_ids(), *rejected}, reverse=True):
+    incoming = {*spool.incoming_ids()}  # first: what is claimed meanwhile is found there
+    for workflow_id in sorted({*incoming, *spool.claimed_ids(), *rejected}, reverse=True):
         if limit is not None and len(rows) >= limit:
             break
         try:
             aside = rejected.get(workflow_id)
-            row = _present_row(spool.find(workflow_id)) if aside is None else _rejected_row(workflow_id, aside)
+            folder = (
+                spool.find(workflow_id) if workflow_id in incoming else WorkflowFolder(spool.workflows / workflow_id)
+            )
+            row = _present_row(folder) if aside is None else _rejected_row(workflow_id, aside)
         except (FileNotFoundError, NotFound):
             continue  # cleaned up while we looked
         except SpoolUnusable as error:
@@ -68,7 +80,7 @@ def _row(folder: WorkflowFolder) -> dict[str, Any]:
         "started_at": instant(checkpoint.started_at) if checkpoint and checkpoint.started_at else None,
         "ended_at": instant(checkpoint.ended_at) if checkpoint and checkpoint.ended_at else None,
         "tasks": submission.tasks,
-        "counts": dict(checkpoint.counts) if checkpoint else {"pending": submission.tasks},
+        "counts": shown_counts(folder, checkpoint) if checkpoint else {"pending": submission.tasks},
     }
     return row
 

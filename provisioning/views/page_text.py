@@ -18,7 +18,11 @@ def status_text(page: Page, now: datetime, *, width: int | None = None) -> str:
     if page["tasks"]:
         rows = [_task_row(task, now) for task in page["tasks"]]
         parts.append(table(rows, ["task", "operation", "state", "attempt", "time", "note"], width=width))
-    if len(page["tasks"]) == 1 and page["tasks"][0]["result"] is not None:
+    if page["tasks_left_out"]:
+        more = "more" if page["tasks"] else "tasks"
+        told = f"{page['tasks_left_out']} {more}; all: provisioning workflow status {page['workflow_id']} --tasks"
+        parts.append(told)
+    if len(page["tasks"]) == 1 and not page["tasks_left_out"] and page["tasks"][0]["result"] is not None:
         parts.append(shown_value(page["tasks"][0]["result"], width=width))
     return "\n\n".join(parts)
 

@@ -11,6 +11,7 @@ import msgspec
 
 from provisioning.clock import boot_id, boottime, now
 from provisioning.core.identifiers import WORKFLOW_ID
+from provisioning.core.large import LARGE_TASKS
 from provisioning.core.rollback import UNDONE, counted, not_undone, undo_id
 from provisioning.core.scheduler import Now, Schedule
 from provisioning.core.states import ENDED_TASKS, ENDED_WORKFLOWS, TaskState, WorkflowState
@@ -49,6 +50,41 @@ def workflow_status(folder: WorkflowFolder) -> Page:
     return page
 
 
+def brief_status(folder: WorkflowFolder) -> Page:
+    """The page of a large workflow with a few of its tasks: those that wait for a person, have failed, or run.
+
+    It needs neither the plan nor a file of each task; its counts are about a second old. `tasks_left_out` says how many
+    are not in it. Of one that is not large, has no summary yet or was rolled back, it is the page with all of them.
+    """
+    checkpoint, summary = folder.workflow(), folder.summary()
+    if checkpoint is None or summary is None or checkpoint.rollback is not None:
+        return workflow_status(folder)
+    view = WorkflowView(folder)
+    page = {**view.head(), **view.known(checkpoint)}
+    if checkpoint.state not in ENDED_WORKFLOWS:
+        page["counts"] = dict(summary.counts)
+    shown = [(operation, folder.task(task_id)) for task_id, operation in summary.tasks.items()]
+    tasks = [_noted(operation, each) for operation, each in shown if each.held or each.state in _NOTED]
+    page["held"] = [each.task_id for _, each in shown if each.held and each.state is TaskState.PENDING]
+    return {**page, "tasks": tasks, "tasks_left_out": sum(page["counts"].values()) - len(tasks)}
+
+
+_NOTED = (TaskState.RUNNING, TaskState.FAILED)
+
+
+def _noted(operation: str, checkpoint: TaskCheckpoint) -> Page:
+    """A task of a page without a plan."""
+    return {
+        "task_id": checkpoint.task_id,
+        "operation": operation,
+        "state": str(checkpoint.state),
+        "reason": checkpoint.reason,
+        "waiting_for": ["held"] if checkpoint.state is TaskState.PENDING else [],
+        "attempts": [_attempt(attempt) for attempt in checkpoint.attempts],
+        "result": None,
+    }
+
+
 def waiting_for_disk(page: Page, shortage: str) -> Page:
     """The page of a workflow that has not ended, on a disk that lets nothing start: what waits, waits for that."""
     if page["state"] == WorkflowState.QUEUED:
@@ -60,8 +96,16 @@ def waiting_for_disk(page: Page, shortage: str) -> Page:
 
 def shown_state(checkpoint: WorkflowCheckpoint) -> str:
     """The workflow's state, or that a running one has nobody who runs it."""
-    held = checkpoint.holder is not None and is_alive(checkpoint.holder)
-    return str(checkpoint.state) if held or checkpoint.state is not WorkflowState.RUNNING else ABANDONED
+    if checkpoint.state is not WorkflowState.RUNNING or (checkpoint.holder and is_alive(checkpoint.holder)):
+        return str(checkpoint.state)
+    return ABANDONED
+
+
+def shown_counts(folder: WorkflowFolder, checkpoint: WorkflowCheckpoint) -> dict[str, int]:
+    """Tasks by state, as of the last change of the workflow; of a large one that has not ended about a second old."""
+    large = sum(checkpoint.counts.values()) > LARGE_TASKS and checkpoint.state not in ENDED_WORKFLOWS
+    summary = folder.summary() if large else None
+    return dict(summary.counts if summary else checkpoint.counts)
 
 
 def shown_reason(folder: WorkflowFolder, checkpoint: WorkflowCheckpoint) -> str:
@@ -90,8 +134,8 @@ class WorkflowView:
         checkpoint = self.folder.workflow()  # before the tasks: what it says has ended, they say too
         self._plan = self._plan or self.folder.plan()
         if checkpoint is None:
-            return {**self._head(), "tasks": []}
-        head = {**self._head(), **self._known(checkpoint)}
+            return {**self.head(), "tasks": [], "tasks_left_out": 0}
+        head = {**self.head(), **self.known(checkpoint), "tasks_left_out": 0}
         if self._plan is None:
             return {**head, "tasks": []}
         workflow = self._plan.workflow
@@ -121,7 +165,8 @@ class WorkflowView:
             task["result"] = self.folder.result(seen[1]) if seen else None
         return page
 
-    def _head(self) -> Page:
+    def head(self) -> Page:
+        """What its submission says."""
         self._submission = submission = self._submission or self.folder.submission()
         return {
             "workflow_id": submission.workflow_id,
@@ -141,7 +186,7 @@ class WorkflowView:
             "counts": {str(TaskState.PENDING): submission.tasks},
         }
 
-    def _known(self, checkpoint: WorkflowCheckpoint) -> Page:
+    def known(self, checkpoint: WorkflowCheckpoint) -> Page:
         """What the workflow's checkpoint says, without its tasks'."""
         return {
             "state": shown_state(checkpoint),

@@ -81,7 +81,7 @@ def lock_by_age(patched: pytest.MonkeyPatch) -> None:
         if original(self, wait_seconds=wait_seconds):
             since[self._path] = at
             return True
-        return at - since.get(self._path, at) > 3.0
+        return at - since.get(self._path, at) > 0.2
 
     patched.setattr(Lock, "take", impatient)
 

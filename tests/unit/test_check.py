@@ -12,13 +12,16 @@ import msgspec
 import pytest
 
 from provisioning.core.catalogue import Operation
+from provisioning.core.large import Summary
 from provisioning.core.states import Outcome, TaskState, WorkflowState
 from provisioning.core.workflow import FORMAT, Plan, Request, WorkflowCheckpoint
 from provisioning.errors import Problem
 from provisioning.processes import own_identity, resident
 from provisioning.storage import files, reading
+from provisioning.storage.active import name_active
 from provisioning.storage.check import CODES, check
 from provisioning.storage.checkpoint import WorkflowFolder, encode
+from provisioning.storage.durations import learn
 from provisioning.storage.limits import Wanted, taken
 from provisioning.storage.naming import naming
 from provisioning.storage.spool import OrchestratorRecord, Spool
@@ -49,11 +52,13 @@ def spool(tmp_path: Path) -> Iterator[Spool]:
     files.write_once(folder.outcome_path("a", 1), encode(outcome), scratch=made.scratch)
     files.append(folder.log_path("a", 1), b"said")
     folder.append_event({"event": "x"})
+    folder.save_summary(Summary(FORMAT, {"pending": 1, "succeeded": 1}))
+    name_active(made.root, ONE)
+    learn(made.root, graph(["a:", "b: a"]), {"a": 1.0})
     made.claim(THREE)
     files.remove_tree(made.forget(THREE))
     tree = {"tree/a.nu": b"", "entries/selftest.noop.nu": b"", "catalogue.json": b"{}"}
     files.publish_tree(tree, made.nulib / NULIB, made.scratch)
-    made.nudge()
     made.request(Request(FORMAT, TWO, ONE, "cancel", "alice", EPOCH))
     made.take_orchestrator_lock().release()
     with planning(made), taken(made.locks, [Wanted("target:demo/server/web-1")]):
@@ -331,18 +336,3 @@ def test_every_code_is_in_the_table_of_the_format() -> None:
 def test_every_code_can_be_found() -> None:
     tested = {code for code, _, _ in CHANGES.values()} | {"foreign-owner", "unreadable", "unusable", "foreign-file"}
     assert tested | {"no-plan", "no-outcome", "unknown-task"} == set(CODES)
-
-
-def test_what_is_wrong_for_a_moment_is_not_reported(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    looks: list[WorkflowFolder] = []
-    look = WorkflowFolder.workflow
-
-    def looking(folder: WorkflowFolder) -> WorkflowCheckpoint | None:
-        looks.append(folder)
-        if len(looks) == 2:
-            (spool.root / CLAIMED / "stray").unlink()
-        return look(folder)
-
-    (spool.root / CLAIMED / "stray").write_bytes(b"")
-    monkeypatch.setattr(WorkflowFolder, "workflow", looking)
-    assert check(spool.root) == []

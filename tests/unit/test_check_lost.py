@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
+from provisioning.core.workflow import WorkflowCheckpoint
 from provisioning.storage.check import check
+from provisioning.storage.checkpoint import WorkflowFolder
 from provisioning.storage.spool import Spool
 from tests.unit.backups import ONE
 
@@ -32,3 +36,18 @@ def test_a_claim_that_was_cut_short_has_lost_nothing(under_way: Spool) -> None:
     for path in [folder / "plan.json", folder / "workflow.json", *folder.glob("*/*")]:
         path.unlink()
     assert found(under_way) == []
+
+
+def test_what_is_wrong_for_a_moment_is_not_reported(under_way: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[WorkflowFolder] = []
+    look = WorkflowFolder.workflow
+
+    def looking(folder: WorkflowFolder) -> WorkflowCheckpoint | None:
+        looks.append(folder)
+        if len(looks) == 2:
+            (under_way.workflows / ONE / "stray").unlink()
+        return look(folder)
+
+    (under_way.workflows / ONE / "stray").write_bytes(b"")
+    monkeypatch.setattr(WorkflowFolder, "workflow", looking)
+    assert check(under_way.root) == []

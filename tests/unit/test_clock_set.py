@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -15,10 +14,8 @@ from provisioning.clock import new_ulid
 from provisioning.core import attempts
 from provisioning.core.identifiers import MAX_MILLISECONDS, ulid, ulid_milliseconds
 from provisioning.core.scheduler import Now, Schedule
-from provisioning.core.states import Outcome, TaskState, WorkflowState
-from provisioning.core.workflow import FORMAT, Request, Retry, Task, WorkflowCheckpoint
-from provisioning.orchestrator import claimed
-from provisioning.orchestrator.claimed import Claimed
+from provisioning.core.states import Outcome, TaskState
+from provisioning.core.workflow import FORMAT, Request, Retry, Task
 from provisioning.orchestrator.queue import Queue
 from provisioning.storage.spool import Spool
 from provisioning.views.text import spent
@@ -109,22 +106,6 @@ def test_a_ulid_comes_behind_another_even_at_the_end_of_time() -> None:
     assert ulid_milliseconds(last) == MAX_MILLISECONDS
     assert msgspec.convert(new_ulid(after=last), str) >= last
     assert new_ulid(after=ulid(9_000_000_000_000, b"\xff" * 10)) > ulid(9_000_000_000_000, b"\xff" * 10)
-
-
-@pytest.mark.parametrize(("age_seconds", "remembered"), [(0, False), (-0.5, False), (5, True), (-HOUR, True)])
-def test_a_checkpoint_of_the_future_is_remembered_like_an_old_one(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch, age_seconds: float, remembered: bool
-) -> None:
-    (spool.workflows / WORKFLOW_ID).mkdir()
-    folder = spool.workflow(WORKFLOW_ID)
-    folder.save_workflow(WorkflowCheckpoint(FORMAT, WORKFLOW_ID, WorkflowState.SUCCEEDED, "alice", EPOCH, "boot-1"))
-    written = os.stat(folder.path / "workflow.json").st_ctime
-    moment = EPOCH + timedelta(seconds=written + age_seconds - EPOCH.timestamp())
-    monkeypatch.setattr(claimed, "now", lambda: moment)
-    looks = Claimed(spool)
-    assert not looks.wants_holder(WORKFLOW_ID)
-    monkeypatch.setattr(type(folder), "workflow", lambda self: None)  # read again, it wants a holder
-    assert looks.wants_holder(WORKFLOW_ID) is not remembered
 
 
 def test_what_ended_before_it_began_took_no_time() -> None:

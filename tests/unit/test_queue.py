@@ -1,0 +1,62 @@
+"""What has just come in is looked at alone, whoever says so; what nobody says the next scan finds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from provisioning.orchestrator.queue import Candidate, Queue
+from provisioning.storage import reading
+from provisioning.storage.spool import Spool
+from tests.simulation.values import MANIFEST, ONE, TWO, at, submission
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    made = Spool.create(tmp_path / "spool")
+    made.submit(MANIFEST, "json", submission(ONE))
+    yield made
+    made.close()
+
+
+def test_an_arrival_is_offered_without_a_look_at_the_others(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = Queue(spool, None)
+    queue.scan(at(0))
+    spool.submit(MANIFEST, "json", submission(TWO, priority=100))
+    monkeypatch.setattr(reading, "list_names", None)
+    assert queue.best(at(0)) == Candidate(ONE, 50)
+    assert queue.hear([str(spool.incoming / TWO)])
+    assert queue.best(at(0)) == Candidate(TWO, 100)
+
+
+def test_what_else_has_arrived_is_for_a_scan(spool: Spool) -> None:
+    queue = Queue(spool, None)
+    assert not queue.hear([])
+    assert not queue.hear([str(spool.requests / ".nudge")])
+    assert not queue.hear([str(spool.incoming / ONE), str(spool.requests / ".nudge")])
+    assert queue.best(at(0)) == Candidate(ONE, 50)
+
+
+def test_an_arrival_that_is_none_is_left_to_the_scan(spool: Spool) -> None:
+    (spool.incoming / TWO).mkdir()
+    queue = Queue(spool, None)
+    assert queue.hear([str(spool.incoming / name) for name in (TWO, ".hidden", "x", "..")])
+    assert queue.best(at(0)) is None
+    assert set(queue.scan(at(0))) == {TWO}
+
+
+def test_who_works_one_workflow_hears_of_no_other(spool: Spool) -> None:
+    queue = Queue(spool, TWO)
+    queue.hear([str(spool.incoming / ONE)])
+    assert queue.best(at(0)) is None
+
+
+def test_an_arrival_that_is_heard_and_seen_is_one(spool: Spool) -> None:
+    queue = Queue(spool, None)
+    queue.hear([str(spool.incoming / ONE)])
+    queue.scan(at(0))
+    assert queue.best(at(0)) == Candidate(ONE, 50)
+    queue.pop()
+    assert queue.best(at(0)) is None
