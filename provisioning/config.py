@@ -13,6 +13,9 @@ import msgspec
 from provisioning import convert
 from provisioning.errors import NotFound, UsageError
 from provisioning.ownership import refuse_unless_ours
+from provisioning.sections import Audit as Audit
+from provisioning.sections import Drop as Drop
+from provisioning.sections import Receive as Receive
 
 MAX_FILE_BYTES = 1 << 20
 LOCAL_NULIB = Path("/usr/local/lib/provisioning")
@@ -34,6 +37,14 @@ class Paths(msgspec.Struct, frozen=True):
     """The Nushell to use: an absolute path, or a name on PATH."""
     infra: tuple[Path, ...] = ()
     """Folders of infras, each a folder with its `settings.toml`; the first that has one of that name wins."""
+    authority: Path = Path("/etc/provisioning/authority.toml")
+    signers: Path = Path("/etc/provisioning/allowed_signers")
+    """OpenSSH's file of who may sign with which keys."""
+    revoked: Path | None = None
+    """OpenSSH's list of keys that are no longer good, if there is one."""
+    credentials: Path = Path("/etc/provisioning/credentials")
+    """A folder with one file for each credential, which its owner alone may read."""
+    ssh_keygen: Path = Path("/usr/bin/ssh-keygen")
 
 
 class Orchestrator(msgspec.Struct, frozen=True):
@@ -107,8 +118,13 @@ class Config(msgspec.Struct, frozen=True):
     retention: Retention = Retention()
     groups: dict[str, int] = {}
     """How many attempts of each concurrency group may be under way at once, in all processes of a spool."""
+    drop: Drop = Drop()
+    receive: Receive = Receive()
+    audit: Audit = Audit()
     search: str = ""
     """The caller's own PATH, on which Nushell is looked for where no setting names it."""
+    ssh_agent: str = ""
+    """The caller's own agent, which may sign manifests."""
     file: Path | None = None
     """The config file that was read."""
     supervisor: Supervisor = Supervisor()
@@ -146,7 +162,11 @@ class Config(msgspec.Struct, frozen=True):
             environment=_environment(values["environment"], places),
             disk=Disk(**values["disk"]),
             retention=Retention(**values["retention"]),
+            drop=Drop(**values["drop"]),
+            receive=Receive(**values["receive"]),
+            audit=Audit(**values["audit"]),
             search=environ.get("PATH", ""),
+            ssh_agent=environ.get("SSH_AUTH_SOCK", ""),
             file=path,
             supervisor=_supervisor(environ),
         )
@@ -159,7 +179,8 @@ SECTIONS: dict[str, dict[str, convert.Converter]] = {
         "nulib": convert.paths,
         "cache": convert.path,
         "infra": convert.paths,
-    },
+    }
+    | dict.fromkeys(("authority", "signers", "revoked", "credentials", "ssh_keygen"), convert.path),
     "orchestrator": {
         "slots": convert.count,
         "active_workflows": convert.count,
@@ -177,6 +198,22 @@ SECTIONS: dict[str, dict[str, convert.Converter]] = {
     "disk": {"network": convert.flag, "free_bytes": convert.size_or_zero, "free_inodes": convert.count_or_zero},
     "retention": {"age_seconds": convert.seconds, "count": convert.count_or_zero},
     "groups": {},
+    "drop": {
+        "grace_seconds": convert.seconds,
+        "max_bytes": convert.size,
+        "trust_unsealed": convert.flag,
+        "signature": convert.signature,
+        "parse_seconds": convert.seconds,
+        "parse_bytes": convert.size,
+        "max_values": convert.count,
+        "files": convert.count_or_zero,
+        "bytes": convert.size_or_zero,
+        "active_workflows": convert.count_or_zero,
+        "receipt_seconds": convert.seconds,
+        "host": convert.line,
+    },
+    "receive": {"signature": convert.signature},
+    "audit": {"bytes": convert.size, "syslog": convert.path},
     "environment": {"path": convert.folders, "home": convert.path, "lang": convert.line, "tz": convert.line},
 }
 """Every key of the config file; [environment] takes the names of further variables besides."""
@@ -294,5 +331,14 @@ def _document(flags: Mapping[str, Any], environ: Mapping[str, str], euid: int) -
 
 def environment_of_a_daemon(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The variables with which a process in the background reads the same config, and nothing else."""
-    kept = ("HOME", "PATH", "LANG", "TZ", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME")
+    kept = (
+        "HOME",
+        "PATH",
+        "LANG",
+        "CREDENTIALS_DIRECTORY",
+        "TZ",
+        "XDG_CONFIG_HOME",
+        "XDG_STATE_HOME",
+        "XDG_CACHE_HOME",
+    )
     return {name: value for name, value in environ.items() if name in kept or name.startswith("PROVISIONING_")}

@@ -44,10 +44,14 @@ class Places:
 
     def defaults(self) -> dict[str, Any]:
         state = self._own("/var/spool", "XDG_STATE_HOME", ".local/state")
+        own, given = self.config_dir(), self._environ.get("CREDENTIALS_DIRECTORY", "")
         return {
             "spool": state if self._root else state / "spool",
             "cache": self._own("/var/cache", "XDG_CACHE_HOME", ".cache"),
             "infra": (self.config_dir() / "infra",),
+            "authority": own / "authority.toml",
+            "signers": own / "allowed_signers",
+            "credentials": Path(given) if given.startswith("/") else own / "credentials",
         }
 
 
@@ -139,3 +143,9 @@ def flag(value: Any, places: Places) -> bool:
     if not isinstance(value, bool):
         raise ValueError("true or false")
     return value
+
+
+def signature(value: Any, places: Places) -> str:
+    if value not in ("off", "optional", "required"):
+        raise ValueError('"off", "optional" or "required"')
+    return str(value)

@@ -16,6 +16,7 @@ class Problem:
     file: str = ""
     line: int | None = None
     field: str = ""
+    column: int | None = None
 
     def __str__(self) -> str:
         place = ":".join(str(part) for part in (self.file, self.line) if part)

@@ -48,10 +48,13 @@ class Context:
 
     @cached_property
     def spool(self) -> Spool:
+        from provisioning.orchestrator.oversight import Oversight
         from provisioning.storage.spool import Spool
 
         disk = self.config.disk
-        return Spool.open(self.config.paths.spool, disk, network=disk.network)
+        spool = Spool.open(self.config.paths.spool, disk, network=disk.network)
+        spool.gate = Oversight(spool, self.config)
+        return spool
 
     @cached_property
     def nulib(self) -> Nulib:

@@ -170,6 +170,7 @@ def problem_json(problem: Problem) -> dict[str, Any]:
         "hint": problem.hint,
         "file": problem.file,
         "line": problem.line,
+        "column": problem.column,
         "field": problem.field,
     }
 

@@ -94,6 +94,7 @@ class OperationParams:
     def __init__(self, operation: Operation, *, leave_out: Collection[str] = ()) -> None:
         self.click_params: list[click.Parameter] = []
         self._names: dict[str, str] = {}
+        self._secret = frozenset(operation.secret)
         many = [param for param in operation.params if param.positional and _is_list(param)]
         for number, param in enumerate(operation.params):
             if param.name in leave_out:
@@ -117,6 +118,8 @@ class OperationParams:
             if value is None or value == ():
                 continue
             values[name] = [_meant(each) for each in value] if isinstance(value, tuple) else _meant(value)
+            if name in self._secret and isinstance(value, str):
+                values[name] = {"credential": value}  # a command line is no place for the secret itself
         return values
 
 

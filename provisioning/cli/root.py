@@ -45,6 +45,24 @@ def _spool() -> click.Command:
     return spool
 
 
+def _manifest() -> click.Command:
+    from provisioning.cli.manifest import manifest
+
+    return manifest
+
+
+def _authority() -> click.Command:
+    from provisioning.cli.authority import authority
+
+    return authority
+
+
+def _audit() -> click.Command:
+    from provisioning.cli.audit import audit
+
+    return audit
+
+
 def _completion() -> click.Command:
     from provisioning.cli.completion import completion
 
@@ -87,6 +105,9 @@ NOUNS: dict[str, Callable[[], click.Command]] = {
     "orchestrator": _orchestrator,
     "operation": _operation,
     "spool": _spool,
+    "manifest": _manifest,
+    "authority": _authority,
+    "audit": _audit,
     "install": _install,
     "uninstall": _uninstall,
     "completion": _completion,

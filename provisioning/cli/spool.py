@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from provisioning.cli import doors
 from provisioning.cli.context import Context
 from provisioning.cli.groups import Noun, json_option, pass_context
 from provisioning.errors import NotFound, Problem, SpoolUnusable, UsageError
@@ -30,20 +32,30 @@ def _root(context: Context, folder: Path | None) -> Path:
 folder_argument = click.argument("folder", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
 
 
-@spool.command(exits=(0, 2, 5, 6))
+@spool.command(exits=(0, 2, 4, 5, 6))
 @folder_argument
+@click.option("--operators", metavar="NAME,…", help="Make a drop folder for each, and print how to let them in.")
+@click.option("--group", metavar="GROUP", help="The group whose members may reach their drop folders.")
 @json_option
 @pass_context
-def init(context: Context, folder: Path | None) -> None:
-    """Make a spool at DIR, or where the config says; one that is there is completed, and nothing in it changed."""
+def init(context: Context, folder: Path | None, operators: str | None, group: str | None) -> None:
+    """Make a spool at DIR, or where the config says; one that is there is completed, and nothing in it changed.
+
+    With --operators, which can be given later too, others may submit: what is printed belongs into sshd_config and
+    authorized_keys.
+    """
     from provisioning.storage.spool import Spool
 
-    made = Spool.create(_root(context, folder), network=context.config.disk.network)
-    made.close()
-    if context.json:
-        context.answer_json({"spool": str(made.root)})
+    root = _root(context, folder)
+    theirs = operators is not None and root.is_dir() and os.geteuid() == 0 and os.stat(root).st_uid != 0
+    if not theirs:  # root may open the doors of a spool that another user works
+        Spool.create(root, network=context.config.disk.network).close()
+    if operators is not None:
+        doors.open_doors(context, root, [name for name in operators.split(",") if name], group)
+    elif context.json:
+        context.answer_json({"spool": str(root)})
     else:
-        context.answer(str(made.root))
+        context.answer(str(root))
 
 
 @spool.command(exits=(0, 2, 6))
@@ -174,3 +186,7 @@ def _told(deed: str, copied: Copied) -> str:
 
 def _counts(copied: Copied) -> dict[str, Any]:
     return {"workflows": copied.workflows, "interrupted": copied.interrupted}
+
+
+spool.add_command(doors.receive)
+spool.add_command(doors.status)

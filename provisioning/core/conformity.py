@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ _KINDS = {
     "number": "a number",
     "boolean": "true or false",
 }
+
+CREDENTIAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 
 _ANNOTATIONS = frozenset({"title", "description", "$comment"})
 _VALUES = frozenset({"enum", "const", "default", "examples"})
@@ -126,15 +129,27 @@ def validate_params(
     return problems(param_findings(operation, dict(params), (field,) if field else ()), file=file)
 
 
+def credential_of(value: Any) -> str | None:
+    """The name in `{ credential = "name" }`; None for every other value."""
+    name = value.get("credential") if isinstance(value, dict) and len(value) == 1 else None
+    return name if isinstance(name, str) and CREDENTIAL_NAME.match(name) else None
+
+
 def param_findings(
     operation: Operation, params: dict[str, Any], path: Path, *, templates: bool = False
 ) -> Iterator[Finding]:
-    """What an operation's signature says against params.
+    """What an operation's signature says against params. A credential stands for a text that nobody knows yet.
 
     With `templates` they hold references, whose values are not known: nothing is said against these.
     """
+    credentials = {name for name, value in params.items() if credential_of(value) is not None}
+    spared = credentials | set(operation.secret)
+    yield from _credential_findings(operation, params, credentials, path)
     schema = operation.params_schema()
-    value = as_declared(params, schema)
+    schema["required"] = [name for name in schema["required"] if name not in spared or name not in params]
+    known = schema["properties"]
+    given = {name: value for name, value in params.items() if name not in spared or name not in known}
+    value = as_declared(given, schema)
     described = {param.name: param.description for param in operation.params}
     found = settle(value, limits=_LIMITS, path=path) or schema_findings(schema, value, path, secret=operation.secret)
     if templates and found:
@@ -144,6 +159,20 @@ def param_findings(
         name = each.path[len(path)] if len(each.path) > len(path) else ""
         hint = each.hint or described.get(str(name), "") or f"see: provisioning operation show {operation.name}"
         yield each._replace(code="bad-params", hint=hint)
+
+
+def _credential_findings(
+    operation: Operation, params: Mapping[str, Any], credentials: set[str], path: Path
+) -> Iterator[Finding]:
+    """Secrets that are written out, and credentials where no text belongs."""
+    for param in operation.params:
+        if param.name in credentials and param.schema not in ({}, {"type": "string"}):
+            hint = "a credential is a text: give the value itself"
+            yield Finding("bad-params", "this param takes no credential", hint, (*path, param.name))
+        literal = param.name in params and params[param.name] is not None and param.name not in credentials
+        if literal and param.name in operation.secret:
+            hint = 'name it, { credential = "name" }, and put the secret into a file of that name'
+            yield Finding("literal-secret", "a secret is not written into a manifest", hint, (*path, param.name))
 
 
 def as_declared(value: Any, schema: Mapping[str, Any]) -> Any:

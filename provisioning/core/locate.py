@@ -20,6 +20,8 @@ class Limits(NamedTuple):
     depth: int = 32
     """Tables and lists inside each other, the document itself included."""
     tasks: int = 200_000
+    values: int = 20_000_000
+    """Tables, lists and what is in them, all counted."""
 
 
 class Finding(NamedTuple):
@@ -30,6 +32,7 @@ class Finding(NamedTuple):
     hint: str = ""
     path: Path = ()
     line: int | None = None
+    column: int | None = None
 
 
 class Locator(NamedTuple):
@@ -57,7 +60,10 @@ def problems(
     lines = locator.lines([each.path for each in listed if each.line is None]) if locator else {}
     placed = [each if each.line else each._replace(line=lines.get(each.path)) for each in listed]
     placed.sort(key=lambda each: each.line or 0)
-    return [Problem(code, text, hint, file, line, field(path, names or {})) for code, text, hint, path, line in placed]
+    return [
+        Problem(each.code, each.message, each.hint, file, each.line, field(each.path, names or {}), each.column)
+        for each in placed
+    ]
 
 
 def field(path: Path, names: Mapping[int, str]) -> str:
@@ -107,9 +113,10 @@ def decode(data: bytes, *, form: str, file: str, limits: Limits) -> tuple[str, d
             findings = [_EMPTY]
         else:
             odd = settle(document, limits=limits)
-            findings = [each for each in odd if each.code == "too-deep"]
+            findings = [each for each in odd if each.code in ("too-deep", "too-many-values")]
     if findings:
-        raise InvalidManifest(problems(findings, file=file, locator=Locator(text, form)))
+        huge = findings[-1].code == "too-many-values"  # to find its line takes longer than to read it
+        raise InvalidManifest(problems(findings, file=file, locator=None if huge else Locator(text, form)))
     return text, document, odd
 
 
@@ -179,7 +186,7 @@ def _syntax(error: ValueError, text: str, form: str) -> Finding:
         other = "json" if form == "toml" else "toml"
         hint = f"is it {other.upper()}? then its name must end in .{other}"
     column = f", at column {place[1]}" if place[1] else ""
-    return Finding(f"not-{form}", f"{message[:200]}{column}", hint, (), place[0])
+    return Finding(f"not-{form}", f"{message[:200]}{column}", hint, (), place[0], place[1] or None)
 
 
 def _too_deep(limits: Limits, path: Path = (), line: int | None = None) -> Finding:
@@ -200,12 +207,16 @@ def settle(value: dict[str, Any], *, limits: Limits, path: Path = ()) -> list[Fi
     """Write TOML's instants as text, in place; find what JSON Schema lets pass and no other program would take."""
     findings: list[Finding] = []
     stack: list[tuple[dict[str, Any] | list[Any], Path]] = [(value, path)]
+    count = 0
     while stack:
         inside, at = stack.pop()
+        if (count := count + len(inside)) > limits.values:
+            text = f"more than {limits.values} values are in it"
+            return [*findings, Finding("too-many-values", text, "split it into several manifests", at[:2])]
         pairs: Iterable[tuple[Any, Any]] = inside.items() if isinstance(inside, dict) else enumerate(inside)
         for key, item in pairs:
             if said := _unusable(key) or _unusable(item):
-                findings.append(Finding("bad-value", said, "other programs could not read it", (*at, key)))
+                findings.append(Finding(*said, "other programs could not read it", (*at, key)))
             elif isinstance(item, dict | list):
                 if len(at) + 2 > limits.depth:
                     findings.append(_too_deep(limits, (*at, key)))
@@ -216,11 +227,12 @@ def settle(value: dict[str, Any], *, limits: Limits, path: Path = ()) -> list[Fi
     return findings
 
 
-def _unusable(value: object) -> str:
+def _unusable(value: object) -> tuple[str, str] | None:
+    """Code and text of what other programs would not take; None for what they would."""
     if isinstance(value, str) and not value.isascii() and any("\ud800" <= char <= "\udfff" for char in value):
-        return "the text has half of a surrogate pair"
+        return "half-character", "the text has half of a surrogate pair"
     if isinstance(value, float) and not math.isfinite(value):
-        return "not a finite number"
+        return "not-finite", "not a finite number"
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        return "the number does not fit into 64 bits"
-    return ""
+        return "too-large-number", "the number does not fit into 64 bits"
+    return None

@@ -46,6 +46,7 @@ __all__ = [
 CODES = {
     "empty": "nothing is in it",
     "too-large": "more bytes or tasks than the limits allow",
+    "too-many-values": "more values than the limits allow",
     "too-deep": "more tables and lists inside each other than the limits allow",
     "not-utf8": "bytes that are not UTF-8, or a byte order mark",
     "not-toml": "the syntax of TOML is broken",
@@ -55,6 +56,9 @@ CODES = {
     "missing-key": "a key that must be there",
     "wrong-type": "a text where a number belongs, and the like",
     "bad-value": "the right type, and a value that cannot be",
+    "not-finite": "a number that is infinite or none",
+    "too-large-number": "a whole number that does not fit into 64 bits",
+    "half-character": "a text with half of a surrogate pair",
     "not-yet": "part of manifests, but this version cannot do it",
     "expired-before-start": "expires_at is not after not_before",
     "duplicate-id": "two tasks have one id",
@@ -65,6 +69,7 @@ CODES = {
     "bad-params": "params that the operation's signature refuses",
     "bad-reference": "a reference ${…} that names nothing, or what is not sure to be there",
     "bad-plan": "a planning operation that failed",
+    "literal-secret": "a secret that is written out where its name belongs",
 }
 """Every code that a problem of a manifest can have. Codes are never renamed: receipts and scripts rely on them."""
 

@@ -10,7 +10,7 @@ import msgspec
 
 from provisioning.core.catalogue import Catalogue, Operation, nearest_hint
 from provisioning.core.clauses import condition, undo
-from provisioning.core.conformity import param_findings
+from provisioning.core.conformity import credential_of, param_findings
 from provisioning.core.expansion import Each, dependencies, instances
 from provisioning.core.identifiers import TASK_ID
 from provisioning.core.locate import Finding, Limits, field, shown
@@ -305,14 +305,14 @@ class _Template:
                 self._told = TOLD
 
     def _scan(self, value: Any, path: Path) -> None:
-        """Find the texts with references or escapes, and what is not understood yet."""
+        """Find the texts with references or escapes, and credentials that are none."""
         if isinstance(value, str):
             if "${" in value:
                 self._texts.append((path, value))
         elif isinstance(value, dict):
-            if value.keys() == {"credential"}:
-                hint = "wait for a version that reads credentials; do not write the secret itself"
-                self._findings.append(Finding("not-yet", "this version does not have credentials", hint, path))
+            if value.keys() == {"credential"} and (credential_of(value) is None or len(path) != len(self._path) + 1):
+                hint = 'as a whole param: { credential = "name" }, with letters, digits, ".", "_" and "-"'
+                self._findings.append(Finding("bad-value", "this is no credential", hint, path))
             for key, item in value.items():
                 self._scan(item, (*path, key))
         elif isinstance(value, list):

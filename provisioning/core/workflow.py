@@ -133,6 +133,8 @@ class Workflow(msgspec.Struct, frozen=True, omit_defaults=True):
     expires_at: Instant | None = None
     id: ChosenId | None = None
     """The submitter's own name for it: the same id is the same workflow, however often it is submitted."""
+    target_host: str | None = None
+    """The only host on which it may be accepted."""
 
 
 class Submission(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -144,15 +146,15 @@ class Submission(msgspec.Struct, frozen=True, omit_defaults=True):
     infra: str
     operator: str
     door: str
-    """How it came in: `cli` or `drop`."""
+    """How it came in: `cli`, `drop` or `receive`."""
     digest: Digest
-    """SHA-256 of the manifest, in hexadecimal."""
     submitted_at: Instant
     tasks: int
     priority: int = 50
     not_before: Instant | None = None
     expires_at: Instant | None = None
     id: ChosenId | None = None
+    origin: str = ""
 
 
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True):

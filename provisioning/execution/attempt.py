@@ -94,8 +94,8 @@ class Attempts:
     def _see_through(self, running: Running, slot_free: Callable[[], None]) -> None:
         """Begin the attempt, have a process wait for the one that may follow, and see this one to its end."""
         request = running.request
-        if request.refusal is not None:
-            running.refuse(request.refusal)
+        if running.refusal is not None:
+            running.refuse(running.refusal)
             slot_free()
             return
         try:

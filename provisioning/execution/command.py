@@ -6,12 +6,53 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from provisioning.errors import Refused
+from provisioning.errors import Refused, SpoolUnusable
 
 RUN_SECONDS = 120.0
 """A program of the host that takes longer hangs."""
+
+ENVIRONMENT = {"PATH": "/usr/bin:/bin", "LC_ALL": "C"}
+"""All that another program gets: what it says is read, so it says it in one language."""
+
+
+class Said(NamedTuple):
+    """How a program ended, and what it wrote."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def consult(  # noqa: PLR0913 - what is asked, with what, and how long
+    program: Path,
+    arguments: Sequence[str],
+    *,
+    stdin: bytes = b"",
+    pass_fds: Sequence[int] = (),
+    environment: Mapping[str, str] = ENVIRONMENT,
+    seconds: float = 10.0,
+) -> Said:
+    """What a program says, whose path is absolute, and how it ended; SpoolUnusable where it cannot start, or hangs."""
+    try:
+        done = subprocess.run(
+            [str(program), *arguments],
+            input=stdin,
+            capture_output=True,
+            pass_fds=pass_fds,
+            start_new_session=True,
+            cwd="/",
+            env=dict(environment),
+            timeout=seconds,
+            check=False,
+        )
+    except OSError as error:
+        raise SpoolUnusable(f"cannot start {program}: {error.strerror}", hint="install it, or name it") from error
+    except subprocess.TimeoutExpired:
+        raise SpoolUnusable(f"{program} did not end within {seconds:g} s", hint="try it by hand") from None
+    return Said(done.returncode, *(text.decode(errors="replace").strip() for text in (done.stdout, done.stderr)))
 
 
 class Detached:

@@ -48,6 +48,9 @@ class AttemptRequest(msgspec.Struct, frozen=True):
     """Why the operation cannot be called: the attempt fails of it, and no process is started."""
     next_argv: tuple[str, ...] = ()
     """The process of an attempt that will probably be made here next, to be started while this one runs."""
+    credentials: dict[str, str] = {}
+    """By param, the name of the secret that takes its place."""
+    credentials_folder: str = ""
 
 
 class Seen(StrEnum):

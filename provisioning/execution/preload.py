@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import warnings
 
-from provisioning.execution import worker
+from provisioning.execution import parsers, worker
 from provisioning.execution.family import adopt_orphans
 
-__all__ = ["worker"]
+__all__ = ["parsers", "worker"]
 
 adopt_orphans()
 warnings.filterwarnings("ignore", "forkserver: waitpid returned unexpected pid")

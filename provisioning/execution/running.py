@@ -14,8 +14,10 @@ import msgspec
 
 from provisioning.clock import boottime, now
 from provisioning.core import identifiers
+from provisioning.core.redaction import Redactor
 from provisioning.core.states import Outcome
 from provisioning.core.workflow import FORMAT, OutcomeRecord, TaskError
+from provisioning.execution.credentials import Unusable, resolve
 from provisioning.execution.ending import Remnants, signal_group
 from provisioning.execution.executor import AttemptRequest
 from provisioning.execution.family import reap
@@ -48,7 +50,14 @@ class Running:
         self._lock_descriptor = log
         self.targets: int | None = None
         """A descriptor that holds its targets and groups, for the process to inherit."""
-        self._log = AttemptLog(log, request.log_bytes)
+        self.refusal = request.refusal
+        """Why the operation is not called."""
+        try:
+            self._params, secrets = resolve(request.params, request.credentials, request.credentials_folder)
+        except Unusable as error:
+            self._params, secrets, self.refusal = {}, {}, error.error
+        self._redactor = Redactor(secrets)
+        self._log = AttemptLog(log, request.log_bytes, self._redactor)
         self._begun = False
         self._end_reason: Outcome | None = None
         self._leftovers: tuple[int, ...] = ()
@@ -61,7 +70,7 @@ class Running:
     def begin(self) -> None:
         """Give the process its request, and start one first where none waits. OSError where none can be started."""
         self._remnants = Remnants(self._lock_descriptor)
-        request = msgspec.json.encode({"params": self.request.params, "env": self.request.task_environment})
+        request = msgspec.json.encode({"params": self._params, "env": self.request.task_environment})
         if self._process is not None and not self._process.feed(request):
             self._process.abandon()
             self._process = None
@@ -165,6 +174,9 @@ class Running:
     def record(self) -> OutcomeRecord:
         """How the attempt ended."""
         outcome, error, result = self._verdict()
+        if error is not None:
+            said = {name: self._redactor.text(getattr(error, name)) for name in ("code", "msg", "help")}
+            error = msgspec.structs.replace(error, **said)
         workflow_id, task_id, number = self.request.key
         return OutcomeRecord(
             format=FORMAT,
@@ -177,7 +189,7 @@ class Running:
             exit_code=self._exit_code,
             signal=self._signal,
             error=error,
-            result=result,
+            result=self._redactor.value(result),
             log_bytes=self._log.written,
             log_dropped_bytes=self._log.dropped,
             leftovers=self._leftovers,

@@ -170,7 +170,7 @@ def _locks(config: Config, scratch: Path) -> str:
 def _inotify(config: Config, scratch: Path) -> str:
     watched = scratch / "watched"
     files.make_dir(watched)
-    watcher = Watcher([watched])
+    watcher = Watcher(lambda: [watched])
     try:
         began = time.monotonic()
         files.write_atomic(watched / "arrives", b"", durable=False)

@@ -13,7 +13,7 @@ from provisioning.core.locate import Limits
 from provisioning.core.scheduler import Now
 from provisioning.core.states import WorkflowEvent, WorkflowState
 from provisioning.core.workflow import FORMAT, Plan, WorkflowCheckpoint, apply_workflow
-from provisioning.errors import Invalid, Refused, SpoolUnusable
+from provisioning.errors import Invalid, InvalidManifest, Refused, SpoolUnusable
 from provisioning.execution.nulib import Nulib
 from provisioning.orchestrator.held import Held
 from provisioning.orchestrator.recovery import find_outcomes
@@ -49,6 +49,7 @@ def take(spool: Spool, workflow_id: str, load_nulib: Callable[[], Nulib], lock: 
         opened = _open(spool, workflow_id, load_nulib)
         if opened is not None:
             held = Held(lock, *opened)
+            held.gate = spool.gate
             find_outcomes(held, opened[-1])
             return held
     except BaseException:
@@ -72,20 +73,13 @@ def _open(
     plan = folder.plan()
     if plan is not None and plan.workflow_id != workflow_id:
         raise Damaged(folder.path / "plan.json", f"it is the plan of {plan.workflow_id}")
-    if plan is None:
-        nulib = load_nulib()
-        try:
-            plan = _plan(folder, nulib, spool)
-        except Invalid as error:
-            _refuse_while_broken(error, nulib)
-            target = spool.reject(folder, error)
-            raise Rejected(f"{workflow_id} was put into {target}: {error}") from error
-        with planning(spool):
-            nulib.keep(spool)
-            folder.save_plan(plan)
+    newly_claimed = path.parent == spool.incoming
+    if plan is None or newly_claimed:
+        plan = _permitted(spool, folder, plan, load_nulib)
     if not (spool.nulib / plan.nulib).is_dir():
         raise SpoolUnusable(f"the operations {plan.nulib[:12]} of {workflow_id} are not in {spool.nulib}")
-    newly_claimed = path.parent == spool.incoming
+    if newly_claimed and spool.gate:
+        spool.gate.starting(folder.submission())
     if newly_claimed:
         folder = spool.claim(workflow_id)
     if checkpoint is None or checkpoint.state is WorkflowState.QUEUED:
@@ -107,6 +101,30 @@ def _open(
     folder.prepare()  # last: what it syncs has the name of the checkpoint too
     plan = msgspec.structs.replace(plan, workflow=sharing(plan.workflow))
     return folder, plan, checkpoint, this
+
+
+def _permitted(spool: Spool, folder: WorkflowFolder, plan: Plan | None, load_nulib: Callable[[], Nulib]) -> Plan:
+    """The plan, made and kept now where there is none.
+
+    Rejected where the manifest has become invalid, or who submitted it may not have it done any more.
+    """
+    nulib = load_nulib() if plan is None else None
+    try:
+        made = plan or _plan(folder, nulib or load_nulib(), spool)
+        if spool.gate and (refusals := spool.gate.refusals(folder.submission(), made)):
+            raise InvalidManifest(refusals)
+    except Invalid as error:
+        if nulib is not None:
+            _refuse_while_broken(error, nulib)
+        if spool.gate:
+            spool.gate.rejecting(folder.submission(), error.problems[0].code, list(error.problems))
+        target = spool.reject(folder, error)
+        raise Rejected(f"{folder.workflow_id} was put into {target}: {error}") from error
+    if nulib is not None:
+        with planning(spool):
+            nulib.keep(spool)
+            folder.save_plan(made)
+    return made
 
 
 def _refuse_while_broken(error: Invalid, nulib: Nulib) -> None:

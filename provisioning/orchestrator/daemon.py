@@ -14,19 +14,24 @@ from typing import NamedTuple
 from provisioning import __version__
 from provisioning.clock import boottime
 from provisioning.config import Config, Supervisor
-from provisioning.errors import GaveUp, OrchestratorUnusable
+from provisioning.errors import GaveUp, OrchestratorUnusable, ProvisioningError
 from provisioning.execution.command import Detached
 from provisioning.execution.nulib import Nulib
 from provisioning.execution.pool import Pool
 from provisioning.orchestrator.announcement import Announcement
+from provisioning.orchestrator.claim import instant
 from provisioning.orchestrator.complaints import Complaints, OnFailure
+from provisioning.orchestrator.installed import Installed
+from provisioning.orchestrator.intake import Intake
 from provisioning.orchestrator.loop import Orchestrator
 from provisioning.orchestrator.notify import Notifier
+from provisioning.orchestrator.oversight import Oversight
 from provisioning.orchestrator.presence import LOOK_SECONDS, Presence
 from provisioning.orchestrator.recovery import workers_with_children
 from provisioning.orchestrator.watcher import Watcher
 from provisioning.processes import identity, is_alive, send_signal
-from provisioning.storage import files, logs
+from provisioning.storage import drop, files, logs
+from provisioning.storage.opening import DOORS
 from provisioning.storage.spool import Spool
 
 _log = logging.getLogger(__name__)
@@ -86,11 +91,15 @@ def run(  # noqa: PLR0913 - what it works, how long, and who hears of it
     pool = Pool(spool, config.orchestrator.slots, config.orchestrator.idle_worker_seconds)
     complaints = Complaints(on_failure)
     orchestrator = Orchestrator(spool, config, pool, load_nulib, complaints=complaints)
-    watcher = Watcher([spool.incoming, spool.requests])
+    oversight = spool.gate if isinstance(spool.gate, Oversight) else Oversight(spool, config)
+    intake = _open_doors(spool, config, load_nulib, oversight)
+    watcher = Watcher(lambda: [spool.incoming, spool.requests, spool.drop, *drop.folders(spool)])
     announcement = Announcement(spool, config.orchestrator) if lock is not None else None
     notifier = Notifier(Supervisor() if until_empty else config.supervisor)
-    around = _Around(signals, presence, watcher, announcement, notifier)
+    around = _Around(signals, presence, watcher, announcement, notifier, intake)
     if lock is not None:
+        for name in oversight.orchestrating(began=True):
+            _log.warning("the %s file has changed since the last start", name)
         _log.info("orchestrator %s works %s with %d slots", __version__, spool.root, config.orchestrator.slots)
     try:
         orchestrator.tick()  # finds what dead processes left under way; only then may the rest of theirs go
@@ -101,13 +110,26 @@ def run(  # noqa: PLR0913 - what it works, how long, and who hears of it
         _drain(orchestrator, around, config)
     finally:
         orchestrator.close()
+        intake.close()
         watcher.close()
         if lock is not None:
             _log.info("orchestrator stopped")
+            with contextlib.suppress(ProvisioningError):
+                oversight.orchestrating(began=False)
         spool.close()
         if lock is not None:
             lock.release()
     return 1 if until_empty and complaints.failed else 0
+
+
+def _open_doors(spool: Spool, config: Config, load_nulib: Callable[[], Nulib], oversight: Oversight) -> Intake:
+    """Make the doors ready, and say what they take; Refused where somebody else could change what they trust."""
+    for name in DOORS:
+        files.make_dir(spool.root / name)
+    oversight.trust.refuse_unsafe()
+    for text in oversight.trust.warnings([operator.name for operator in drop.operators(spool)[0]]):
+        _log.warning("%s", text)
+    return Intake(spool, config, Installed(load_nulib, boottime).nulib, oversight)
 
 
 class _Around(NamedTuple):
@@ -119,6 +141,7 @@ class _Around(NamedTuple):
     announcement: Announcement | None
     """None of one that is not the orchestrator."""
     notifier: Notifier
+    intake: Intake
 
 
 def _work(orchestrator: Orchestrator, around: _Around, max_wait: float | None) -> None:
@@ -126,7 +149,7 @@ def _work(orchestrator: Orchestrator, around: _Around, max_wait: float | None) -
 
     Then also what is in the way of all starts for so long ends it: it is raised.
     """
-    signals, presence, watcher, announcement, notifier = around
+    signals, presence, watcher, announcement, notifier, intake = around
     while signals.asked is None:
         notifier.alive()
         if max_wait is not None:
@@ -136,22 +159,26 @@ def _work(orchestrator: Orchestrator, around: _Around, max_wait: float | None) -
             continue
         if announcement is not None:
             announcement.keep()
+        if intake.step(instant()):
+            orchestrator.scan_soon()
         orchestrator.tick()
         if max_wait is not None and (error := orchestrator.stuck(max_wait)):
             raise error
-        if max_wait is not None and not orchestrator.running:
+        if max_wait is not None and not orchestrator.running and not intake.busy():
             at = orchestrator.next_start()
             if at is None or at > boottime() + max_wait:
                 return
-        ready = orchestrator.wait([watcher.descriptor, signals.descriptor], at_most=min(60.0, notifier.at_most))
+        due = max(0.0, min(60.0, notifier.at_most, intake.next_due() - boottime()))
+        ready = orchestrator.wait([watcher.descriptor, signals.descriptor, *intake.waitables()], at_most=due)
         if watcher.descriptor in ready:
             orchestrator.scan_soon(watcher.drain())
+            intake.look_soon()
         watcher.renew()
 
 
 def _drain(orchestrator: Orchestrator, around: _Around, config: Config) -> None:
     """Start nothing more; let what runs finish until the deadline, or end it, as the signal said."""
-    signals, presence, _, announcement, notifier = around
+    signals, presence, _, announcement, notifier, _ = around
     orchestrator.draining = True
     if announcement is not None and presence.is_here():
         announcement.drain()

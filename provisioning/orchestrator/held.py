@@ -31,6 +31,7 @@ from provisioning.orchestrator.claimed import is_at_rest
 from provisioning.storage.active import unname_active
 from provisioning.storage.checkpoint import Damaged, WorkflowFolder
 from provisioning.storage.durations import learn
+from provisioning.storage.gate import Gate
 from provisioning.storage.lock import Lock
 
 SUMMARY_SECONDS = 1.0
@@ -63,6 +64,7 @@ class Held:
         """Attempts without a worker that were told to end, and the boottime at which they are made to."""
         self.stopping = False
         """Whether this process has been told to end what it runs: such attempts are not counted against their task."""
+        self.gate: Gate | None = None
         self.reschedule(now)
 
     def _refuse_contradictions(self) -> None:
@@ -208,6 +210,8 @@ class Held:
         cancelled = event is WorkflowEvent.CANCELLED
         self.forward.close(TaskState.CANCELLED if cancelled else TaskState.SKIPPED, reason)
         kept = self.checkpoint.reason if cancelled and self.checkpoint.cancelling else reason
+        if self.gate:
+            self.gate.ending(self.workflow_id, self.checkpoint.operator, str(event), kept)
         self.change(event, now, "workflow ended", ended_at=now.wall, reason=kept, cancelling=False)
         self._sum_up_at = now.boottime
         self._learn()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +34,9 @@ class _Arrivals(InotifyEmitter):
 class Watcher(FileSystemEventHandler):
     """Watches folders and makes its descriptor readable on every event in them."""
 
-    def __init__(self, folders: Sequence[Path]) -> None:
+    def __init__(self, folders: Callable[[], Sequence[Path]]) -> None:
         self._folders = folders
+        """Which folders there are now."""
         self._observer: BaseObserver | None = None
         self._identities: list[tuple[int, int]] = []
         self._again_at = 0.0
@@ -48,7 +49,7 @@ class Watcher(FileSystemEventHandler):
         try:
             self._identities = self._look()
             observer = BaseObserver(_Arrivals)
-            for folder in self._folders:
+            for folder in self._folders():
                 observer.schedule(self, str(folder))
             observer.start()
             self._observer = observer
@@ -57,7 +58,7 @@ class Watcher(FileSystemEventHandler):
             _log.warning("cannot watch the spool (%s): it is scanned every few seconds instead", error.strerror)
 
     def _look(self) -> list[tuple[int, int]]:
-        return [(status.st_dev, status.st_ino) for status in map(os.stat, self._folders)]
+        return [(status.st_dev, status.st_ino) for status in map(os.stat, self._folders())]
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         """Wake the loop; a full pipe is awake already."""
@@ -75,7 +76,7 @@ class Watcher(FileSystemEventHandler):
         return arrived
 
     def renew(self) -> None:
-        """Watch again where a folder was replaced by another of its name."""
+        """Watch again where a folder was replaced by another of its name, is new, or has gone."""
         if self._observer is None and boottime() < self._again_at:
             return
         try:

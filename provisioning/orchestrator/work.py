@@ -8,7 +8,7 @@ import msgspec
 
 from provisioning.config import Config
 from provisioning.core.catalogue import Operation, filled
-from provisioning.core.conformity import as_declared, validate_params
+from provisioning.core.conformity import as_declared, credential_of, validate_params
 from provisioning.core.references import BadReference, Reference, resolved, value_at
 from provisioning.core.rollback import SUFFIX, is_undo
 from provisioning.core.tasks import with_infra
@@ -183,7 +183,14 @@ def wanted_by(held: Held, task_id: str, work: Work, config: Config) -> tuple[Wan
 def attempt_request(  # noqa: PLR0913 - whose attempt, of what, with what
     held: Held, key: Key, work: Work, next_argv: tuple[str, ...], *, spool: Spool, config: Config, nu: Nushell
 ) -> AttemptRequest:
-    """All that a worker must know to run that attempt, and which process will probably be wanted after it."""
+    """All that a worker must know to run that attempt, and which process will probably be wanted after it.
+
+    What is a credential says the manifest alone: a value that a result brings is none, whatever it looks like.
+    """
+    task = held.tasks[key.task_id.removesuffix(SUFFIX)]
+    said = [*task.params.values(), *((task.undo.params or {}).values() if task.undo else ())]
+    secrets = {credential_of(value) for value in said} - {None}
+    named = {name: credential_of(value) for name, value in work.params.items()}
     return AttemptRequest(
         key=key,
         argv=entry_command(nu, spool, held.plan.nulib, work.operation.name),
@@ -204,4 +211,6 @@ def attempt_request(  # noqa: PLR0913 - whose attempt, of what, with what
         result_bytes=config.limits.result_bytes,
         next_argv=next_argv,
         wanted=work.wanted,
+        credentials={name: found for name, found in named.items() if found is not None and found in secrets},
+        credentials_folder=str(config.paths.credentials),
     )

@@ -25,6 +25,10 @@ LEFT = {
     "no-outcome": "it cannot be made again: the task counts as ended, its result is lost",
     "too-early": "nobody knows any more what happened: look at both",
     "wrong-end": "its tasks say what happened; nothing is worked any more",
+    "no-operator": "make the user, or remove the folder: provisioning spool init --operators",
+    "unsafe-parent": "move the spool, or make the folders above it its owner's and root's alone",
+    "elsewhere": "put the folder on the file system of the spool",
+    "broken-chain": "nobody can make it whole again: compare it with the heads in the system's log",
     "no-reservation": "two workflows have this id: look at both",
 }
 """What can be done where a repair can do nothing."""

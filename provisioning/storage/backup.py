@@ -133,6 +133,7 @@ class _Backup:
         for digest in sorted(self._trees):
             self._copy_tree(self._spool.nulib / digest)
         self._copy_tree(self._spool.ids)
+        self._copy_tree(self._spool.root / "audit")
         gone = self._cleaned_up()  # after their operations, which go after them
         contents = Contents(FORMAT, self._made_at, self._members, self._digest.hexdigest(), gone)
         self._add(CONTENTS, encode(contents))
@@ -186,7 +187,8 @@ class _Backup:
     def _stage(self, folder: Path) -> dict[str, bytes] | None:
         """Requests, submission, manifest and plan, by member name; None where the workflow is no longer there."""
         paths = [self._spool.requests / name for name in sorted(self._requests_of(folder.name))]
-        paths += [folder / name for name in ("submission.json", "manifest.toml", "manifest.json", "plan.json")]
+        paths += [folder / name for name in ("submission.json", "origin.json", "manifest.sig")]
+        paths += [folder / name for name in ("manifest.toml", "manifest.json", "plan.json")]
         found: dict[str, bytes] = {}
         for path in paths:
             data = self._bytes(path)

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from provisioning.core.drop import Answer, Origin
 from provisioning.core.identifiers import WORKFLOW_ID
 from provisioning.errors import Problem, ProvisioningError
 from provisioning.storage import reading
+from provisioning.storage.audit import Audit
 from provisioning.storage.check_workflow import (
     check_claimed,
     check_submission,
@@ -25,10 +27,11 @@ from provisioning.storage.check_workflow import (
     read,
 )
 from provisioning.storage.checkpoint import WorkflowFolder, load, load_request
+from provisioning.storage.doors import check_doors
 from provisioning.storage.durations import load_durations
 from provisioning.storage.ids import Reservation
 from provisioning.storage.opening import check_folders, check_format
-from provisioning.storage.spool import FOLDERS, OrchestratorRecord, Spool
+from provisioning.storage.spool import DOORS, FOLDERS, OrchestratorRecord, Spool
 
 CODES = {
     "unusable": "the spool cannot be opened at all",
@@ -54,13 +57,26 @@ CODES = {
     "wrong-end": "a workflow has ended otherwise than its tasks",
     "no-reservation": "an `id` of a workflow that `ids/` does not keep for it",
     "no-workflow": "a request for a workflow that is not there",
+    "no-operator": "a drop folder of a user whom the host does not have",
+    "unsafe-parent": "a folder above the spool that somebody else could change",
+    "elsewhere": "a drop folder on another file system than the spool",
+    "broken-chain": "a record of the audit log that was changed, or that is missing",
 }
 """What `check` may report, and what it means."""
 
 LOOKS = 3
 """What is wrong is looked at so often before it is reported."""
-_KNOWN = {*FOLDERS, "format", "README.md", "examples", "orchestrator.json", "durations"}
-_INCOMING = {"submission.json", "manifest.toml", "manifest.json", "plan.json", "lock", "reason.json"}
+_KNOWN = {*FOLDERS, *DOORS, "format", "README.md", "examples", "orchestrator.json", "durations"}
+_INCOMING = {
+    "origin.json",
+    "manifest.sig",
+    "submission.json",
+    "manifest.toml",
+    "manifest.json",
+    "plan.json",
+    "lock",
+    "reason.json",
+}
 
 
 def check(root: Path) -> list[Problem]:
@@ -77,6 +93,7 @@ def check(root: Path) -> list[Problem]:
     for workflow_id in spool.claimed_ids():
         found += _lasting(partial(check_claimed, spool, WorkflowFolder(spool.workflows / workflow_id)))
     found += _lasting(partial(_requests, spool))
+    found += _lasting(partial(_doors, spool))
     return found + _lasting(partial(_ids, spool))  # last: whoever is in the spool has had its id before
 
 
@@ -92,7 +109,7 @@ def _lasting(look: Callable[[], list[Problem]]) -> list[Problem]:
 
 def _places(spool: Spool) -> list[Problem]:
     """Owners and modes of the folders, and names that nothing of the format explains."""
-    folders = [spool.root, *(spool.root / name for name in FOLDERS)]
+    folders = [spool.root, *(spool.root / name for name in (*FOLDERS, *DOORS))]
     found = [each for path in folders for each in open_folder(path)]
     found += [each for path in folders if path != spool.tmp for each in leftovers(path)]
     found += [foreign(spool.root / name) for name in reading.list_names(spool.root) if name not in _KNOWN]
@@ -132,6 +149,28 @@ def _requests(spool: Spool) -> list[Problem]:
         if request and spool.folder_path(request.workflow_id) is None and path.exists():
             hint = "an orchestrator removes it"
             found.append(problem("no-workflow", path, f"there is no workflow {request.workflow_id}", hint))
+    return found
+
+
+def _doors(spool: Spool) -> list[Problem]:
+    """The drop folders, what is being taken over from them, the answers that are owed, and the audit log."""
+    found = check_doors(spool.root)
+    for name in reading.list_names(spool.taking):
+        path = spool.taking / name
+        if not WORKFLOW_ID.match(name):
+            found.append(foreign(path))
+            continue
+        origin = read(found, path, path / "origin.json", partial(load, path / "origin.json", Origin))
+        if origin is not None and origin.take_id != name:
+            found.append(problem("foreign-record", path / "origin.json", f"it is of {origin.take_id}"))
+    for name in reading.list_names(spool.receipts):
+        path = spool.receipts / name
+        answer = read(found, path, path, partial(load, path, Answer))
+        if answer is not None and f"{answer.take_id}.json" != name:
+            found.append(problem("foreign-record", path, f"it is of {answer.take_id}"))
+    for each in Audit(spool.root).verify()[0]:
+        text = f"line {each.line}: {each.text}"
+        found.append(problem("broken-chain", spool.root / "audit" / each.file, text, "see: provisioning audit verify"))
     return found
 
 

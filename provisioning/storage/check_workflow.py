@@ -34,6 +34,8 @@ T = TypeVar("T")
 
 ATTEMPT_FILE = re.compile(r"(?P<task>.+)\.(?P<number>[1-9][0-9]*)\.(?P<kind>json|log)\Z")
 _FILES = {
+    "origin.json",
+    "manifest.sig",
     "plan.json",
     "workflow.json",
     "submission.json",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from provisioning.core.workflow import FORMAT, Submission
 from provisioning.errors import Refused
 from provisioning.storage import files
 from provisioning.storage.checkpoint import encode, load
+
+_CHOSEN = re.compile(r"(request~)?[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 
 
 class Reservation(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -42,6 +45,16 @@ def reserve(folder: Path, submission: Submission, *, is_there: Callable[[str], b
         )
     files.write_atomic(path, encode(mine), durable=True, scratch=scratch)  # never put in, or rejected: free again
     return submission.workflow_id
+
+
+def known(folder: Path, chosen: str) -> Reservation | None:
+    """Who has the id, if anybody has. What is no id is nobody's."""
+    if not _CHOSEN.match(chosen):
+        return None
+    try:
+        return load(folder / f"{chosen}.json", Reservation)
+    except FileNotFoundError:
+        return None
 
 
 def was_cleaned(folder: Path, workflow_id: str) -> bool:

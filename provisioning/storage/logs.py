@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from provisioning.core.redaction import Redactor
 from provisioning.storage import files, reading
 from provisioning.storage.checkpoint import owned
 from provisioning.storage.naming import naming
@@ -148,8 +149,9 @@ class AttemptLog:
 
     TAIL_BYTES = 64 << 10
 
-    def __init__(self, descriptor: int, limit: int) -> None:
+    def __init__(self, descriptor: int, limit: int, redactor: Redactor | None = None) -> None:
         self._descriptor = descriptor
+        self._redactor = redactor or Redactor()
         self._kept_bytes = min(limit, self.TAIL_BYTES)
         self._head = limit - self._kept_bytes
         """So many bytes more go out as they come."""
@@ -161,7 +163,10 @@ class AttemptLog:
         self.dropped = 0
 
     def write(self, data: bytes) -> None:
-        """Take more output."""
+        """Take more output, without secrets; what may be the beginning of one waits for what follows."""
+        self._keep(self._redactor.feed(data))
+
+    def _keep(self, data: bytes) -> None:
         self._kept += data
         if self._head and self._mark_gap():
             landed = self._put(bytes(self._kept[: self._head]))
@@ -173,6 +178,7 @@ class AttemptLog:
 
     def finish(self) -> None:
         """Write the tail behind the head."""
+        self._keep(self._redactor.finish())
         if self._mark_gap():
             del self._kept[: self._put(bytes(self._kept))]
         self.dropped += self._gap + len(self._kept)

@@ -30,7 +30,7 @@ MEMBERS = {
     "format": 64,
     CONTENTS: MAX_RECORD_BYTES,
     rf"(incoming|workflows)/{_ULID}/(manifest\.(toml|json)|plan\.json)": MAX_PLAN_BYTES,
-    rf"(incoming|workflows)/{_ULID}/submission\.json": MAX_RECORD_BYTES,
+    rf"(incoming|workflows)/{_ULID}/(submission\.json|origin\.json|manifest\.sig)": MAX_RECORD_BYTES,
     rf"workflows/{_ULID}/workflow\.json": MAX_RECORD_BYTES,
     rf"workflows/{_ULID}/events\.jsonl": _FOREVER,
     rf"workflows/{_ULID}/tasks/{_TASK}\.json": MAX_RECORD_BYTES,
@@ -40,6 +40,7 @@ MEMBERS = {
     r"ids/[^/]+\.(json|cleaned)": MAX_RECORD_BYTES,
     r"nulib/[^/]+/(catalogue\.json|(tree|entries)/.+)": MAX_PLAN_BYTES,
     r"rejected/.+": _FOREVER,
+    r"audit/audit(\.[0-9]{12})?\.jsonl": _FOREVER,
 }
 """The names that a backup may have, as patterns, and the most bytes that the format lets such a file have."""
 _MEMBERS = {re.compile(pattern + r"\Z", re.DOTALL): limit for pattern, limit in MEMBERS.items()}

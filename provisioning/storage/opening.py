@@ -12,6 +12,8 @@ from provisioning.storage import files, reading
 from provisioning.storage.naming import WrongKind, naming
 
 FOLDERS = ("incoming", "requests", "workflows", "rejected", "ids", "nulib", "locks", "tmp", "logs")
+DOORS = ("drop", "taking", "receipts", "audit")
+"""Folders that a spool of an earlier version may lack: an orchestrator makes them."""
 
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -45,11 +47,12 @@ def check_folders(root: Path) -> list[Path]:
     And where one is a link, whose target may be anything: the root alone may be reached through one.
     """
     modes: dict[Path, int] = {}
-    for path in (root, *(root / name for name in FOLDERS)):
+    for path in (root, *(root / name for name in (*FOLDERS, *DOORS))):
         try:
             modes[path] = os.stat(path, follow_symlinks=path == root).st_mode
         except OSError:
-            modes[path] = 0
+            if path.name not in DOORS:
+                modes[path] = 0
     if links := [path.name for path, mode in modes.items() if stat.S_ISLNK(mode)]:
         raise SpoolUnusable(
             f"of the spool at {root}, {', '.join(links)} must be a folder and is a link",

@@ -27,7 +27,7 @@ from provisioning.storage.members import CONTENTS, Contents, limit_of, measure
 from provisioning.storage.mount import refuse_network
 from provisioning.storage.naming import naming
 from provisioning.storage.opening import make_durably
-from provisioning.storage.spool import FOLDERS, Spool
+from provisioning.storage.spool import DOORS, FOLDERS, Spool
 
 HEADER_BYTES = 1 << 20
 """No header of a member is longer: what says so would fill the memory."""
@@ -54,7 +54,7 @@ def restore(file: BinaryIO, source: str, target: Path, *, network: bool = False)
     make_durably(target.parent)
     building = target.with_name(f".{target.name}.{new_ulid()}")
     try:
-        for name in ("", *FOLDERS):
+        for name in ("", *FOLDERS, *DOORS):
             files.make_dir(building / name)
         contents = _Unpacking(file, source, building).run()
         spool = Spool(building)

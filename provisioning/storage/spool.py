@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,14 @@ from provisioning.storage.checkpoint import (
     owned,
     request_name,
 )
+from provisioning.storage.gate import Gate, passing
 from provisioning.storage.lock import Lock
 from provisioning.storage.mount import refuse_network
 from provisioning.storage.naming import naming
-from provisioning.storage.opening import FOLDERS, begin, check_folders, check_format, refuse_open_to_others
+from provisioning.storage.opening import DOORS, FOLDERS, begin, check_folders, check_format, refuse_open_to_others
 from provisioning.storage.record import OrchestratorRecord
 
-__all__ = ["FOLDERS", "Lock", "OrchestratorRecord", "Spool"]
+__all__ = ["DOORS", "FOLDERS", "Lock", "OrchestratorRecord", "Spool"]
 
 PATIENCE_SECONDS = 10.0
 """So long a submission with an `id` waits for others that have one: each takes milliseconds."""
@@ -45,7 +46,8 @@ class Spool:
         self.root = root
         self._marks = marks or Disk()
         self._scratch: files.Scratch | None = None
-        for name in FOLDERS:
+        self.gate: Gate | None = None
+        for name in (*FOLDERS, *DOORS):
             setattr(self, name, root / name)
 
     incoming: Path
@@ -57,6 +59,9 @@ class Spool:
     locks: Path
     tmp: Path
     logs: Path
+    drop: Path
+    taking: Path
+    receipts: Path
 
     @classmethod
     def create(cls, root: Path, *, network: bool = False) -> Spool:
@@ -66,7 +71,7 @@ class Spool:
             check_format(root)  # before anything is made in a spool that is not ours or not of this format
         else:
             begin(root)
-        for name in FOLDERS:
+        for name in (*FOLDERS, *DOORS):
             files.make_dir(root / name)
         with naming(root):
             files.sync_dir(root)  # what is synced in them is lost with their names
@@ -105,8 +110,12 @@ class Spool:
     def submit(self, manifest: bytes, form: str, submission: Submission) -> str:
         """Put a checked manifest into `incoming/`, durably; its workflow_id, or the one its `id` already has."""
         disk.refuse_below(self.root, self._marks)
+        return self.admit(submission, lambda decided: self._prepare(manifest, form, decided))
+
+    def admit(self, submission: Submission, prepare: Callable[[Submission], Path]) -> str:
+        """Put in the folder that `prepare` makes durable, once its workflow_id is decided; that, or the one it had."""
         if submission.id is None:
-            return self._put(manifest, form, submission)
+            return self._put(prepare(submission), submission)
         lock = Lock(self.locks / "ids")  # or two who submit the same id at once would both put it in
         if not lock.take(wait_seconds=PATIENCE_SECONDS):
             if self.locks.is_dir():
@@ -123,7 +132,8 @@ class Spool:
                     files.sync_dir(path.parent)  # who put it in may have died before that
             if path or ids.was_cleaned(self.ids, workflow_id):
                 return workflow_id
-            return self._put(manifest, form, msgspec.structs.replace(submission, workflow_id=workflow_id))
+            decided = msgspec.structs.replace(submission, workflow_id=workflow_id)
+            return self._put(prepare(decided), decided)
         finally:
             lock.release()
 
@@ -134,14 +144,15 @@ class Spool:
         lock = Lock(prepared / "lock")
         lock.take()
         try:
-            files.move(prepared, self.incoming / submission.workflow_id)
+            self._put(prepared, submission)
         except BaseException:
             lock.release()
             raise
         return lock
 
-    def _put(self, manifest: bytes, form: str, submission: Submission) -> str:
-        files.move(self._prepare(manifest, form, submission), self.incoming / submission.workflow_id)
+    def _put(self, prepared: Path, submission: Submission) -> str:
+        with passing(self.gate, submission):
+            files.move(prepared, self.incoming / submission.workflow_id)
         return submission.workflow_id
 
     def _prepare(self, manifest: bytes, form: str, submission: Submission) -> Path:
@@ -249,6 +260,8 @@ class Spool:
         if request.request_id <= latest:
             request = msgspec.structs.replace(request, request_id=new_ulid(after=latest))
         path = self.requests / request_name(request)
+        if self.gate:
+            self.gate.asking(request)
         files.write_atomic(path, encode(request), durable=files.DURABLE["request"], scratch=self.scratch)
         return path
 

@@ -20,7 +20,7 @@ LAYERS = [
     {"execution", "views"},
     {"storage"},
     {"config", "resources", "processes", "infra"},
-    {"clock", "convert", "ownership"},
+    {"clock", "convert", "ownership", "sections"},
     {"core"},
     {"errors"},
 ]

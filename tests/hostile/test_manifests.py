@@ -116,9 +116,9 @@ DOCUMENTS = [
     ("bad-value", "tasks.a.retry.on[0]", retries(on=["exit75"])),
     ("bad-value", "tasks.a.retry.on", retries(on=[])),
     ("bad-value", "tasks.a.retry.max_delay", retries(initial_delay="10s", max_delay="1s")),
-    ("bad-value", "tasks.a.params.value", echoes(float("nan"))),
-    ("bad-value", "tasks.a.params.value[1]", echoes([1, float("-inf")])),
-    ("bad-value", "tasks.a.params.value", echoes(2**63)),
+    ("not-finite", "tasks.a.params.value", echoes(float("nan"))),
+    ("not-finite", "tasks.a.params.value[1]", echoes([1, float("-inf")])),
+    ("too-large-number", "tasks.a.params.value", echoes(2**63)),
     ("bad-value", "tasks.a.on_failure", with_task(on_failure="ignore")),
     ("missing-key", "tasks.a.undo.operation", with_task(undo={})),
     ("unknown-operation", "tasks.a.undo.operation", with_task(undo={"operation": "selftest.nop"})),
@@ -157,7 +157,8 @@ DOCUMENTS = [
     ("too-deep", "tasks.a.for_each[0].for_each[0].for_each[0].for_each", with_task(for_each=NESTED)),
     ("too-large", "tasks.a.for_each", with_task(for_each=[{"for_each": [0] * 5001}, {"for_each": [0] * 5000}])),
     ("duplicate-id", "tasks.a.id", with_root(tasks=[TASK, TASK | {"id": "a.1"}])),
-    ("not-yet", "tasks.a.params.value", echoes({"credential": "token"})),
+    ("bad-value", "tasks.a.params.value", echoes({"credential": "../token"})),
+    ("literal-secret", "tasks.a.params.token", creates(token="hidden")),
     (
         "expired-before-start",
         "expires_at",
@@ -195,6 +196,7 @@ TEXTS = [
     ("too-deep", "toml", b"[" + b"a . " * 40_000 + b"b]", 1),
     ("too-deep", "toml", b"x = {\"a\"" + b".'a'" * 40_000 + b" = 1}", 1),
     ("duplicate-key", "json", b'[{"a": 1,\n"a": 2}, ' + b"[" * 100_000, 2),
+    ("too-many-values", "json", b'{"a": [' + b"1," * 40_000 + b"1]}", None),
     ("not-utf8", "toml", b'schema = 1\nname = "\xff"', 2),
     ("not-utf8", "json", b'{\n"name": "\xe4"}', 2),
     ("not-utf8", "toml", b"\xef\xbb\xbfschema = 1", 1),
@@ -216,9 +218,9 @@ TEXTS = [
     ("not-json", "json", b'{"n": ' + b"1" * 5000 + b"}", None),
     ("wrong-type", "json", b"[]", 1),
     ("wrong-type", "json", b"null", 1),
-    ("bad-value", "json", ECHO % b"1e999", 3),
-    ("bad-value", "json", ECHO % b"NaN", 3),
-    ("bad-value", "json", ECHO % b'"\\ud800"', 3),
+    ("not-finite", "json", ECHO % b"1e999", 3),
+    ("not-finite", "json", ECHO % b"NaN", 3),
+    ("half-character", "json", ECHO % b'"\\ud800"', 3),
     ("duplicate-key", "json", b'{"schema": 1,\n"name": "x",\n"name": "y"}', 3),
     ("duplicate-key", "json", b'{"tasks": [{"id": "a",\n"\\u0069d": "b"}]}', 2),
     ("duplicate-key", "toml", b'schema = 1\nname = "x"\nname = "y"', 3),
@@ -239,7 +241,7 @@ def test_a_problem_is_found_alone(code: str, field: str | None, document: dict[s
 
 @pytest.mark.parametrize(("code", "form", "text", "line"), TEXTS, ids=lambda value: str(value)[:30])
 def test_a_text_that_is_no_manifest(code: str, form: str, text: bytes, line: int | None) -> None:
-    limits = manifest.Limits(bytes=200_000, tasks=100)
+    limits = manifest.Limits(bytes=200_000, tasks=100, values=40_000)
     (problem,) = refused(text, form, limits)
     assert (problem.code, problem.line) == (code, line)
     assert problem.message

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -11,27 +10,19 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from provisioning.core.catalogue import Operation
-from provisioning.core.large import Summary
-from provisioning.core.states import Outcome, TaskState, WorkflowState
+from provisioning.core.states import Outcome, TaskState
 from provisioning.core.workflow import FORMAT, Plan, Request, WorkflowCheckpoint
 from provisioning.errors import Problem
-from provisioning.processes import own_identity, resident
 from provisioning.storage import files, reading
-from provisioning.storage.active import name_active
 from provisioning.storage.check import CODES, check
 from provisioning.storage.checkpoint import WorkflowFolder, encode
-from provisioning.storage.durations import learn
-from provisioning.storage.limits import Wanted, taken
 from provisioning.storage.naming import naming
-from provisioning.storage.spool import OrchestratorRecord, Spool
-from provisioning.storage.trees import planning
-from tests.simulation.values import EPOCH, NULIB, checkpoint, graph, record, submission
+from provisioning.storage.spool import Spool
+from tests.simulation.values import EPOCH, NULIB, checkpoint, record
+from tests.unit.at_the_doors import change_a_record, take_under_another_id
+from tests.unit.used_spool import ONE, THREE, TWO, use
 
 ROOT = Path(__file__).parents[2]
-ONE, TWO, THREE = (f"01kc000000000000000000000{number}" for number in (1, 2, 3))
-DIGEST = hashlib.sha256(b"{}").hexdigest()
-OPERATIONS = {"selftest.noop": Operation("selftest.noop", "noop", "", "", (), None)}
 CLAIMED = Path("workflows") / ONE
 
 
@@ -39,35 +30,7 @@ CLAIMED = Path("workflows") / ONE
 def spool(tmp_path: Path) -> Iterator[Spool]:
     """A spool with one of each file of the format."""
     made = Spool.create(tmp_path / "spool")
-    for workflow_id, asked in ((ONE, None), (TWO, "nightly"), (THREE, "weekly")):
-        made.submit(b"{}", "json", submission(workflow_id, id=asked, digest=DIGEST))
-    lock = made.lock(ONE)
-    folder = made.claim(ONE)
-    assert lock
-    folder.prepare()
-    folder.save_plan(Plan(FORMAT, ONE, graph(["a:", "b: a"]), OPERATIONS, NULIB))
-    folder.save_workflow(WorkflowCheckpoint(FORMAT, ONE, WorkflowState.RUNNING, "alice", EPOCH, "boot-1"))
-    folder.save_task(checkpoint("a", TaskState.SUCCEEDED, Outcome.SUCCEEDED))
-    outcome = msgspec.structs.replace(record("a", Outcome.SUCCEEDED, 1), workflow_id=ONE)
-    files.write_once(folder.outcome_path("a", 1), encode(outcome), scratch=made.scratch)
-    files.append(folder.log_path("a", 1), b"said")
-    folder.append_event({"event": "x"})
-    folder.save_summary(Summary(FORMAT, {"pending": 1, "succeeded": 1}))
-    name_active(made.root, ONE)
-    learn(made.root, graph(["a:", "b: a"]), {"a": 1.0})
-    made.claim(THREE)
-    files.remove_tree(made.forget(THREE))
-    tree = {"tree/a.nu": b"", "entries/selftest.noop.nu": b"", "catalogue.json": b"{}"}
-    files.publish_tree(tree, made.nulib / NULIB, made.scratch)
-    made.request(Request(FORMAT, TWO, ONE, "cancel", "alice", EPOCH))
-    made.take_orchestrator_lock().release()
-    with planning(made), taken(made.locks, [Wanted("target:demo/server/web-1")]):
-        pass
-    made.save_orchestrator_record(OrchestratorRecord(FORMAT, resident(os.stat(made.root)), "wuji", EPOCH, "0.1.0", 10))
-    for name in ("process", "group"):
-        files.write_atomic(made.scratch.path / name, encode(own_identity()), durable=False)
-    files.append(made.logs / "orchestrator.log", b"")
-    made.nudge()
+    lock = use(made)
     yield made
     lock.release()
     made.close()
@@ -165,7 +128,7 @@ def test_what_is_missing(spool: Spool, place: str, code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["metrics.prom", "drop", "taking", "audit", f"{CLAIMED}/x", f"{CLAIMED}/logs/a.1.json"]
+    "name", ["metrics.prom", "drop/no operator", "taking/x", f"{CLAIMED}/x", f"{CLAIMED}/logs/a.1.json"]
 )
 def test_a_name_that_the_format_does_not_have(spool: Spool, name: str) -> None:
     (spool.root / name).write_bytes(b"")
@@ -308,6 +271,10 @@ CHANGES: dict[str, tuple[str, str, Callable[[Spool, Path], object]]] = {
     ),
     "a file not completed": ("leftover", f"requests/.{ONE}", lambda _, path: path.write_bytes(b"")),
     "a lock that is a folder": ("damaged", f"{CLAIMED}/lock", lambda _, path: replace(path, os.mkdir)),
+    "a drop folder of nobody": ("no-operator", "drop/nobody-has-this-name", lambda _, path: path.mkdir()),
+    "a drop taken over, of another id": ("foreign-record", f"taking/{ONE}/origin.json", take_under_another_id),
+    "a decision that cannot be read": ("damaged", f"receipts/{ONE}.json", lambda _, path: path.write_bytes(b"{}")),
+    "a changed audit log": ("broken-chain", "audit/audit.jsonl", change_a_record),
     "claimed twice": ("contradiction", f"incoming/{ONE}", lambda _, path: path.mkdir()),
 }
 
@@ -335,4 +302,20 @@ def test_every_code_is_in_the_table_of_the_format() -> None:
 
 def test_every_code_can_be_found() -> None:
     tested = {code for code, _, _ in CHANGES.values()} | {"foreign-owner", "unreadable", "unusable", "foreign-file"}
-    assert tested | {"no-plan", "no-outcome", "unknown-task"} == set(CODES)
+    in_a_mount_or_above = {"elsewhere", "unsafe-parent"}  # tests/unit/test_doors.py
+    assert tested | {"no-plan", "no-outcome", "unknown-task"} | in_a_mount_or_above == set(CODES)
+
+
+def test_what_is_wrong_for_a_moment_is_not_reported(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[WorkflowFolder] = []
+    look = WorkflowFolder.workflow
+
+    def looking(folder: WorkflowFolder) -> WorkflowCheckpoint | None:
+        looks.append(folder)
+        if len(looks) == 2:
+            (spool.root / CLAIMED / "stray").unlink()
+        return look(folder)
+
+    (spool.root / CLAIMED / "stray").write_bytes(b"")
+    monkeypatch.setattr(WorkflowFolder, "workflow", looking)
+    assert check(spool.root) == []

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from provisioning import resources
 from provisioning.core import manifest
-from provisioning.storage.spool import FOLDERS
+from provisioning.core.drop import REASONS
+from provisioning.storage.spool import DOORS, FOLDERS
 from tests.unit.diagram import state_diagrams
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +33,12 @@ def test_the_dependencies_of_the_readme_are_those_of_the_package() -> None:
     assert names == {name for row in table.splitlines()[2:] for name in row.split("|")[2].strip().split(", ")}
 
 
+def test_the_reasons_of_the_format_are_those_of_the_doors() -> None:
+    text = (ROOT / "spool" / "README.md").read_text().split("| reason | meaning |")[1].split("\n\n")[0]
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| (.+?) \|$", text, re.MULTILINE)
+    assert dict(rows) == REASONS
+
+
 def test_the_layout_names_every_folder_of_a_spool() -> None:
     layout = (ROOT / "spool" / "README.md").read_text()
-    assert [name for name in FOLDERS if f"\n{name}/" not in layout] == []
+    assert [name for name in (*FOLDERS, *DOORS) if f"\n{name}/" not in layout] == []

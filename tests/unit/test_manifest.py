@@ -205,8 +205,16 @@ def test_good_params_have_no_problem() -> None:
 
 def test_the_value_of_a_secret_is_never_quoted() -> None:
     (problem,) = manifest.validate_params(CATALOGUE.operations["servers.create"], {"name": "w", "token": 4711})
-    assert problem.field == "params.token"
+    assert (problem.code, problem.field) == ("literal-secret", "params.token")
     assert "4711" not in str(problem)
+
+
+def test_a_secret_is_named_and_stands_for_a_text() -> None:
+    create = CATALOGUE.operations["servers.create"]
+    assert manifest.validate_params(create, {"name": "w", "token": {"credential": "upcloud-token"}}) == []
+    assert manifest.validate_params(create, {"name": {"credential": "upcloud-token"}}) == []
+    (problem,) = manifest.validate_params(create, {"name": "w", "cores": {"credential": "upcloud-token"}})
+    assert (problem.code, problem.field) == ("bad-params", "params.cores")
 
 
 def test_names_and_values_cannot_break_out_of_the_generated_code() -> None:

@@ -10,7 +10,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from provisioning import resources
-from provisioning.core import workflow
+from provisioning.core import drop, workflow
 
 KINDS = {
     "submission": workflow.Submission,
@@ -19,6 +19,10 @@ KINDS = {
     "task": workflow.TaskCheckpoint,
     "outcome": workflow.OutcomeRecord,
     "request": workflow.Request,
+    "origin": drop.Origin,
+    "answer": drop.Answer,
+    "receipt": drop.Receipt,
+    "drop-request": drop.AskedByFile,
 }
 
 

@@ -17,7 +17,7 @@ import pytest
 from provisioning.core.workflow import FORMAT
 from provisioning.errors import Refused, SpoolUnusable
 from provisioning.storage import files
-from provisioning.storage.spool import FOLDERS, Spool
+from provisioning.storage.spool import DOORS, FOLDERS, Spool
 from tests.simulation.faults import PowerCut, failing
 from tests.simulation.values import MANIFEST, ONE, TWO, submission
 
@@ -50,9 +50,9 @@ def crash(spool: Spool, monkeypatch: pytest.MonkeyPatch, call: str, deed: Callab
 
 def test_create_makes_all_and_does_no_harm_twice(tmp_path: Path) -> None:
     spool = Spool.create(tmp_path / "deep" / "spool")
-    assert {*FOLDERS, "format"} == set(os.listdir(spool.root))
+    assert {*FOLDERS, *DOORS, "format"} == set(os.listdir(spool.root))
     assert (spool.root / "format").read_text() == f"{FORMAT}\n"
-    assert {os.stat(spool.root / name).st_mode & 0o777 for name in FOLDERS} == {0o700}
+    assert {os.stat(spool.root / name).st_mode & 0o777 for name in (*FOLDERS, *DOORS)} == {0o700}
     submit(spool)
     (spool.root / "rejected").rmdir()
     assert Spool.create(spool.root).workflow_ids() == [ONE]

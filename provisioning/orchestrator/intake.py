@@ -1,0 +1,297 @@
+"""The way from the drop folders into `incoming/`: what is whole is taken over, judged in a parser, and answered.
+
+For each file, in this order: its name, what it is and whose, proof that it is whole, a copy of our own, `taking/`,
+the audit log, the removal of the original, then the verdict: text, signature, meaning, authority.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from provisioning.clock import boottime, now
+from provisioning.config import Config
+from provisioning.core.drop import Answer, Origin, Reason, Verdict
+from provisioning.core.scheduler import Now
+from provisioning.errors import ProvisioningError, SpoolUnusable
+from provisioning.execution.judge import Case
+from provisioning.execution.nulib import Nulib
+from provisioning.execution.parsers import Parsers
+from provisioning.orchestrator.answering import Answering
+from provisioning.orchestrator.complaints import AGAIN_SECONDS, FAULTS, concerns_all
+from provisioning.orchestrator.doorway import Doorway
+from provisioning.orchestrator.oversight import Oversight
+from provisioning.storage import drop
+from provisioning.storage.lock import Lock
+from provisioning.storage.spool import Spool
+
+_log = logging.getLogger(__name__)
+
+PORTION_SECONDS = 0.05
+"""So long intake may hold up one tick."""
+FOLLOW_SECONDS = 1.0
+"""Between two looks at what became of accepted drops that other processes work."""
+OLD_RECEIPTS_SECONDS = 3600.0
+
+
+class Intake:
+    """Takes drops over, for as long as this process has the lock of intake."""
+
+    def __init__(self, spool: Spool, config: Config, load_nulib: Callable[[], Nulib], oversight: Oversight) -> None:
+        self._spool = spool
+        self._config = config
+        self._load_nulib = load_nulib
+        self._oversight = oversight
+        self._answering = Answering(spool, oversight.audit, oversight.trust)
+        self._doorway = Doorway(spool, config, oversight.audit)
+        self._parsers = Parsers()
+        self._lock: Lock | None = None
+        self._waiting: dict[str, deque[Origin]] = {}
+        """Drops that were taken over and wait for a parser, by operator."""
+        self._judged: dict[str, Origin] = {}
+        """Those that are with a parser."""
+        self._said: dict[str, frozenset[str]] = {}
+        """What the audit log has of drops from before this process."""
+        self._answers: dict[str, Answer] = {}
+        self._following: deque[str] = deque()
+        """Decisions whose workflows are still to be looked at in this round."""
+        self._follow_at = 0.0
+        self._receipts_at = 0.0
+        self._again_at = 0.0
+        self._complained: dict[str, float] = {}
+
+    def step(self, this: Now) -> bool:
+        """Do a portion; whether something came in or was asked. SpoolUnusable: the disk refuses."""
+        if not self._has_lock() or this.boottime < self._again_at:
+            return False
+        try:
+            came = self._take_verdicts()
+            if self._spool.shortage() is None:
+                self._doorway.count_active(self._active())
+                for origin in self._doorway.look(this, boottime() + PORTION_SECONDS):
+                    self._waiting.setdefault(origin.operator, deque()).append(origin)
+            self._give_cases(this)
+            self._follow_up(this)
+            self._remove_old_receipts(this)
+        except SpoolUnusable as error:
+            if concerns_all(error):
+                raise
+            self._complain(str(error), this)
+            self._again_at = this.boottime + self._config.orchestrator.scan_seconds
+            return False
+        for text in self._doorway.complaints():
+            self._complain(text, this)
+        return came
+
+    def look_soon(self) -> None:
+        """Look at the drop folders in the next step."""
+        self._doorway.look_at = 0.0
+
+    def busy(self) -> bool:
+        """Whether a drop is on its way to an answer."""
+        return self._lock is not None and bool(self._judged or self._waiting or self._doorway.has_more())
+
+    def next_due(self) -> float:
+        """The boottime at which `step` has something to do."""
+        if self._lock is None or self._doorway.has_more():
+            return self._again_at or (self._doorway.look_at if self._lock is None else 0.0)
+        dues = [self._doorway.look_at, self._parsers.next_due(), 0.0 if self._oversight.just_ended else None]
+        if self._answers:
+            dues.append(self._follow_at)
+        return max(self._again_at, min(at for at in dues if at is not None))
+
+    def waitables(self) -> list[Any]:
+        """What to wait on for verdicts."""
+        return self._parsers.waitables()
+
+    def close(self) -> None:
+        """Let the doors be another's. What was taken over is decided by whoever takes them."""
+        self._parsers.close()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    # The lock, and what a process that is gone has left
+
+    def _has_lock(self) -> bool:
+        if self._lock is None and self._doorway.look_at <= boottime():
+            lock = Lock(self._spool.locks / "intake")
+            if not lock.take():
+                self._doorway.look_at = boottime() + self._config.orchestrator.scan_seconds
+                return False
+            self._lock = lock
+            self._recover()
+        return self._lock is not None
+
+    def _recover(self) -> None:
+        """Take up every drop that was taken over and not answered."""
+        answers, wrong = drop.load_answers(self._spool)
+        takings = drop.takings(self._spool)
+        open_ends = {take_id for take_id, answer in answers.items() if not answer.answered} | set(takings)
+        said: dict[str, set[str]] = {}
+        for take_id, event in self._oversight.audit.said(open_ends):
+            said.setdefault(take_id, set()).add(event)
+        self._said = {take_id: frozenset(events) for take_id, events in said.items()}
+        for take_id in takings:
+            try:
+                origin = drop.load_origin(self._spool, take_id)
+                self._doorway.finish_taking(origin, audited="taken" in self._said_of(take_id))
+                answer = answers.pop(take_id, None)
+                if reasons := drop.noted_reasons(self._spool, take_id):
+                    self._answering.reject(origin, reasons, self._said_of(take_id))
+                elif answer is not None and answer.receipt.request:
+                    self._keep(answer, self._answering.carry_out(answer, self._said_of(take_id)))
+                else:
+                    self._waiting.setdefault(origin.operator, deque()).append(origin)
+            except FAULTS as fault:
+                wrong.append(SpoolUnusable(f"taking/{take_id}: {fault}"))
+        for answer in answers.values():
+            try:
+                done = answer.answered
+                self._keep(answer, answer if done else self._answering.resume(answer, self._said_of(answer.take_id)))
+            except FAULTS as fault:
+                wrong.append(SpoolUnusable(f"receipts/{answer.take_id}.json: {fault}"))
+        for error in wrong:
+            _log.error("a drop that was under way is left alone: %s", error)
+
+    def _said_of(self, take_id: str) -> frozenset[str]:
+        return self._said.get(take_id, frozenset())
+
+    def _keep(self, before: Answer, after: Answer | None) -> None:
+        if after is None:
+            self._answers.pop(before.take_id, None)
+        else:
+            self._answers[before.take_id] = after
+
+    def _active(self) -> dict[str, int]:
+        """Workflows and drops under way, by operator."""
+        found: dict[str, int] = {}
+        origins = [*self._judged.values(), *(each for queue in self._waiting.values() for each in queue)]
+        for operator in (*(a.operator for a in self._answers.values()), *(each.operator for each in origins)):
+            found[operator] = found.get(operator, 0) + 1
+        return found
+
+    # Verdicts
+
+    def _give_cases(self, this: Now) -> None:
+        """Hand what waits to the parsers: of each operator in turn, what is small first."""
+        if not self._waiting:
+            return
+        rules = self._rules(this)
+        for operator in list(self._waiting) if rules else ():
+            queue = self._waiting.pop(operator)
+            ordered = deque(sorted(queue, key=lambda each: (each.size, each.take_id))) if len(queue) > 1 else queue
+            left: deque[Origin] = deque()
+            while ordered:
+                origin = ordered.popleft()
+                if origin.refused:
+                    self._decide(origin, Verdict((Reason(origin.refused, origin.text, origin.hint),)), this)
+                elif rules is not None and self._ask(origin, rules):
+                    self._judged[origin.take_id] = origin
+                else:
+                    left.append(origin)
+                    if origin.size <= 0 or not self._parsers.has_room(origin.size):
+                        left.extend(ordered)
+                        break
+            if left:
+                self._waiting[operator] = left  # behind the others: their turn is next
+
+    def _rules(self, this: Now) -> Path | None:
+        try:
+            return self._oversight.trust.rules(self._spool, self._load_nulib().catalogue)
+        except ProvisioningError as error:
+            if concerns_all(error):
+                raise
+            self._complain(f"drops wait: {error}", this)
+            return None
+
+    def _ask(self, origin: Origin, rules: Path) -> bool:
+        folder = self._spool.taking / origin.take_id
+        signature = folder / "manifest.sig"
+        case = Case(
+            key=origin.take_id,
+            path=str(folder / drop.content_name(origin)),
+            form=origin.form,
+            kind=origin.kind,
+            name=origin.name,
+            operator=origin.operator,
+            signing=self._config.drop.signature,
+            signature=str(signature) if signature.exists() else "",
+        )
+        try:
+            return self._parsers.ask(case, rules, origin.size)
+        except OSError as error:
+            raise SpoolUnusable(
+                f"no parser can be started: {error}", hint="the host has no process to spare"
+            ) from error
+
+    def _take_verdicts(self) -> bool:
+        came = False
+        for take_id, verdict in list(self._parsers.answers()):
+            origin = self._judged.pop(take_id, None)
+            if origin is not None:
+                came |= self._decide(origin, verdict, Now(now(), boottime(), ""))
+        return came
+
+    def _decide(self, origin: Origin, verdict: Verdict, this: Now) -> bool:
+        try:
+            answer = self._answering.decide(origin, verdict, said=self._said.pop(origin.take_id, frozenset()))
+        except FAULTS as error:
+            if concerns_all(error):
+                self._waiting.setdefault(origin.operator, deque()).append(origin)
+                raise
+            self._complain(f"drop {origin.name} of {origin.operator}, in taking/{origin.take_id}: {error}", this)
+            return False
+        reason = verdict.reasons[0] if verdict.reasons else None
+        if answer is not None:
+            self._answers[answer.take_id] = answer
+        told = f"rejected: {reason.code}: {reason.message}" if reason else "accepted"
+        _log.info("drop %s of %s (%s): %s", origin.name, origin.operator, origin.take_id, told)
+        return reason is None
+
+    # Afterwards
+
+    def _follow_up(self, this: Now) -> None:
+        """Tell operators what became of their workflows: at once of those that ended here, in turn of all others."""
+        ended = self._oversight.take_ended()
+        if ended:
+            for answer in [each for each in self._answers.values() if each.receipt.workflow_id in ended]:
+                self._follow_one(answer, this)
+        if this.boottime < self._follow_at:
+            return
+        self._following = self._following or deque(self._answers)
+        until = boottime() + PORTION_SECONDS / 5
+        while self._following and boottime() < until:
+            if waiting := self._answers.get(self._following.popleft()):
+                self._follow_one(waiting, this)
+        if not self._following:
+            self._follow_at = this.boottime + FOLLOW_SECONDS
+
+    def _follow_one(self, answer: Answer, this: Now) -> None:
+        try:
+            self._keep(answer, self._answering.follow(answer))
+        except FAULTS as error:
+            if concerns_all(error):
+                raise
+            self._complain(f"the receipt of {answer.name} of {answer.operator}: {error}", this)
+
+    def _remove_old_receipts(self, this: Now) -> None:
+        if this.boottime < self._receipts_at:
+            return
+        self._receipts_at = this.boottime + OLD_RECEIPTS_SECONDS
+        before_ns = int((this.wall.timestamp() - self._config.drop.receipt_seconds) * 1e9)
+        for operator in drop.operators(self._spool)[0]:
+            try:
+                drop.remove_old_receipts(operator, before_ns)
+            except OSError as error:
+                self._complain(f"old receipts in {operator.folder}: {error.strerror}", this)
+
+    def _complain(self, text: str, this: Now) -> None:
+        """Log it, and the same again only after a while."""
+        if self._complained.get(text, 0.0) <= this.boottime:
+            self._complained = {said: at for said, at in self._complained.items() if at > this.boottime}
+            self._complained[text] = this.boottime + AGAIN_SECONDS
+            _log.error("%s", text)

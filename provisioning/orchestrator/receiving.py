@@ -1,0 +1,191 @@
+"""A manifest or request that comes on standard input, from an operator whom sshd knows by their key: all or nothing."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from provisioning.clock import new_ulid, now
+from provisioning.config import Config
+from provisioning.core.drop import (
+    Facts,
+    Origin,
+    Reason,
+    Receipt,
+    Verdict,
+    is_sealed,
+    refusal,
+    unsealed,
+)
+from provisioning.core.workflow import FORMAT, Submission
+from provisioning.errors import Refused
+from provisioning.execution import signing
+from provisioning.execution.judge import Case
+from provisioning.execution.nulib import Nulib
+from provisioning.execution.parsers import Parsers
+from provisioning.orchestrator.answering import Answering
+from provisioning.orchestrator.oversight import Oversight
+from provisioning.storage import drop, files
+from provisioning.storage.checkpoint import encode
+from provisioning.storage.spool import Spool
+
+NAME = "stdin"
+
+
+class _Received(NamedTuple):
+    """What came, and the folder that holds it until it is put in or aside."""
+
+    take_id: str
+    folder: Path
+    data: bytes
+    form: str
+    signature: bytes | None
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()
+
+
+class Receiver:
+    """Answers one text; nothing of it stays unless it is accepted, or put aside with the reasons."""
+
+    def __init__(self, spool: Spool, config: Config, oversight: Oversight, operator: str) -> None:
+        self._spool = spool
+        self._config = config
+        self._oversight = oversight
+        self._operator = operator
+        self._answering = Answering(spool, oversight.audit, oversight.trust)
+
+    def receive(self, whole: bytes, load_nulib: Callable[[], Nulib]) -> Receipt:
+        """The receipt."""
+        received, incomplete = self._prepare(whole)
+        if incomplete is not None:
+            return self._reject(received, (incomplete,))
+        verdict = self._judge(received, load_nulib)
+        if verdict.facts is None:
+            before = self._answering.accepted_before(self._operator, received.digest, verdict.id)
+            return self._reject(received, verdict.reasons) if before is None else self._accept(received, before)
+        if verdict.facts.asked is not None:
+            return self._ask(received, verdict.facts)
+        return self._accept(received, verdict.facts)
+
+    def _prepare(self, whole: bytes) -> tuple[_Received, Reason | None]:
+        """Keep what came in a folder that nobody sees; and why it is not known to be whole."""
+        limit = self._config.drop.max_bytes
+        too_large = len(whole) > limit
+        data, signature = signing.split(b"" if too_large else whole)
+        form = "json" if data.lstrip()[:1] == b"{" else "toml"
+        sealed = is_sealed(data)
+        data = unsealed(data) if form == "json" else data
+        signature = signature if self._config.receive.signature != "off" else None
+        folder = self._spool.scratch.name()
+        files.make_dir(folder)
+        files.write_new(folder / f"manifest.{form}", data, durable=True)
+        if signature is not None:
+            files.write_new(folder / "manifest.sig", signature, durable=True)
+        received = _Received(new_ulid(), folder, data, form, signature)
+        if too_large:
+            return received, refusal("too-large", len(whole), limit)
+        if sealed is False and signature is None:
+            return received, refusal("digest-mismatch", len(whole), limit)
+        if not sealed and signature is None and not self._config.drop.trust_unsealed:
+            text = "a connection that breaks looks like an end: nothing proves that this is all of it"
+            return received, Reason("incomplete", text, "provisioning manifest seal --stdout FILE | ssh …")
+        return received, None
+
+    def _judge(self, received: _Received, load_nulib: Callable[[], Nulib]) -> Verdict:
+        case = Case(
+            key=received.take_id,
+            path=str(received.folder / f"manifest.{received.form}"),
+            form=received.form,
+            kind="either",
+            name=NAME,
+            operator=self._operator,
+            signing=self._config.receive.signature,
+            signature=str(received.folder / "manifest.sig") if received.signature is not None else "",
+        )
+        parsers = Parsers(1)
+        try:
+            parsers.ask(case, self._oversight.trust.rules(self._spool, load_nulib().catalogue), len(received.data))
+            while True:
+                parsers.wait()
+                for _, verdict in parsers.answers():
+                    return verdict
+        finally:
+            parsers.close()
+
+    def _accept(self, received: _Received, facts: Facts) -> Receipt:
+        submission = Submission(
+            format=FORMAT,
+            workflow_id=received.take_id,
+            name=facts.name,
+            infra=facts.infra,
+            operator=self._operator,
+            door="receive",
+            digest=received.digest,
+            submitted_at=now(),
+            tasks=facts.tasks,
+            priority=facts.priority,
+            not_before=facts.not_before,
+            expires_at=facts.expires_at,
+            id=facts.id,
+        )
+
+        def prepare(decided: Submission) -> Path:
+            files.write_new(received.folder / "submission.json", encode(decided), durable=True)
+            files.sync_dir(received.folder)
+            return received.folder
+
+        try:
+            workflow_id = self._spool.admit(submission, prepare)
+        except Refused:
+            text = f"another manifest has the id {facts.id!r}"
+            return self._reject(received, (Reason("id-conflict", text, "choose another id", field="id"),))
+        return self._answering.present(self._receipt(received, "accepted", workflow_id=workflow_id))
+
+    def _ask(self, received: _Received, facts: Facts) -> Receipt:
+        assert facts.asked is not None
+        stands_for = Origin(
+            FORMAT, received.take_id, self._operator, NAME, "request", 0, 0, 0, 0, 0, 0, len(received.data), 0, 0
+        )
+        answer = self._answering.request_answer(msgspec.structs.replace(stands_for, digest=received.digest), facts)
+        if isinstance(answer, Reason):
+            return self._reject(received, (answer,))
+        self._oversight.audit.append(
+            "request",
+            take_id=received.take_id,
+            operator=self._operator,
+            door="receive",
+            workflow_id=answer.receipt.workflow_id,
+            verb=answer.receipt.request,
+            tasks=answer.tasks,
+        )
+        self._answering.ask(answer)
+        return answer.receipt
+
+    def _reject(self, received: _Received, reasons: tuple[Reason, ...]) -> Receipt:
+        """Put it aside with the reasons, and keep that it was."""
+        origin = Origin(
+            FORMAT, received.take_id, self._operator, NAME, "manifest", 0, 0, 0, 0, 0, 0, len(received.data), 0, 0
+        )
+        origin = msgspec.structs.replace(origin, digest=received.digest, form=received.form)
+        drop.note_reasons(self._spool, received.folder, origin, reasons, door="receive")
+        drop.put_aside(self._spool, received.folder, origin)
+        self._oversight.audit.append(
+            "rejected",
+            take_id=received.take_id,
+            operator=self._operator,
+            door="receive",
+            digest=received.digest,
+            code=reasons[0].code,
+            message=reasons[0].message[:300],
+        )
+        return self._receipt(received, "rejected", reason=reasons[0], reasons=reasons)
+
+    def _receipt(self, received: _Received, answer: str, **more: object) -> Receipt:
+        head = Receipt(FORMAT, NAME, self._operator, answer, now(), digest=received.digest)
+        return msgspec.structs.replace(head, **more)

@@ -1,0 +1,203 @@
+"""The folders of others inside the spool: the only code that reads, writes or removes anything in them.
+
+Whatever has a name there is theirs to change at any instant: nothing is opened through a link or waited for, what was
+looked at is compared with what was opened, and what is written there takes the place of a name whatever it stood for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import signal
+from pathlib import Path
+
+from provisioning.clock import new_ulid
+from provisioning.core.drop import Sight
+from provisioning.storage import files
+from provisioning.storage.naming import naming
+
+PUBLIC = 0o644
+"""Mode of receipts: only those who may enter the folder can reach them."""
+
+
+class Changed(Exception):
+    """It is no longer what it was when it was looked at."""
+
+
+def _sight(name: bytes, found: os.stat_result) -> Sight:
+    return Sight(
+        name,
+        found.st_dev,
+        found.st_ino,
+        found.st_mode,
+        found.st_uid,
+        found.st_gid,
+        found.st_nlink,
+        found.st_size,
+        found.st_mtime_ns,
+        found.st_ctime_ns,
+    )
+
+
+def look(folder: int | Path, name: bytes) -> Sight | None:
+    """What the name stands for now, if for anything; no link is followed."""
+    try:
+        if isinstance(folder, Path):
+            return _sight(name, os.lstat(os.path.join(os.fsencode(folder), name)))
+        return _sight(name, os.stat(name, dir_fd=folder, follow_symlinks=False))
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG):
+            return None
+        raise
+
+
+def open_folder(path: Path) -> int:
+    """A descriptor of the folder, which must be one and no link."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+
+
+def list_sights(folder: int) -> list[Sight]:
+    """All that is in the folder, by bytes of names."""
+    seen = (look(folder, os.fsencode(name)) for name in os.listdir(folder))
+    return [sight for sight in seen if sight is not None]
+
+
+class Opened:
+    """A regular file that was looked at, open to read; while it is alone nobody can be writing to it."""
+
+    def __init__(self, folder: int, sight: Sight) -> None:
+        place = os.open(sight.name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        try:
+            if _sight(sight.name, os.fstat(place)) != sight:
+                raise Changed
+            flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+            self.descriptor = os.open(f"/proc/self/fd/{place}", flags)  # that very file, whatever has its name now
+        finally:
+            os.close(place)
+        self._sight = sight
+        self._leased = False
+
+    def is_alone(self) -> bool:
+        """Take a lease, so that whoever opens it to write has to wait for us; False where somebody has it open so.
+
+        Only its owner and root may take one: for others the answer is that they do not know, which is True.
+        """
+        try:
+            fcntl.fcntl(self.descriptor, fcntl.F_SETSIG, signal.SIGURG)  # which, unlike SIGIO, ends nobody
+            fcntl.fcntl(self.descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+            self._leased = True
+        except OSError as error:
+            return error.errno != errno.EAGAIN
+        return True
+
+    def is_wanted(self) -> bool:
+        """Whether somebody waits to open it for writing: what they write then is another drop."""
+        return self._leased and fcntl.fcntl(self.descriptor, fcntl.F_GETLEASE) != fcntl.F_RDLCK
+
+    def read(self, limit: int) -> bytes:
+        """Its bytes, one more than `limit` at most; Changed where they are not those that were looked at."""
+        data = b""
+        while len(data) <= limit and (more := os.pread(self.descriptor, limit + 1 - len(data), len(data))):
+            data += more
+        if _sight(self._sight.name, os.fstat(self.descriptor)) != self._sight:
+            raise Changed
+        return data
+
+    def close(self) -> None:
+        """Let it go, and whoever waits for it."""
+        os.close(self.descriptor)
+
+
+def hand_over(folder: Path, target: Path) -> None:
+    """Rename a folder of ours durably: where its name appears is synced, which takes it from where it was as well."""
+    with naming(target):
+        os.rename(folder, target)
+        files.sync_dir(target.parent)
+
+
+def take_away(folder: Path, sight: Sight, into: Path, opened: Opened | None = None) -> bool:
+    """Remove the file that was looked at, durably; False where the name stands for another by now, which stays.
+
+    It is moved to `into`, beside our own copy, and compared there: so nothing that takes its place meanwhile is lost.
+    """
+    path = os.path.join(os.fsencode(folder), sight.name)
+    if look(folder, sight.name) != sight:
+        return False
+    with naming(folder, "remove what was taken from"):
+        try:
+            os.rename(path, into)
+        except FileNotFoundError:
+            return False
+        gone = settle_away(path, sight, into, wanted=opened is not None and opened.is_wanted())
+        files.sync_dir(folder)  # or it would be there again after a power cut, and be another drop
+    return gone
+
+
+def settle_away(path: bytes, sight: Sight, into: Path, *, wanted: bool) -> bool:
+    """Of a file that was moved away: remove it if it is the one that was taken, or else put it back where it was."""
+    moved = look(into.parent, os.fsencode(into.name))
+    if moved is None:
+        return True
+    same = moved.same_file(sight) and not wanted
+    if not same:
+        with contextlib.suppress(FileExistsError):  # a newer one has the name: it counts
+            os.link(into, path, follow_symlinks=False)
+    os.unlink(into)
+    return same
+
+
+def remove(folder: int, sight: Sight) -> None:
+    """Remove a name that still stands for what was looked at, or that somebody else has removed."""
+    with contextlib.suppress(FileNotFoundError):
+        if look(folder, sight.name) == sight:
+            os.unlink(sight.name, dir_fd=folder)
+
+
+def publish(folder: Path, name: str, data: bytes, scratch: files.Scratch) -> None:
+    """Give a file of ours a name in the folder of others, whole and durably, whatever had the name."""
+    temporary = scratch.name()
+    with naming(folder / name):
+        try:
+            files.write_new(temporary, data, durable=True)
+            os.chmod(temporary, PUBLIC)
+            os.rename(temporary, folder / name)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+        files.sync_dir(folder)
+
+
+def replace(path: Path, data: bytes, mode: int) -> None:
+    """Replace a file of a user's own, whole, with this mode; what its name stood for is not followed."""
+    temporary = path.with_name(f".{path.name[:200]}.{new_ulid()}")
+    with naming(path):
+        try:
+            files.write_new(temporary, data, durable=True)
+            os.chmod(temporary, mode)
+            os.rename(temporary, path)
+        except BaseException:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+            raise
+        files.sync_dir(path.parent)
+
+
+def give(path: Path, *, owner: int, group: int, mode: int) -> None:
+    """Make the folder if it is missing, and set its owner, group and mode; what is a link or no folder is an error."""
+    with naming(path, "set owner and mode of"):
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, 0o700)
+        descriptor = open_folder(path)
+        try:
+            os.fchown(descriptor, owner, group)
+            os.fchmod(descriptor, mode)
+        finally:
+            os.close(descriptor)
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether this process may take names away from the folder and give it some."""
+    return os.access(folder, os.W_OK | os.X_OK, effective_ids=True)
