@@ -6,6 +6,7 @@ import hashlib
 import os
 import pwd
 import socket
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from provisioning.storage.checkpoint import encode
 from provisioning.storage.spool import Spool
 
 MAX_AUTHORITY_BYTES = 4 << 20
+KEPT_RULES = 8
+"""So many files of rules are kept, the latest: one that a parser was told to read stays while it may."""
 DOORS_OF_OTHERS = ("drop", "receive")
 
 
@@ -42,6 +45,7 @@ class Trust:
         self._read: tuple[object, Authority | None, str] | None = None
         self.own = own_name()
         self._made: tuple[object, Path] | None = None
+        self._kept: deque[Path] = deque()
 
     def refuse_unsafe(self) -> None:
         """Refused where somebody else could change a file or a program that decides what is run."""
@@ -143,7 +147,8 @@ class Trust:
             )
             path = spool.scratch.name()
             files.write_new(path, encode(rules), durable=False)
-            if self._made is not None:
-                files.remove(self._made[1])
             self._made = (mark, path)
+            self._kept.append(path)
+            if len(self._kept) > KEPT_RULES:  # a parser may still be about to read those before
+                files.remove(self._kept.popleft())
         return self._made[1]
