@@ -98,7 +98,7 @@ def test_a_plan_of_nothing_is_waited_for_by_nobody() -> None:
         ([1], "wrong-type", "tasks[0] must be a table"),
         ([echo("a"), echo("a")], "duplicate-id", "another task is called 'a'"),
         ([echo("a", depends_on=["b"])], "unknown-dependency", "no task is called 'b'"),
-        ([echo("a", float("nan"))], "bad-value", "not a finite number"),
+        ([echo("a", float("nan"))], "not-finite", "not a finite number"),
         ([{"id": "a", "operation": "no.such"}], "unknown-operation", "no operation is called 'no.such'"),
         ([{"id": "a", "operation": "servers.create"}], "bad-params", "'name' is missing"),
         ([planning()], "too-large", "more than 3 inside each other"),
