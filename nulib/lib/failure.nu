@@ -7,14 +7,14 @@
 export def fail-for-now [
   code: string # Code of the error: `provisioning::<domain>::<case>`
   msg: string # What is wrong with which thing
-  --help: string = "it passes: try again later" # What to do
+  --advice: string = "it passes: try again later" # What to do
   --retry-after: duration = 5sec # How long to wait before the next attempt, at least
 ]: nothing -> nothing {
   let seconds = ([1 ($retry_after / 1sec | math ceil)] | math max)
   error make {
     msg: $msg
     code: $code
-    help: $help
+    help: $advice
     url: $"retry-after:($seconds)"
   }
   null

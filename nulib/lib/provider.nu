@@ -1,7 +1,9 @@
 # Providers by name, and what every server operation asks of them.
 
+use ../providers/aws.nu [aws-provider]
 use ../providers/local.nu [local-provider]
 use ../providers/ssh.nu [ssh-provider]
+use ../providers/upcloud.nu [upcloud-provider]
 use infra.nu [load-settings]
 use names.nu [check-name]
 use programs.nu [capture]
@@ -13,11 +15,13 @@ export def load-provider [
   match $name {
     "local" => { local-provider }
     "ssh" => { ssh-provider }
+    "upcloud" => { upcloud-provider }
+    "aws" => { aws-provider }
     _ => {
       error make {
         msg: $"there is no provider ($name | to json)"
         code: "provisioning::servers::invalid-provider"
-        help: "write --provider local or --provider ssh"
+        help: "write --provider local, ssh, upcloud or aws"
       }
     }
   }
@@ -31,6 +35,8 @@ export def providers-of [
   let chosen = [
     local
     (if ($settings.inventory? | default {} | is-not-empty) { "ssh" })
+    (if $settings.upcloud? != null { "upcloud" })
+    (if $settings.aws? != null { "aws" })
     $settings.provider?
   ]
   $chosen | compact | uniq
@@ -43,15 +49,17 @@ export def create-vm [
   check-name server $spec.name
   check-name infra $spec.infra
   let loaded = (load-provider $spec.provider)
-  let there = (look-up $spec.name --infra $spec.infra --also $spec.provider)
-  if $there != null and $there.provider != $spec.provider {
-    error make {
-      msg: $"server ($spec.name) is there already, from provider ($there.provider); ($spec.provider) was asked for"
-      code: "provisioning::servers::invalid-provider"
-      help: $"choose another name, or delete it: provisioning server delete ($spec.name) --infra ($spec.infra)"
+  # A name is one server's, whatever provides it.
+  for other in (providers-of $spec.infra | where {|each| $each != $spec.provider }) {
+    if (do (load-provider $other).find $spec.infra $spec.name) != null {
+      error make {
+        msg: $"server ($spec.name) is there already, from provider ($other); ($spec.provider) was asked for"
+        code: "provisioning::servers::invalid-provider"
+        help: $"choose another name, or delete it: provisioning server delete ($spec.name) --infra ($spec.infra)"
+      }
     }
   }
-  # The provider looks again itself: a half-made server is finished there.
+  # The provider looks first, and finishes what is half-made.
   let changed = (do $loaded.create $spec)
   let server = (do $loaded.find $spec.infra $spec.name)
   if $server == null {
@@ -88,10 +96,9 @@ export def find-server [
 export def look-up [
   name: string # Server name
   --infra: string # Namespace of the name
-  --also: string = "" # A provider to ask even if the settings do not name it
 ]: nothing -> any {
   check-name server $name
-  for provider in (providers-of $infra | append $also | where {|each| $each != "" } | uniq) {
+  for provider in (providers-of $infra) {
     let server = (do (load-provider $provider).find $infra $name)
     if $server != null { return $server }
   }

@@ -101,6 +101,6 @@ def explain [
     }
   }
   if $said =~ '(?i)connection (refused|timed out|reset|closed)|no route to host|could not resolve|network is unreachable|timeout|kex_exchange|mux_client|broken pipe|host is down' {
-    fail-for-now "provisioning::ssh::unreachable" $"($where) cannot be reached: ($last)" --retry-after 10sec --help "see whether the machine runs, and its address"
+    fail-for-now "provisioning::ssh::unreachable" $"($where) cannot be reached: ($last)" --retry-after 10sec --advice "see whether the machine runs, and its address"
   }
 }

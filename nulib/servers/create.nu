@@ -19,7 +19,7 @@ use ../lib/provider.nu [create-vm]
 export def create-server [
   name: string # Server name, unique in the infra: a host name label
   --infra: string = "default" # Namespace of server names, and whose settings count
-  --provider: string@[local ssh] = "local" # Where the server is created
+  --provider: string@[local ssh upcloud aws] = "local" # Where the server is created
   --plan: string = "1xCPU-1GB" # Size: <count>xCPU-<count>GB, or a name of the provider; see server plans
   --zone: string = "" # Where the provider places it; see server zones
   --image: string = "" # Template or image to start from, where the provider has them

@@ -8,7 +8,7 @@ use ../lib/provider.nu [load-provider]
 @operation {idempotent: true, timeout: 1min}
 export def list-plans [
   --infra: string = "default" # Whose settings count
-  --provider: string@[local ssh] = "local" # The provider to ask
+  --provider: string@[local ssh upcloud aws] = "local" # The provider to ask
 ]: nothing -> list<record<name: string, cpus: int, memory_gb: float, storage_gb: int>> {
   check-name infra $infra
   do (load-provider $provider).plans $infra | update memory_gb { into float } | sort-by cpus memory_gb name

@@ -8,7 +8,7 @@ use ../lib/provider.nu [load-provider]
 @operation {idempotent: true, timeout: 1min}
 export def price-server [
   --infra: string = "default" # Whose settings count
-  --provider: string@[local ssh] = "local" # The provider to ask
+  --provider: string@[local ssh upcloud aws] = "local" # The provider to ask
   --plan: string = "1xCPU-1GB" # Size; see server plans
   --zone: string = "" # Where; see server zones
 ]: nothing -> record<provider: string, plan: string, zone: string, currency: string, hourly: any, monthly: any> {

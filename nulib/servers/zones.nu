@@ -8,7 +8,7 @@ use ../lib/provider.nu [load-provider]
 @operation {idempotent: true, timeout: 1min}
 export def list-zones [
   --infra: string = "default" # Whose settings count
-  --provider: string@[local ssh] = "local" # The provider to ask
+  --provider: string@[local ssh upcloud aws] = "local" # The provider to ask
 ]: nothing -> list<record<id: string, description: string>> {
   check-name infra $infra
   do (load-provider $provider).zones $infra | sort-by id

@@ -10,7 +10,14 @@ from tests.nulib.sites import INFRA, SITES, Site
 pytestmark = pytest.mark.nu
 
 
-@pytest.fixture(params=SITES)
+SLOW = {"aws"}
+"""Each look at EC2 is a start of the `aws` command, which takes half a second."""
+PARAMS = [
+    pytest.param(name, marks=[pytest.mark.long, pytest.mark.timeout(600)] if name in SLOW else []) for name in SITES
+]
+
+
+@pytest.fixture(params=PARAMS)
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     """A site of each provider."""
     with SITES[request.param]() as made:

@@ -1,0 +1,540 @@
+# The `upcloud` provider: UpCloud's API 1.3 over HTTP.
+#
+# A server is known by two labels, `provisioning-infra` and `provisioning-name`:
+# it is looked up by them before it is made, and again where the answer to its
+# creation was lost. Settings: [upcloud], see README.md.
+
+use ../lib/credential.nu [read-credential]
+use ../lib/failure.nu [code-of fail-for-now]
+use ../lib/infra.nu [load-settings path-of]
+use ../lib/ssh.nu [ssh-entry ssh-login ssh-target]
+
+const passing = [
+  "provisioning::upcloud::busy"
+  "provisioning::upcloud::limited"
+  "provisioning::upcloud::unavailable"
+  "provisioning::upcloud::unreachable"
+]
+
+# The closures that README.md promises.
+export def upcloud-provider []: nothing -> record {
+  {
+    list: {|infra| list-servers (connect $infra) }
+    find: {|infra name| find-one (connect $infra) $name }
+    create: {|spec| create-one (connect $spec.infra) $spec }
+    start: {|infra name| to-state (connect $infra) $name started }
+    stop: {|infra name| to-state (connect $infra) $name stopped }
+    restart: {|infra name| restart (connect $infra) $name }
+    delete: {|infra name| delete-all (connect $infra) $name }
+    enter: {|infra name argv| ssh-entry (target-of (connect $infra) $name) $argv }
+    login: {|infra name| ssh-login (target-of (connect $infra) $name) }
+    plans: {|infra| list-plans (connect $infra) }
+    zones: {|infra| list-zones (connect $infra) }
+    price: {|infra plan zone| price-of (connect $infra) $plan $zone }
+  }
+}
+
+# What every call needs: the infra's settings, the address of the API and the token.
+def connect [
+  infra: string # Name of the infra
+]: nothing -> record {
+  let settings = (load-settings $infra)
+  if $settings.upcloud? == null {
+    error make {
+      msg: $"infra ($infra) has no section [upcloud] in its settings"
+      code: "provisioning::upcloud::invalid-settings"
+      help: 'write one with zone, template and credential; see nulib/providers/README.md'
+    }
+  }
+  let own = (
+    {
+      url: "https://api.upcloud.com"
+      credential: "upcloud-token"
+      timeout_seconds: 60
+      poll_seconds: 2
+      wait_seconds: 600
+    } | merge $settings.upcloud
+  )
+  $own | insert infra $infra | insert settings $settings | insert token (read-credential $settings $own.credential)
+}
+
+# One call of the API: its status and body. What failed is an error with a code.
+def call [
+  api: record # What `connect` returned
+  method: string # GET, POST or DELETE
+  path: string # Below /1.3
+  body?: record # What is sent
+  --may-miss # Return null where there is no such thing
+]: nothing -> any {
+  let url = $"($api.url)/1.3($path)"
+  let headers = { Authorization: $"Bearer ($api.token)" Accept: "application/json" }
+  let limit = ($api.timeout_seconds * 1sec)
+  let answer = try {
+    match $method {
+      "GET" => (
+        http get --full --allow-errors --raw --redirect-mode manual --max-time $limit --headers $headers $url
+      )
+      "DELETE" => (
+        http delete --full --allow-errors --raw --redirect-mode manual --max-time $limit --headers $headers $url
+      )
+      _ => (
+        http post --full --allow-errors --raw --redirect-mode manual --max-time $limit --headers $headers
+          --content-type application/json $url ($body | default {})
+      )
+    }
+  } catch {|caught| $caught.details.msg }
+  # A connection that ends before its answer is a text too, from some of the calls.
+  if ($answer | describe) not-starts-with record {
+    let help = "see whether the network, the proxy and the CA are right; what was asked for may have happened"
+    fail-for-now "provisioning::upcloud::unreachable" $"($method) ($path): no answer from ($api.url): ($answer)" --retry-after 10sec --advice $help
+  }
+  if $answer.status in 200..299 { return (parsed $answer.body) }
+  if $may_miss and $answer.status == 404 { return null }
+  explain $method $path $answer
+}
+
+# The JSON of a body; an empty one is an empty record.
+def parsed [
+  body: any # What was answered
+]: nothing -> any {
+  let text = if ($body | describe) == binary { $body | decode utf-8 } else { $body | default "" }
+  if ($text | str trim) == "" { return {} }
+  try { $text | from json } catch {
+    error make {
+      msg: "what answers is not UpCloud's API: its body is not JSON"
+      code: "provisioning::upcloud::invalid-settings"
+      help: "look at url in [upcloud] of the infra's settings, and at the proxy"
+    }
+  }
+}
+
+# Raise what an answer means that is no success.
+#
+# There are two forms: {error: {error_code, error_message}} and {type, title, invalid_params}.
+def explain [
+  method: string # GET, POST or DELETE
+  path: string # Below /1.3
+  answer: record # What was answered
+]: nothing -> any {
+  let body = try { parsed $answer.body } catch { {} }
+  let body = if ($body | describe) starts-with record { $body } else { {} }
+  let case = ($body.error?.error_code? | default ($body.type? | default "" | split row "#" | last | str replace ERROR_ ""))
+  let said = ($body.error?.error_message? | default ($body.title? | default ""))
+  let fields = ($body.invalid_params? | default [] | each {|one| $"($one.name): ($one.reason)" } | str join "; ")
+  let text = ([$said $fields] | where {|part| $part != "" } | str join ": ")
+  let msg = $"($method) ($path): ($answer.status) ($case) ($text)"
+  let asked = (
+    $answer.headers.response
+    | where {|header| ($header.name | str lowercase) == "retry-after" and $header.value =~ '\A\d{1,5}\z' }
+    | get --optional 0.value
+  )
+  let after = ($asked | default "10" | into int) * 1sec
+  match $answer.status {
+    401 | 403 => {
+      error make {
+        msg: $msg
+        code: "provisioning::upcloud::invalid-credential"
+        help: "look at credential in [upcloud], and at the rights of that token"
+      }
+    }
+    404 => { error make { msg: $msg code: "provisioning::upcloud::not-found" help: "it is gone" } }
+    409 => { fail-for-now "provisioning::upcloud::busy" $msg --retry-after (if $asked == null { 5sec } else { $after }) }
+    429 => { fail-for-now "provisioning::upcloud::limited" $msg --retry-after $after }
+    $status if $status >= 500 => { fail-for-now "provisioning::upcloud::unavailable" $msg --retry-after $after }
+    _ => {
+      error make {
+        msg: $msg
+        code: "provisioning::upcloud::invalid-request"
+        help: "look at plan, zone, image and the settings: provisioning server plans, provisioning server zones"
+      }
+    }
+  }
+  null
+}
+
+# The servers of the infra, or those of one name: as the list shows them, oldest first.
+def listed [
+  api: record # What `connect` returned
+  name: string = "" # Server name; empty is all
+]: nothing -> list<any> {
+  let labels = [$"provisioning-infra=($api.infra)" (if $name != "" { $"provisioning-name=($name)" })]
+  let query = ($labels | compact | each {|label| $"label=($label | url encode --all)" } | str join "&")
+  let found = (call $api GET $"/server?($query)&limit=100").servers.server
+  # Held against the labels here too: a filter that is not obeyed must not make others' servers ours.
+  $found
+  | where {|server| (label $server "provisioning-infra") == $api.infra }
+  | where {|server| $name == "" or (label $server "provisioning-name") == $name }
+  | sort-by {|server| label $server "provisioning-created" } uuid
+}
+
+# A label of a server; empty if it has none of that key.
+def label [
+  server: record # As the API shows it
+  key: string # The label's key
+]: nothing -> string {
+  $server.labels?.label? | default [] | where key == $key | get --optional 0.value | default ""
+}
+
+# A server as every provider shows it.
+def shown [
+  api: record # What `connect` returned
+  server: record # Its details
+]: nothing -> record {
+  let kind = ($api.address? | default "public")
+  let addresses = (
+    $server.networking?.interfaces?.interface?
+    | default []
+    | where type == $kind
+    | each {|interface| $interface.ip_addresses.ip_address }
+    | flatten
+    | sort-by family
+  )
+  {
+    name: (label $server "provisioning-name")
+    infra: $api.infra
+    provider: "upcloud"
+    plan: $server.plan
+    zone: $server.zone
+    state: (state-of $server.state)
+    ip: ($addresses | get --optional 0.address | default "")
+    id: $server.uuid
+    created_at: (label $server "provisioning-created")
+  }
+}
+
+# A state of the API in the words of every provider.
+def state-of [
+  state: string # started, stopped, maintenance or error
+]: nothing -> string {
+  match $state {
+    "started" => "running"
+    "stopped" => "stopped"
+    "error" => "error"
+    _ => "starting"
+  }
+}
+
+# The details of a server, or null where it is gone.
+def details [
+  api: record # What `connect` returned
+  uuid: string # Its id
+]: nothing -> any {
+  let found = (call $api GET $"/server/($uuid)" --may-miss)
+  if $found == null { null } else { $found.server }
+}
+
+# All servers of the infra.
+def list-servers [
+  api: record # What `connect` returned
+]: nothing -> list<any> {
+  listed $api | uniq-by uuid | par-each --threads 4 --keep-order {|server| details $api $server.uuid } | compact | each {|server| shown $api $server }
+}
+
+# One server, or null.
+def find-one [
+  api: record # What `connect` returned
+  name: string # Server name
+]: nothing -> any {
+  let found = (listed $api $name)
+  if ($found | is-empty) { return null }
+  let server = (details $api ($found | first).uuid)
+  if $server == null { null } else { shown $api $server }
+}
+
+# Create a server unless it is there; says whether it was created.
+def create-one [
+  api: record # What `connect` returned
+  spec: record # What to create
+]: nothing -> bool {
+  let there = (listed $api $spec.name)
+  let changed = ($there | is-empty)
+  if $changed { request-server $api $spec }
+  let ours = (listed $api $spec.name)
+  if ($ours | is-empty) {
+    fail-for-now "provisioning::upcloud::unavailable" $"server ($spec.name) was asked for, and is not in the list yet"
+  }
+  # Where two were made, because an answer was lost for long, the oldest stays.
+  for extra in ($ours | skip 1) {
+    print --stderr $"server ($spec.name) was made twice: ($extra.uuid) is deleted"
+    drive $api $extra.uuid gone | ignore
+  }
+  let server = ($ours | first)
+  if $changed {
+    drive $api $server.uuid started | ignore
+  } else if $server.state == "maintenance" {
+    drive $api $server.uuid settled | ignore
+  }
+  $changed
+}
+
+# Ask for a new server. An answer that is lost is looked for in the list.
+def request-server [
+  api: record # What `connect` returned
+  spec: record # What to create
+]: nothing -> nothing {
+  let zone = if $spec.zone != "" { $spec.zone } else { $api.zone? | default "" }
+  let plan = (list-plans $api | where name == $spec.plan | get --optional 0)
+  if $plan == null or $zone == "" {
+    error make {
+      msg: (if $plan == null { $"UpCloud has no plan ($spec.plan | to json)" } else { "no zone says where to create the server" })
+      code: "provisioning::upcloud::invalid-request"
+      help: $"see: provisioning server plans --provider upcloud --infra ($api.infra), and server zones"
+    }
+  }
+  let keys = ($api.ssh_keys? | default [] | append $spec.ssh_keys)
+  let body = {
+    zone: $zone
+    title: $"($spec.infra)/($spec.name)"
+    hostname: $spec.name
+    plan: $spec.plan
+    metadata: "yes"
+    labels: { label: (labels-of $spec) }
+    login_user: {
+      username: ($api.user? | default "root")
+      create_password: "no"
+      ssh_keys: { ssh_key: $keys }
+    }
+    networking: {
+      interfaces: {
+        interface: [
+          { type: "public" ip_addresses: { ip_address: [{ family: "IPv4" }] } }
+          { type: "utility" ip_addresses: { ip_address: [{ family: "IPv4" }] } }
+        ]
+      }
+    }
+    storage_devices: {
+      storage_device: [
+        {
+          action: "clone"
+          storage: (template-of $api $spec.image)
+          title: $"($spec.infra)/($spec.name)"
+          size: ($api.storage_gb? | default ([10 $plan.storage_gb] | math max))
+        }
+      ]
+    }
+  }
+  try { call $api POST /server { server: $body } | ignore } catch {|caught|
+    if (code-of $caught) not-in $passing or not (appears $api $spec.name) { again $caught }
+  }
+}
+
+# The labels of a new server.
+def labels-of [
+  spec: record # What to create
+]: nothing -> list<any> {
+  let own = [
+    { key: "provisioning-infra" value: $spec.infra }
+    { key: "provisioning-name" value: $spec.name }
+    { key: "provisioning-created" value: (date now | date to-timezone UTC | format date "%Y-%m-%dT%H:%M:%SZ") }
+  ]
+  $own ++ ($spec.labels | transpose key value | update value { into string })
+}
+
+# Whether a server appears in the list within a few looks.
+def appears [
+  api: record # What `connect` returned
+  name: string # Server name
+]: nothing -> bool {
+  for _ in 1..5 {
+    let found = try { listed $api $name } catch { [] }
+    if ($found | is-not-empty) { return true }
+    sleep ($api.poll_seconds * 1sec)
+  }
+  false
+}
+
+# Raise a caught error once more, with the time after which it may be tried again.
+def again [
+  caught: record # What `catch` was given
+]: nothing -> nothing {
+  let details = $caught.details
+  error make { msg: $details.msg code: $details.code help: $details.help url: ($details.url? | default "") }
+  null
+}
+
+# The uuid of a template, by its uuid or its title.
+def template-of [
+  api: record # What `connect` returned
+  image: string # What was asked for; empty is the one of the settings
+]: nothing -> string {
+  let wanted = if $image != "" { $image } else { $api.template? | default "" }
+  if $wanted =~ '\A[0-9a-f]{8}-[0-9a-f-]{27}\z' { return $wanted }
+  let found = ((call $api GET /storage/template).storages.storage | where title == $wanted)
+  if ($found | is-empty) {
+    error make {
+      msg: $"UpCloud has no template ($wanted | to json)"
+      code: "provisioning::upcloud::invalid-request"
+      help: "write its uuid or its exact title, as --image or as template in [upcloud]"
+    }
+  }
+  ($found | first).uuid
+}
+
+# Bring a server into a state, step by step from what is seen: started, stopped, gone or settled.
+#
+# A call that passes by itself is made again until the time is over.
+def drive [
+  api: record # What `connect` returned
+  uuid: string # Its id
+  target: string # Where it must come to
+]: nothing -> nothing {
+  let until = ((date now) + ($api.wait_seconds * 1sec))
+  mut last = ""
+  loop {
+    let step = try { { state: (step $api $uuid $target) } } catch {|caught|
+      if (code-of $caught) not-in $passing { again $caught }
+      { failed: $caught }
+    }
+    if $step.state? == $target or ($target == "settled" and ($step.state? | default "maintenance") != "maintenance") {
+      return
+    }
+    if $step.state? == "error" and $target != "gone" {
+      error make {
+        msg: $"server ($uuid) is in the state error"
+        code: "provisioning::upcloud::failed"
+        help: "look at it in UpCloud's own console; deleting it is possible: provisioning server delete"
+      }
+    }
+    if $step.state? == "gone" {
+      error make {
+        msg: $"server ($uuid) is gone"
+        code: "provisioning::servers::not-found"
+        help: "somebody else has deleted it"
+      }
+    }
+    if (date now) > $until {
+      if $step.failed? != null { again $step.failed }
+      fail-for-now "provisioning::upcloud::busy" $"server ($uuid) is ($step.state) and not ($target) after ($api.wait_seconds) s" --retry-after 30sec
+    }
+    sleep ($api.poll_seconds * 1sec)
+  }
+}
+
+# Look at a server and do what brings it nearer to a state; the state that was seen.
+def step [
+  api: record # What `connect` returned
+  uuid: string # Its id
+  target: string # Where it must come to
+]: nothing -> string {
+  let server = (details $api $uuid)
+  if $server == null { return "gone" }
+  match [$server.state $target] {
+    ["started" "stopped"] | ["started" "gone"] => {
+      let how = if $target == "gone" { "hard" } else { "soft" }
+      call $api POST $"/server/($uuid)/stop" { stop_server: { stop_type: $how timeout: "60" } } | ignore
+    }
+    ["stopped" "started"] => { call $api POST $"/server/($uuid)/start" | ignore }
+    ["stopped" "gone"] | ["error" "gone"] => {
+      call $api DELETE $"/server/($uuid)/?storages=1&backups=delete" --may-miss | ignore
+    }
+  }
+  $server.state
+}
+
+# Bring the server of a name into a state; says whether it was in another.
+def to-state [
+  api: record # What `connect` returned
+  name: string # Server name
+  target: string # started or stopped
+]: nothing -> bool {
+  let server = (the-one $api $name)
+  drive $api $server.uuid $target
+  $server.state != $target
+}
+
+# The server of a name, as the list shows it.
+def the-one [
+  api: record # What `connect` returned
+  name: string # Server name
+]: nothing -> record {
+  let found = (listed $api $name)
+  if ($found | is-empty) {
+    error make {
+      msg: $"there is no server ($name) in infra ($api.infra)"
+      code: "provisioning::servers::not-found"
+      help: $"see those that are there: provisioning server list --infra ($api.infra)"
+    }
+  }
+  $found | first
+}
+
+# Restart the server of a name, or start it.
+def restart [
+  api: record # What `connect` returned
+  name: string # Server name
+]: nothing -> bool {
+  let server = (the-one $api $name)
+  drive $api $server.uuid settled
+  if (details $api $server.uuid).state == "started" {
+    let how = { stop_type: "soft" timeout: "60" timeout_action: "destroy" }
+    call $api POST $"/server/($server.uuid)/restart" { restart_server: $how } | ignore
+  }
+  drive $api $server.uuid started
+  true
+}
+
+# Delete every server of a name, with its storages.
+def delete-all [
+  api: record # What `connect` returned
+  name: string # Server name
+]: nothing -> bool {
+  let found = (listed $api $name)
+  for server in $found { drive $api $server.uuid gone }
+  $found | is-not-empty
+}
+
+# Where and how to log in to a server.
+def target-of [
+  api: record # What `connect` returned
+  name: string # Server name
+]: nothing -> record {
+  let server = (shown $api (details $api (the-one $api $name).uuid))
+  if $server.state != "running" or $server.ip == "" {
+    error make {
+      msg: $"server ($name) is ($server.state) and has the address ($server.ip | to json)"
+      code: "provisioning::servers::not-running"
+      help: $"start it: provisioning server start ($name) --infra ($api.infra)"
+    }
+  }
+  ssh-target $api.settings { address: $server.ip user: ($api.user? | default "root") }
+}
+
+# The sizes that can be created.
+def list-plans [
+  api: record # What `connect` returned
+]: nothing -> list<any> {
+  (call $api GET /plan).plans.plan | each {|plan|
+    {
+      name: $plan.name
+      cpus: ($plan.core_number | into int)
+      memory_gb: (($plan.memory_amount | into int) / 1024)
+      storage_gb: ($plan.storage_size | into int)
+    }
+  }
+}
+
+# The zones where servers can be created.
+def list-zones [
+  api: record # What `connect` returned
+]: nothing -> list<any> {
+  (call $api GET /zone).zones.zone | each {|zone| { id: $zone.id description: $zone.description } }
+}
+
+# What a plan costs in a zone: the API counts in cents.
+def price-of [
+  api: record # What `connect` returned
+  plan: string # Name of the plan
+  zone: string # Where; empty is the zone of the settings
+]: nothing -> any {
+  let zone = if $zone != "" { $zone } else { $api.zone? | default "" }
+  let prices = ((call $api GET /price).prices.zone | where name == $zone | get --optional 0)
+  let found = if $prices == null { null } else { $prices | get --optional $"server_plan_($plan)" }
+  if $found == null {
+    error make {
+      msg: $"UpCloud has no price for plan ($plan | to json) in zone ($zone | to json)"
+      code: "provisioning::upcloud::invalid-request"
+      help: $"see: provisioning server plans --provider upcloud --infra ($api.infra), and server zones"
+    }
+  }
+  { zone: $zone currency: "EUR" hourly: ($found.price / ($found.amount * 100)) }
+}
