@@ -1,0 +1,173 @@
+# Taskservs: their definitions, the data they are configured with, and what a server has of them.
+
+use failure.nu [code-of]
+use infra.nu [load-settings path-of]
+use names.nu [check-name]
+use provider.nu [find-server run-in-server]
+use template.nu [fill-template]
+
+const definitions = (path self ../taskservs)
+const script = (path self server.bash)
+
+# The names of all taskservs that are defined.
+export def taskserv-names []: nothing -> list<string> {
+  glob ($definitions | path join "*" taskserv.toml) | each {|file| $file | path dirname | path basename } | sort
+}
+
+# The definition of a taskserv: its taskserv.toml, with `name` and `folder`.
+export def load-taskserv [
+  name: string # Name of the taskserv
+]: nothing -> record {
+  check-name taskserv $name
+  let folder = ($definitions | path join $name)
+  if not ($folder | path join taskserv.toml | path exists) {
+    error make {
+      msg: $"there is no taskserv ($name)"
+      code: "provisioning::taskservs::not-found"
+      help: $"known are: (taskserv-names | str join ', '); one more is a folder with a taskserv.toml, see nulib/taskservs/README.md"
+    }
+  }
+  let found = (open --raw ($folder | path join taskserv.toml) | decode utf-8 | from toml)
+  { description: "" version: "" packages: [] programs: [] depends: [] files: [] data: {} }
+  | merge $found
+  | insert name $name
+  | insert folder $folder
+}
+
+# What a taskserv is configured with on a server: defaults < infra < what was given.
+export def taskserv-data [
+  definition: record # What `load-taskserv` returned
+  infra: string # Whose settings count
+  server: record # What `server-facts` returned: `server` in templates
+  given: record # What the caller says
+]: nothing -> record {
+  let settings = (load-settings $infra)
+  let own = ($settings.taskservs? | default {} | get --optional $definition.name | default {})
+  let unknown = ($own | columns | append ($given | columns) | uniq | where {|key| $key not-in ($definition.data | columns) })
+  if ($unknown | is-not-empty) {
+    error make {
+      msg: $"taskserv ($definition.name) knows no ($unknown | str join ', ')"
+      code: "provisioning::taskservs::invalid-data"
+      help: $"known are: ($definition.data | columns | str join ', ')"
+    }
+  }
+  $definition.data | merge $own | merge $given | insert server $server
+}
+
+# What templates may know of a server.
+export def server-facts [
+  server: record # What `running-server` returned
+]: nothing -> record<name: string, infra: string, ip: string, single_user: bool> {
+  # Only a local server that root did not make has no user but its root.
+  let single = ($server.provider == "local" and (on-server $server users | into int) == 1)
+  { name: $server.name infra: $server.infra ip: $server.ip single_user: $single }
+}
+
+# The files of a taskserv, made from its templates.
+export def taskserv-files [
+  definition: record # What `load-taskserv` returned
+  data: record # What `taskserv-data` returned
+]: nothing -> list<any> {
+  $definition.files | each {|file|
+    let path = ($definition.folder | path join templates $file.template)
+    let content = (fill-template (open --raw $path | decode utf-8) $data --file $"($definition.name)/templates/($file.template)")
+    {
+      path: $file.path
+      mode: ($file.mode? | default "0644")
+      owner: ($file.owner? | default "root:root")
+      content: $content
+      digest: ($content | hash sha256)
+    }
+  }
+}
+
+# What tells one configuration of a taskserv from another.
+export def taskserv-digest [
+  definition: record # What `load-taskserv` returned
+  data: record # What `taskserv-data` returned
+  files: list<any> # What `taskserv-files` returned
+]: nothing -> string {
+  { version: $definition.version data: ($data | reject server) files: ($files | select path mode owner digest) } | to json --raw | hash sha256
+}
+
+# Run server.bash in a server; its stdout. An error says what it said.
+export def on-server [
+  server: record # What `find-server` returned
+  ...words: string # The words of server.bash
+  --input: string = "" # What it reads on its stdin
+]: nothing -> string {
+  let argv = [bash -c (open --raw $script | decode utf-8) server ...$words]
+  let ended = (run-in-server $server $argv --input $input --quiet)
+  if $ended.exit_code != 0 {
+    error make {
+      msg: $"server ($server.name): ($words | first 2 | str join ' ') ended with exit code ($ended.exit_code): ($ended.stderr | str trim)"
+      code: "provisioning::taskservs::step-failed"
+      help: $"look at the server: provisioning server exec ($server.name) --infra ($server.infra) -- sh"
+    }
+  }
+  $ended.stdout
+}
+
+# What a server has: the record of each taskserv that was installed on it, by name.
+export def installed-taskservs [
+  server: record # What `find-server` returned
+]: nothing -> record {
+  on-server $server records | lines | where {|line| $line != "" } | each { from json } | reduce --fold {} {|one all| $all | upsert $one.name $one }
+}
+
+# Find a running server by its name.
+export def running-server [
+  name: string # Server name
+  infra: string # Namespace of the name
+]: nothing -> record {
+  let server = (find-server $name --infra $infra)
+  if $server.state != "running" {
+    error make {
+      msg: $"server ($name) is ($server.state)"
+      code: "provisioning::servers::not-running"
+      help: $"start it: provisioning server start ($name) --infra ($infra)"
+    }
+  }
+  $server
+}
+
+# Take a step of a taskserv on a server, in a process of its own: `install`, `update`, `remove` or `check`.
+#
+# The steps are in its folder and known by name only, and Nushell loads nothing
+# by a name of the moment.
+export def take-step [
+  definition: record # What `load-taskserv` returned
+  step: string # Which
+  server: record # What `running-server` returned
+  data: record # What `taskserv-data` returned
+  files: list<any> # What `taskserv-files` returned
+]: nothing -> record<changed: bool> {
+  let settings = (load-settings $server.infra)
+  let request = {
+    step: $step
+    definition: $definition
+    server: $server
+    data: $data
+    files: $files
+    bundle: (bundle-of $settings $definition.name)
+    offline: ($settings.offline? | default false)
+  }
+  let steps = ($definition.folder | path join steps.nu)
+  # Its stderr is the attempt's log; the last line of its stdout is the answer.
+  let said = ($request | to json --raw | ^$nu.current-exe --no-config-file --no-std-lib --stdin $steps | collect)
+  let answer = ($said | str trim | lines | last | from json)
+  if $answer.error? != null {
+    error make { msg: $answer.error.msg code: $answer.error.code help: $answer.error.help url: $answer.error.url }
+  }
+  { changed: $answer.changed }
+}
+
+# Where the files are that were carried along for a taskserv; empty if none were.
+def bundle-of [
+  settings: record # What `load-settings` returned
+  name: string # Name of the taskserv
+]: nothing -> string {
+  if $settings.bundle? == null { return "" }
+  let folder = (path-of $settings $settings.bundle | path join $name)
+  if ($folder | path join SHA256SUMS | path exists) { $folder } else { "" }
+}

@@ -1,0 +1,47 @@
+# The steps of the taskserv containerd.
+
+use ../../lib/steps.nu *
+
+const commands = {
+  running: [bash -c 'kill -0 "$(cat /run/containerd.pid)" 2>/dev/null']
+  start: [bash -c 'setsid containerd >>/var/log/containerd.log 2>&1 </dev/null & echo $! >/run/containerd.pid']
+  reload: [bash -c 'kill "$(cat /run/containerd.pid)"; setsid containerd >>/var/log/containerd.log 2>&1 </dev/null & echo $! >/run/containerd.pid']
+  stop: [bash -c 'kill "$(cat /run/containerd.pid)" && rm -f /run/containerd.pid']
+}
+
+# Take the step that stdin asks for.
+def main []: any -> nothing {
+  collect | take-steps {
+    install: {|it| apply $it }
+    update: {|it| apply $it }
+    remove: {|it| remove $it }
+    check: {|it| check $it; false }
+  }
+}
+
+# Install, or bring up to date.
+def apply [
+  it: record # What the step was given
+]: nothing -> bool {
+  let installed = (have-programs $it)
+  on $it [install -d /etc/containerd] | ignore
+  let changed = (put-files $it)
+  let served = (have-service $it containerd $commands --reload=($changed | is-not-empty))
+  check $it
+  $installed or $served or ($changed | is-not-empty)
+}
+
+# Answers.
+def check [
+  it: record # What the step was given
+]: nothing -> nothing {
+  wait-until $it [ctr version]
+}
+
+# Stop it and take its files away.
+def remove [
+  it: record # What the step was given
+]: nothing -> bool {
+  let stopped = (have-stopped $it containerd $commands)
+  (remove-files $it) or $stopped
+}

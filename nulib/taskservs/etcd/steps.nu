@@ -1,0 +1,47 @@
+# The steps of the taskserv etcd.
+
+use ../../lib/steps.nu *
+
+const commands = {
+  running: [bash -c 'kill -0 "$(cat /run/etcd.pid)" 2>/dev/null']
+  start: [bash -c 'set -a; . /etc/default/etcd; setsid etcd >>/var/log/etcd.log 2>&1 </dev/null & echo $! >/run/etcd.pid']
+  reload: [bash -c 'kill "$(cat /run/etcd.pid)"; set -a; . /etc/default/etcd; setsid etcd >>/var/log/etcd.log 2>&1 </dev/null & echo $! >/run/etcd.pid']
+  stop: [bash -c 'kill "$(cat /run/etcd.pid)" && rm -f /run/etcd.pid']
+}
+
+# Take the step that stdin asks for.
+def main []: any -> nothing {
+  collect | take-steps {
+    install: {|it| apply $it }
+    update: {|it| apply $it }
+    remove: {|it| remove $it }
+    check: {|it| check $it; false }
+  }
+}
+
+# Install, or bring up to date.
+def apply [
+  it: record # What the step was given
+]: nothing -> bool {
+  let installed = (have-programs $it)
+  on $it [install -d /var/lib/etcd] | ignore
+  let changed = (put-files $it)
+  let served = (have-service $it etcd $commands --reload=($changed | is-not-empty))
+  check $it
+  $installed or $served or ($changed | is-not-empty)
+}
+
+# Answers.
+def check [
+  it: record # What the step was given
+]: nothing -> nothing {
+  wait-until $it [etcdctl $"--endpoints=http://127.0.0.1:($it.data.client_port)" endpoint health]
+}
+
+# Stop it and take its files away.
+def remove [
+  it: record # What the step was given
+]: nothing -> bool {
+  let stopped = (have-stopped $it etcd $commands)
+  (remove-files $it) or $stopped
+}
