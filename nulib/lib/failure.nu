@@ -34,3 +34,12 @@ export def code-of [
   }
   $found
 }
+
+# Raise a caught error once more, with the time after which it may be tried again.
+export def again [
+  caught: record # What `catch` was given
+]: nothing -> nothing {
+  let details = $caught.details
+  error make { msg: $details.msg code: $details.code help: $details.help url: ($details.url? | default "") }
+  null
+}

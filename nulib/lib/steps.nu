@@ -141,7 +141,7 @@ export def has-users [
 #
 # By systemd where the server has it, else by the commands that are given: `start`
 # puts itself into the background, `reload` takes over new configuration.
-export def have-service [
+export def have-running [
   it: record # What the step was given
   unit: string # Name of the systemd unit
   commands: record # running, start and reload: each an argv

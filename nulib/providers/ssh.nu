@@ -4,7 +4,7 @@
 # and a record on the machine says whose it is. Deleting forgets it. Nothing is
 # switched on or off; a restart reboots it.
 
-use ../lib/failure.nu [code-of fail-for-now]
+use ../lib/failure.nu [again code-of fail-for-now]
 use ../lib/infra.nu [load-settings]
 use ../lib/programs.nu [capture]
 use ../lib/ssh.nu [ssh-close ssh-entry ssh-login ssh-target]
@@ -119,18 +119,11 @@ def list-machines [
   | sort
   | par-each --keep-order {|name|
       try { find-machine $infra $name } catch {|caught|
-        if (code-of $caught) != "provisioning::ssh::unreachable" { error make (plain $caught) }
+        if (code-of $caught) != "provisioning::ssh::unreachable" { again $caught }
         shown $infra $name ($inventory | get $name) {} unreachable
       }
     }
   | compact
-}
-
-# An error again as it was.
-def plain [
-  caught: record # What `catch` was given
-]: nothing -> record {
-  { msg: $caught.details.msg code: $caught.details.code help: $caught.details.help }
 }
 
 # Adopt a machine unless it is ours already; says whether it was.

@@ -4,10 +4,11 @@
 # it is looked up by them before it is made, and again where the answer to its
 # creation was lost. Settings: [upcloud], see README.md.
 
-use ../lib/credential.nu [read-credential]
-use ../lib/failure.nu [code-of fail-for-now]
-use ../lib/infra.nu [load-settings path-of]
+use ../lib/failure.nu [again code-of fail-for-now]
 use ../lib/ssh.nu [ssh-entry ssh-login ssh-target]
+use upcloud/api.nu [call connect]
+use upcloud/offers.nu [list-plans list-zones price-of template-of]
+use upcloud/shown.nu [label shown]
 
 const passing = [
   "provisioning::upcloud::busy"
@@ -34,124 +35,6 @@ export def upcloud-provider []: nothing -> record {
   }
 }
 
-# What every call needs: the infra's settings, the address of the API and the token.
-def connect [
-  infra: string # Name of the infra
-]: nothing -> record {
-  let settings = (load-settings $infra)
-  if $settings.upcloud? == null {
-    error make {
-      msg: $"infra ($infra) has no section [upcloud] in its settings"
-      code: "provisioning::upcloud::invalid-settings"
-      help: 'write one with zone, template and credential; see nulib/providers/README.md'
-    }
-  }
-  let own = (
-    {
-      url: "https://api.upcloud.com"
-      credential: "upcloud-token"
-      timeout_seconds: 60
-      poll_seconds: 2
-      wait_seconds: 600
-    } | merge $settings.upcloud
-  )
-  $own | insert infra $infra | insert settings $settings | insert token (read-credential $settings $own.credential)
-}
-
-# One call of the API: its status and body. What failed is an error with a code.
-def call [
-  api: record # What `connect` returned
-  method: string # GET, POST or DELETE
-  path: string # Below /1.3
-  body?: record # What is sent
-  --may-miss # Return null where there is no such thing
-]: nothing -> any {
-  let url = $"($api.url)/1.3($path)"
-  let headers = { Authorization: $"Bearer ($api.token)" Accept: "application/json" }
-  let limit = ($api.timeout_seconds * 1sec)
-  let answer = try {
-    match $method {
-      "GET" => (
-        http get --full --allow-errors --raw --redirect-mode manual --max-time $limit --headers $headers $url
-      )
-      "DELETE" => (
-        http delete --full --allow-errors --raw --redirect-mode manual --max-time $limit --headers $headers $url
-      )
-      _ => (
-        http post --full --allow-errors --raw --redirect-mode manual --max-time $limit --headers $headers
-          --content-type application/json $url ($body | default {})
-      )
-    }
-  } catch {|caught| $caught.details.msg }
-  # A connection that ends before its answer is a text too, from some of the calls.
-  if ($answer | describe) not-starts-with record {
-    let help = "see whether the network, the proxy and the CA are right; what was asked for may have happened"
-    fail-for-now "provisioning::upcloud::unreachable" $"($method) ($path): no answer from ($api.url): ($answer)" --retry-after 10sec --advice $help
-  }
-  if $answer.status in 200..299 { return (parsed $answer.body) }
-  if $may_miss and $answer.status == 404 { return null }
-  explain $method $path $answer
-}
-
-# The JSON of a body; an empty one is an empty record.
-def parsed [
-  body: any # What was answered
-]: nothing -> any {
-  let text = if ($body | describe) == binary { $body | decode utf-8 } else { $body | default "" }
-  if ($text | str trim) == "" { return {} }
-  try { $text | from json } catch {
-    error make {
-      msg: "what answers is not UpCloud's API: its body is not JSON"
-      code: "provisioning::upcloud::invalid-settings"
-      help: "look at url in [upcloud] of the infra's settings, and at the proxy"
-    }
-  }
-}
-
-# Raise what an answer means that is no success.
-#
-# There are two forms: {error: {error_code, error_message}} and {type, title, invalid_params}.
-def explain [
-  method: string # GET, POST or DELETE
-  path: string # Below /1.3
-  answer: record # What was answered
-]: nothing -> any {
-  let body = try { parsed $answer.body } catch { {} }
-  let body = if ($body | describe) starts-with record { $body } else { {} }
-  let case = ($body.error?.error_code? | default ($body.type? | default "" | split row "#" | last | str replace ERROR_ ""))
-  let said = ($body.error?.error_message? | default ($body.title? | default ""))
-  let fields = ($body.invalid_params? | default [] | each {|one| $"($one.name): ($one.reason)" } | str join "; ")
-  let text = ([$said $fields] | where {|part| $part != "" } | str join ": ")
-  let msg = $"($method) ($path): ($answer.status) ($case) ($text)"
-  let asked = (
-    $answer.headers.response
-    | where {|header| ($header.name | str lowercase) == "retry-after" and $header.value =~ '\A\d{1,5}\z' }
-    | get --optional 0.value
-  )
-  let after = ($asked | default "10" | into int) * 1sec
-  match $answer.status {
-    401 | 403 => {
-      error make {
-        msg: $msg
-        code: "provisioning::upcloud::invalid-credential"
-        help: "look at credential in [upcloud], and at the rights of that token"
-      }
-    }
-    404 => { error make { msg: $msg code: "provisioning::upcloud::not-found" help: "it is gone" } }
-    409 => { fail-for-now "provisioning::upcloud::busy" $msg --retry-after (if $asked == null { 5sec } else { $after }) }
-    429 => { fail-for-now "provisioning::upcloud::limited" $msg --retry-after $after }
-    $status if $status >= 500 => { fail-for-now "provisioning::upcloud::unavailable" $msg --retry-after $after }
-    _ => {
-      error make {
-        msg: $msg
-        code: "provisioning::upcloud::invalid-request"
-        help: "look at plan, zone, image and the settings: provisioning server plans, provisioning server zones"
-      }
-    }
-  }
-  null
-}
-
 # The servers of the infra, or those of one name: as the list shows them, oldest first.
 def listed [
   api: record # What `connect` returned
@@ -165,53 +48,6 @@ def listed [
   | where {|server| (label $server "provisioning-infra") == $api.infra }
   | where {|server| $name == "" or (label $server "provisioning-name") == $name }
   | sort-by {|server| label $server "provisioning-created" } uuid
-}
-
-# A label of a server; empty if it has none of that key.
-def label [
-  server: record # As the API shows it
-  key: string # The label's key
-]: nothing -> string {
-  $server.labels?.label? | default [] | where key == $key | get --optional 0.value | default ""
-}
-
-# A server as every provider shows it.
-def shown [
-  api: record # What `connect` returned
-  server: record # Its details
-]: nothing -> record {
-  let kind = ($api.address? | default "public")
-  let addresses = (
-    $server.networking?.interfaces?.interface?
-    | default []
-    | where type == $kind
-    | each {|interface| $interface.ip_addresses.ip_address }
-    | flatten
-    | sort-by family
-  )
-  {
-    name: (label $server "provisioning-name")
-    infra: $api.infra
-    provider: "upcloud"
-    plan: $server.plan
-    zone: $server.zone
-    state: (state-of $server.state)
-    ip: ($addresses | get --optional 0.address | default "")
-    id: $server.uuid
-    created_at: (label $server "provisioning-created")
-  }
-}
-
-# A state of the API in the words of every provider.
-def state-of [
-  state: string # started, stopped, maintenance or error
-]: nothing -> string {
-  match $state {
-    "started" => "running"
-    "stopped" => "stopped"
-    "error" => "error"
-    _ => "starting"
-  }
 }
 
 # The details of a server, or null where it is gone.
@@ -343,33 +179,6 @@ def appears [
   false
 }
 
-# Raise a caught error once more, with the time after which it may be tried again.
-def again [
-  caught: record # What `catch` was given
-]: nothing -> nothing {
-  let details = $caught.details
-  error make { msg: $details.msg code: $details.code help: $details.help url: ($details.url? | default "") }
-  null
-}
-
-# The uuid of a template, by its uuid or its title.
-def template-of [
-  api: record # What `connect` returned
-  image: string # What was asked for; empty is the one of the settings
-]: nothing -> string {
-  let wanted = if $image != "" { $image } else { $api.template? | default "" }
-  if $wanted =~ '\A[0-9a-f]{8}-[0-9a-f-]{27}\z' { return $wanted }
-  let found = ((call $api GET /storage/template).storages.storage | where title == $wanted)
-  if ($found | is-empty) {
-    error make {
-      msg: $"UpCloud has no template ($wanted | to json)"
-      code: "provisioning::upcloud::invalid-request"
-      help: "write its uuid or its exact title, as --image or as template in [upcloud]"
-    }
-  }
-  ($found | first).uuid
-}
-
 # Bring a server into a state, step by step from what is seen: started, stopped, gone or settled.
 #
 # A call that passes by itself is made again until the time is over.
@@ -497,44 +306,4 @@ def target-of [
     }
   }
   ssh-target $api.settings { address: $server.ip user: ($api.user? | default "root") }
-}
-
-# The sizes that can be created.
-def list-plans [
-  api: record # What `connect` returned
-]: nothing -> list<any> {
-  (call $api GET /plan).plans.plan | each {|plan|
-    {
-      name: $plan.name
-      cpus: ($plan.core_number | into int)
-      memory_gb: (($plan.memory_amount | into int) / 1024)
-      storage_gb: ($plan.storage_size | into int)
-    }
-  }
-}
-
-# The zones where servers can be created.
-def list-zones [
-  api: record # What `connect` returned
-]: nothing -> list<any> {
-  (call $api GET /zone).zones.zone | each {|zone| { id: $zone.id description: $zone.description } }
-}
-
-# What a plan costs in a zone: the API counts in cents.
-def price-of [
-  api: record # What `connect` returned
-  plan: string # Name of the plan
-  zone: string # Where; empty is the zone of the settings
-]: nothing -> any {
-  let zone = if $zone != "" { $zone } else { $api.zone? | default "" }
-  let prices = ((call $api GET /price).prices.zone | where name == $zone | get --optional 0)
-  let found = if $prices == null { null } else { $prices | get --optional $"server_plan_($plan)" }
-  if $found == null {
-    error make {
-      msg: $"UpCloud has no price for plan ($plan | to json) in zone ($zone | to json)"
-      code: "provisioning::upcloud::invalid-request"
-      help: $"see: provisioning server plans --provider upcloud --infra ($api.infra), and server zones"
-    }
-  }
-  { zone: $zone currency: "EUR" hourly: ($found.price / ($found.amount * 100)) }
 }

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.nulib.sites import INFRA, AwsSite, aws_site
+from tests.nulib.cloud_sites import AwsSite, aws_site
+from tests.nulib.sites import INFRA
 
 pytestmark = pytest.mark.nu
 

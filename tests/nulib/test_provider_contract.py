@@ -1,15 +1,18 @@
 """What every provider promises, held against each of them: nothing is made twice, nothing is lost."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.nulib.attempts import wait_until
-from tests.nulib.sites import INFRA, SITES, Site
+from tests.nulib.cloud_sites import aws_site, upcloud_site
+from tests.nulib.sites import INFRA, Site, local_site, ssh_site
 
 pytestmark = pytest.mark.nu
 
 
+SITES: dict[str, Any] = {"local": local_site, "ssh": ssh_site, "upcloud": upcloud_site, "aws": aws_site}
 SLOW = {"aws"}
 """Each look at EC2 is a start of the `aws` command, which takes half a second."""
 PARAMS = [

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.nulib.sites import INFRA, UpcloudSite, upcloud_site
+from tests.nulib.cloud_sites import UpcloudSite, upcloud_site
+from tests.nulib.sites import INFRA
 from tests.nulib.upcloud_fake import Refusal
 
 pytestmark = pytest.mark.nu

@@ -65,8 +65,8 @@ class FakeUpCloud:
         self.faults: list[Fault] = []
         self.lock = threading.Lock()
         self._next: dict[str, tuple[int, str]] = {}
-        handler = type("Handler", (_Handler,), {"account": self})
-        self._door = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        connection = type("Connection", (_Connection,), {"account": self})
+        self._door = ThreadingHTTPServer(("127.0.0.1", 0), connection)
         self._door.daemon_threads = True
         self._thread = threading.Thread(target=self._door.serve_forever, kwargs={"poll_interval": 0.05})
         self._thread.start()
@@ -221,7 +221,7 @@ def _shown(server: dict[str, Any]) -> dict[str, Any]:
     return {key: item for key, item in server.items() if not key.startswith("_")}
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Connection(BaseHTTPRequestHandler):
     """One connection. `account` is set by a subclass."""
 
     account: FakeUpCloud

@@ -26,7 +26,7 @@ def apply [
   let installed = (have-programs $it)
   on $it [install -d /etc/chrony /var/log/chrony /var/lib/chrony] | ignore
   let changed = (put-files $it)
-  let served = (have-service $it chrony $commands --reload=($changed | is-not-empty))
+  let served = (have-running $it chrony $commands --reload=($changed | is-not-empty))
   check $it
   $installed or $served or ($changed | is-not-empty)
 }

@@ -26,7 +26,7 @@ def apply [
   let installed = (have-programs $it)
   on $it [install -d /var/lib/etcd] | ignore
   let changed = (put-files $it)
-  let served = (have-service $it etcd $commands --reload=($changed | is-not-empty))
+  let served = (have-running $it etcd $commands --reload=($changed | is-not-empty))
   check $it
   $installed or $served or ($changed | is-not-empty)
 }

@@ -26,7 +26,7 @@ def apply [
   let installed = (have-programs $it)
   let changed = (put-files $it)
   on $it [haproxy -c -q -f /etc/haproxy/haproxy.cfg] | ignore
-  let served = (have-service $it haproxy $commands --reload=($changed | is-not-empty))
+  let served = (have-running $it haproxy $commands --reload=($changed | is-not-empty))
   check $it
   $installed or $served or ($changed | is-not-empty)
 }

@@ -27,7 +27,7 @@ def apply [
   on $it [install -d /var/log/nginx /var/lib/nginx /var/www/site] | ignore
   let changed = (put-files $it)
   on $it [nginx -t] | ignore
-  let served = (have-service $it nginx $commands --reload=($changed | is-not-empty))
+  let served = (have-running $it nginx $commands --reload=($changed | is-not-empty))
   check $it
   $installed or $served or ($changed | is-not-empty)
 }
