@@ -8,7 +8,7 @@ use ../lib/failure.nu [again code-of fail-for-now]
 use ../lib/ssh.nu [ssh-entry ssh-login ssh-target]
 use upcloud/api.nu [call connect]
 use upcloud/offers.nu [list-plans list-zones price-of template-of]
-use upcloud/shown.nu [label shown]
+use upcloud/record.nu [label shown]
 
 const passing = [
   "provisioning::upcloud::busy"
