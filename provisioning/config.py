@@ -125,6 +125,8 @@ class Config(msgspec.Struct, frozen=True):
     """The caller's own PATH, on which Nushell is looked for where no setting names it."""
     ssh_agent: str = ""
     """The caller's own agent, which may sign manifests."""
+    term: str = ""
+    """The kind of the caller's terminal, for a program that takes it over."""
     file: Path | None = None
     """The config file that was read."""
     supervisor: Supervisor = Supervisor()
@@ -167,6 +169,7 @@ class Config(msgspec.Struct, frozen=True):
             audit=Audit(**values["audit"]),
             search=environ.get("PATH", ""),
             ssh_agent=environ.get("SSH_AUTH_SOCK", ""),
+            term=environ.get("TERM", ""),
             file=path,
             supervisor=_supervisor(environ),
         )

@@ -26,6 +26,7 @@ export def local-provider []: nothing -> record {
     stop: {|infra name| change stop $infra $name }
     restart: {|infra name| change restart $infra $name }
     delete: {|infra name| change delete $infra $name }
+    login: {|infra name| (enter-local $infra $name [bash -l]).argv }
     plans: {|infra| list-plans }
     zones: {|infra| [{ id: "host" description: "this host" }] }
     price: {|infra plan zone| null }
@@ -185,9 +186,6 @@ def create-local [
     created_at: (date now | date to-timezone UTC | format date "%Y-%m-%dT%H:%M:%SZ")
   }
   let facts = [($record | to json --raw) ($size.cpus | into string) ($size.memory_gb | into string)]
-  if $cidr != "" and not (is-root) {
-    print --stderr $"server ($spec.name) gets no address: only root can make networks"
-  }
   change create $spec.infra $spec.name ...$facts (network-name $spec.network) $cidr
 }
 

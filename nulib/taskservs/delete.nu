@@ -1,13 +1,14 @@
 # taskservs.delete
 
 use ../lib/operation.nu *
+use ../lib/provider.nu [look-up]
 use ../lib/taskserv.nu [
   installed-taskservs load-taskserv on-server running-server server-facts take-step taskserv-data taskserv-files
 ]
 
 # Remove a taskserv from a server: stop it and take its files away. Its packages and its data stay.
 #
-# Of one that is not there it says `changed: false`. One that another needs is refused.
+# Of one that is not there, or whose server is not, it says `changed: false`. One that another needs is refused.
 @operation {idempotent: true, timeout: 15min, retries: 2, target: {exclusive: ["server/{server}"]}}
 export def delete-taskserv [
   name: string # Name of the taskserv
@@ -15,6 +16,9 @@ export def delete-taskserv [
   --infra: string = "default" # Namespace of server names
 ]: nothing -> record<name: string, server: string, infra: string, changed: bool> {
   let definition = (load-taskserv $name)
+  if (look-up $server --infra $infra) == null {
+    return { name: $name server: $server infra: $infra changed: false }
+  }
   let it = (running-server $server $infra)
   let there = (installed-taskservs $it)
   let users = ($there | columns | where {|other| $other != $name and $name in (load-taskserv $other).depends })

@@ -24,7 +24,12 @@ def domain_group(domain: str, noun: str, catalogue: Catalogue) -> click.Group:
     )
     group = Noun(noun, help=f"Operations of nulib's domain {domain}.", no_args_is_help=True)
     for operation in found:
-        group.add_command(operation_command(operation))
+        if operation.name == "servers.ssh":  # for a person at a terminal, and no task
+            from provisioning.cli.login import ssh
+
+            group.add_command(ssh)
+        else:
+            group.add_command(operation_command(operation))
     return group
 
 

@@ -39,6 +39,12 @@ def _operation() -> click.Command:
     return operation
 
 
+def _infra() -> click.Command:
+    from provisioning.cli.infra import infra
+
+    return infra
+
+
 def _spool() -> click.Command:
     from provisioning.cli.spool import spool
 
@@ -103,6 +109,7 @@ NOUNS: dict[str, Callable[[], click.Command]] = {
     "batch": _batch,
     "workflow": _workflow,
     "orchestrator": _orchestrator,
+    "infra": _infra,
     "operation": _operation,
     "spool": _spool,
     "manifest": _manifest,

@@ -6,9 +6,12 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import msgspec
+
 from provisioning.core.locate import Finding, shown
 from provisioning.core.references import BadReference, LookUp, Reference, named, parts, value_at
 from provisioning.core.tokens import Path
+from provisioning.core.workflow import Task
 
 LEVELS = 3
 """So deep `for_each` may be in the values of another: `web.eu.rack-1.2`."""
@@ -96,3 +99,11 @@ def _name(template: str, look_up: LookUp) -> str:
     if any(not isinstance(value, str | int) or isinstance(value, bool) for _, value in found):
         raise BadReference(f"{shown(template)} is no name of a task", "write web.${each.key}")
     return "".join(str(value) for _, value in found)
+
+
+def without(task: Task, names: set[str]) -> Task:
+    """The task without waiting for those names."""
+    if names.isdisjoint((*task.depends_on, *task.after)):
+        return task
+    depends_on, after = (tuple(n for n in listed if n not in names) for listed in (task.depends_on, task.after))
+    return msgspec.structs.replace(task, depends_on=depends_on, after=after)

@@ -15,6 +15,9 @@ With `~undo` it is what undoes the task of that id; no manifest can name one.
 WORKFLOW_ID = re.compile(r"[0-7][0-9abcdefghjkmnpqrstvwxyz]{25}\Z")
 """A ULID in lower case."""
 
+INFRA_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\Z")
+"""An infra: its settings are in a folder of that name."""
+
 OPERATION_NAME = re.compile(r"[a-z][a-z0-9-]{0,40}\.[a-z][a-z0-9-]{0,40}\Z")
 """An operation: its folder and its file in nulib."""
 

@@ -65,6 +65,7 @@ CODES = {
     "unknown-dependency": "depends_on or after names no task of the manifest",
     "self-dependency": "a task waits for itself",
     "cycle": "tasks wait for each other in a ring",
+    "unknown-infra": "no such infra, or its settings cannot be used",
     "unknown-operation": "the catalogue has no such operation",
     "bad-params": "params that the operation's signature refuses",
     "bad-reference": "a reference ${…} that names nothing, or what is not sure to be there",

@@ -6,13 +6,12 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
-
 from provisioning.core.catalogue import Catalogue, Operation, nearest_hint
 from provisioning.core.clauses import condition, undo
 from provisioning.core.conformity import credential_of, param_findings
-from provisioning.core.expansion import Each, dependencies, instances
+from provisioning.core.expansion import Each, dependencies, instances, without
 from provisioning.core.identifiers import TASK_ID
+from provisioning.core.infra import Infras
 from provisioning.core.locate import Finding, Limits, field, shown
 from provisioning.core.planning import planned_tasks
 from provisioning.core.policies import policies
@@ -106,7 +105,7 @@ class Tasks:
         self._head = head
         self._findings = findings
         self._look = look
-        self._settings: Mapping[str, Any] | None = None
+        self._infras = Infras(look.sources.settings)
         self._empty: set[str] = set()
         """The names of tasks that are none, `for_each` of nothing: who waits for them waits for nothing."""
         self._planning: set[int] = set()
@@ -179,8 +178,15 @@ class Tasks:
                 )
             except BadReference as error:
                 self._findings.append(Finding("bad-reference", error.message, error.hint, ("tasks", index, key)))
+        operation = self._look.catalogue.operations.get(fields["operation"]) if self._look.catalogue else None
+        if operation is not None:
+            try:
+                params = self._infras.layered(params, operation, self._head.infra, templates=bool(names))
+            except ProvisioningError as error:
+                place: Path = ("tasks", index, "params", "infra") if "infra" in params else ("infra",)
+                if (refused := Finding("unknown-infra", error.message, error.hint, place)) not in self._findings:
+                    self._findings.append(refused)
         task = Task(id=task_id, params=params, references=names, **found, **fields)
-        operation = self._look.catalogue.operations.get(task.operation) if self._look.catalogue else None
         if operation is not None and operation.plans and self._look.sources.plan is not None:
             self._plan(task, operation, index)
             return
@@ -238,13 +244,12 @@ class Tasks:
         return value_of
 
     def _setting(self, reference: Reference) -> Any:
-        if self._settings is None:
-            try:
-                self._settings = self._look.sources.settings(self._head.infra)
-            except ProvisioningError as error:
-                raise BadReference(error.message, error.hint) from None
         try:
-            return value_at(self._settings, reference[1:], reference)
+            found = self._infras.settings(self._head.infra)
+        except ProvisioningError as error:
+            raise BadReference(error.message, error.hint) from None
+        try:
+            return value_at(found, reference[1:], reference)
         except BadReference as error:
             hint = f"it is looked for in the settings of infra {shown(self._head.infra)}; {error.hint}"
             raise BadReference(error.message, hint) from None
@@ -257,7 +262,7 @@ class Tasks:
     def finished(self) -> list[Task]:
         """All tasks; nobody waits for those that are none."""
         if self._empty:
-            self.found = [_without(task, self._empty) for task in self.found]
+            self.found = [without(task, self._empty) for task in self.found]
         return self.found
 
     def placed(self, findings: Iterable[Finding]) -> Iterator[Finding]:
@@ -277,14 +282,6 @@ class Tasks:
             told[finding.code, path] += 1
             if told[finding.code, path] <= TOLD:
                 yield finding._replace(path=path, message=f"{self.found[number].id}: {finding.message}")
-
-
-def _without(task: Task, names: set[str]) -> Task:
-    """The task without waiting for those names."""
-    if names.isdisjoint((*task.depends_on, *task.after)):
-        return task
-    depends_on, after = (tuple(n for n in listed if n not in names) for listed in (task.depends_on, task.after))
-    return msgspec.structs.replace(task, depends_on=depends_on, after=after)
 
 
 class _Template:

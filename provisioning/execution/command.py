@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
-from provisioning.errors import Refused, SpoolUnusable
+from provisioning.config import Config
+from provisioning.errors import NotFound, Refused, SpoolUnusable
 
 RUN_SECONDS = 120.0
 """A program of the host that takes longer hangs."""
@@ -53,6 +55,18 @@ def consult(  # noqa: PLR0913 - what is asked, with what, and how long
     except subprocess.TimeoutExpired:
         raise SpoolUnusable(f"{program} did not end within {seconds:g} s", hint="try it by hand") from None
     return Said(done.returncode, *(text.decode(errors="replace").strip() for text in (done.stdout, done.stderr)))
+
+
+def become(argv: Sequence[str], config: Config) -> NoReturn:
+    """Be another program from now on, on this terminal, in an environment built from nothing."""
+    settings = config.environment
+    found = shutil.which(argv[0], path=settings.path)
+    if found is None:
+        raise NotFound(f"there is no program {argv[0]}", hint="look at environment.path in the config")
+    environment = {"PATH": settings.path, "HOME": settings.home, "LANG": settings.lang, "TERM": config.term or "dumb"}
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execve(found, list(argv), environment | dict(settings.variables))
 
 
 class Detached:

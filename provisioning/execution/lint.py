@@ -45,7 +45,7 @@ RESERVED_PARAMS = frozenset(
 )
 """Options of every operation command; `check` may be the switch that the operation declares as its own."""
 RESERVED_DOMAINS = {
-    **dict.fromkeys(("batch", "completion", "help", "operation", "orchestrator", "spool", "workflow")),
+    **dict.fromkeys(("batch", "completion", "help", "infra", "operation", "orchestrator", "spool", "workflow")),
     "bat": "batch",
     "op": "operation",
     "orch": "orchestrator",

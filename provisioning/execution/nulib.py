@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 
 from provisioning.config import Config
 from provisioning.core.catalogue import Catalogue, Operation
+from provisioning.core.infra import settings_problems
 from provisioning.core.tasks import Sources
+from provisioning.errors import Invalid
 from provisioning.execution.nushell import Nushell, Tree, find_nu, load_catalogue, snapshot
 from provisioning.execution.planning import ask_for_plan
-from provisioning.infra import settings
+from provisioning.infra import Folder, load
 from provisioning.ownership import refuse_unless_ours
-from provisioning.resources import data_dir
+from provisioning.resources import data_dir, schema
 from provisioning.storage.spool import Spool
 
 
@@ -32,15 +34,32 @@ class Nulib(NamedTuple):
         def plan(operation: Operation, params: dict[str, Any]) -> Any:
             kept = spool()
             self.keep(kept)
-            return ask_for_plan(
-                self.config, entry_command(self.nu, kept, self.catalogue.digest, operation.name), operation, params
-            )
+            argv = entry_command(self.nu, kept, self.catalogue.digest, operation.name)
+            return ask_for_plan(self.config, argv, operation, params, infra_variable(self.config))
 
-        return Sources(lambda name: settings([*self.config.paths.infra, data_dir("nulib") / "infra"], name), plan)
+        return Sources(lambda name: sound_settings(self.config, name), plan)
 
     def keep(self, spool: Spool) -> None:
         """Put the tree and its entries into the spool: what is planned with them does not change when they do."""
         snapshot(self.nu, self.catalogue, self.tree, spool.nulib / self.catalogue.digest, spool.scratch)
+
+
+def infra_folders(config: Config) -> list[Folder]:
+    """Where infras are looked for: the config's folders, then those that came with the program."""
+    return [*map(Folder, config.paths.infra), Folder(data_dir("nulib") / "infra", shipped=True)]
+
+
+def infra_variable(config: Config) -> dict[str, str]:
+    """The variable by which operations find the settings of an infra."""
+    return {"PROVISIONING_INFRA": ":".join(str(folder.path) for folder in infra_folders(config))}
+
+
+def sound_settings(config: Config, name: str) -> dict[str, Any]:
+    """The settings of the infra of that name; Invalid where the schema speaks against them."""
+    found = load(infra_folders(config), name)
+    if problems := settings_problems(found.document, schema=schema("infra"), catalogue=None, file=str(found.file)):
+        raise Invalid(problems)
+    return found.document
 
 
 def entry_command(nu: Nushell, spool: Spool, digest: str, operation: str) -> tuple[str, ...]:

@@ -35,9 +35,11 @@ class PlanFailed(Invalid):
         self.hint = hint
 
 
-def ask_for_plan(config: Config, argv: tuple[str, ...], operation: Operation, params: Mapping[str, Any]) -> Any:
+def ask_for_plan(
+    config: Config, argv: tuple[str, ...], operation: Operation, params: Mapping[str, Any], variables: Mapping[str, str]
+) -> Any:
     """The list of tasks that the operation returns. PlanFailed where it fails, or takes too long."""
-    request = msgspec.json.encode({"params": params, "env": {"PATH": config.environment.path}})
+    request = msgspec.json.encode({"params": params, "env": {"PATH": config.environment.path, **variables}})
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
         process = Process(argv, process_environment(config.environment), nothing)

@@ -21,7 +21,7 @@ OPERATION_FILE = re.compile(r"([a-z][a-z0-9-]{0,40})/([a-z][a-z0-9-]{0,40})\.nu\
 """Where an operation may be: `<domain>/<verb>.nu`."""
 COMMAND_NAME = re.compile(r"[a-z][a-z0-9-]{0,80}\Z")
 PARAM_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,80}\Z")
-NOT_DOMAINS = frozenset({"lib", "providers", "tests"})
+NOT_DOMAINS = frozenset({"infra", "lib", "providers", "tests"})
 """Folders of nulib that hold no operations."""
 
 NUSHELL_TYPE = "x-nushell"

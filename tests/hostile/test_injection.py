@@ -198,25 +198,55 @@ def test_a_mark_is_the_line_and_nothing_else(site: Installation) -> None:
 
 
 OPERATIONS = [
+    "clusters.show",
     "commands.run",
     "selftest.fail",
     "selftest.mark",
     "servers.create",
     "servers.delete",
     "servers.exec",
-    "servers.list",
+    "servers.price",
+    "servers.restart",
     "servers.show",
+    "servers.ssh",
     "servers.start",
     "servers.stop",
+    "servers.wait",
+    "taskservs.check",
+    "taskservs.check-updates",
+    "taskservs.create",
+    "taskservs.delete",
+    "taskservs.generate",
+    "taskservs.list",
 ]
+ONLY_INFRA = ["clusters.list", "servers.list", "servers.plans", "servers.zones"]
+"""What takes no other text than the name of an infra, which is looked at before anything is accepted."""
+PLANNING = ["clusters.create", "clusters.delete"]
 SOME = [text for text in HOSTILE if WITNESS in text] + ["--help", "../../etc", "a\0b", "\x1b[31m", "-x", "", ")"]
 """For operations that take a text as a name, path or message: what could run, and a few that break other things."""
 
 
 def test_every_operation_that_takes_a_text_is_tried(site: Installation) -> None:
-    tried = {*OPERATIONS, "selftest.echo"}
+    tried = {*OPERATIONS, *ONLY_INFRA, *PLANNING, "selftest.echo"}
     built_in = [one for one in site.catalogue.operations.values() if one.domain != "trial"]
     assert {one.name for one in built_in if any(places(one))} == tried
+
+
+@pytest.mark.parametrize("name", [*ONLY_INFRA, "servers.create", *PLANNING])
+def test_no_text_is_the_name_of_an_infra(site: Installation, name: str) -> None:
+    rest = innocent(site.catalogue.operation(name), site.root)
+    for text in SOME:
+        with pytest.raises(InvalidManifest):
+            site.submit([{"id": "t", "operation": name, "params": {**rest, "infra": text}}])
+    assert not (site.root / "witness").exists()
+
+
+@pytest.mark.parametrize("name", PLANNING)
+def test_no_text_is_the_name_of_a_cluster(site: Installation, name: str) -> None:
+    for text in SOME:
+        with pytest.raises(InvalidManifest):
+            site.submit([{"id": "t", "operation": name, "params": {"name": text}}])
+    assert not (site.root / "witness").exists()
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -228,13 +258,15 @@ def test_no_operation_runs_a_text(site: Installation, name: str) -> None:
     before = tree(site.root)
     tasks: list[dict[str, Any]] = []
     for place in places(operation):
+        if place.param == "infra":
+            continue
         for text in SOME:
             params = {**rest, place.param: value(place.kind, text.replace(WITNESS, str(witness)))}
             if place.kind == "array" and name == "commands.run":
                 params["allow-failure"] = True
             tasks.append({"id": f"t{len(tasks)}", "operation": name, "params": params, "timeout": "20s"})
     assert tasks, "it takes no text"
-    workflow_id = site.submit(tasks, on_failure="continue", infra="hostile")
+    workflow_id = site.submit(tasks, on_failure="continue")
     site.drain(slots=8)
     assert not witness.exists()
     made = {path for path in tree(site.root) - before if not path.name.startswith("said")}

@@ -9,6 +9,7 @@ from pathlib import Path
 from provisioning import resources
 from provisioning.core import manifest
 from provisioning.core.drop import REASONS
+from provisioning.core.infra import settings_problems
 from provisioning.storage.spool import DOORS, FOLDERS
 from tests.unit.diagram import state_diagrams
 
@@ -42,3 +43,19 @@ def test_the_reasons_of_the_format_are_those_of_the_doors() -> None:
 def test_the_layout_names_every_folder_of_a_spool() -> None:
     layout = (ROOT / "spool" / "README.md").read_text()
     assert [name for name in (*FOLDERS, *DOORS) if f"\n{name}/" not in layout] == []
+
+
+def test_the_cluster_of_the_readme_is_one() -> None:
+    (block,) = re.findall(r"```toml\n(\[clusters.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    problems = settings_problems(
+        tomllib.loads(block), schema=resources.schema("infra"), catalogue=None, file="README.md"
+    )
+    assert problems == []
+
+
+def test_the_settings_in_the_documents_of_providers_are_some() -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", (ROOT / "nulib/providers/README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 3
+    for block in blocks:
+        schema = resources.schema("infra")
+        assert settings_problems(tomllib.loads(block), schema=schema, catalogue=None, file="README.md") == []

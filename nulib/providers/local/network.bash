@@ -3,6 +3,14 @@
 # of one network and the host reach each other; nothing is routed further.
 # Sourced by server.bash, which is where $dir, $hash, write, whole_host and fail come from.
 
+# Whether this process may make networks: the host's root, with the right to (CAP_NET_ADMIN) and the program ip.
+may_network() {
+  local rights
+  whole_host && command -v ip >/dev/null || return
+  rights=$(awk '/^CapEff:/ { print $2 }' /proc/self/status)
+  (((16#$rights >> 12) & 1))
+}
+
 to_number() {
   local a b c d
   IFS=. read -r a b c d <<<"$1"
@@ -42,7 +50,7 @@ choose_address() {
 
 # Gives the server whose init is PID its interface.
 attach_network() {
-  [[ -e $dir/address ]] && whole_host || return 0
+  [[ -e $dir/address ]] && may_network || return 0
   locked connect "$1" 2>>"$dir/log"
 }
 
@@ -63,7 +71,7 @@ connect() {
 
 # Takes the server's interface away, and the bridge with the last one.
 leave_network() {
-  [[ -e $dir/address ]] && whole_host || return 0
+  [[ -e $dir/address ]] && may_network || return 0
   locked disconnect || :
 }
 

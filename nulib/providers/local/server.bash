@@ -271,7 +271,7 @@ create)
   trap 'remove' EXIT
   make_root
   write "$dir/limits" "$5 $6"
-  if [[ -n $8 ]] && whole_host; then take_address "$7" "$8"; fi
+  if [[ -n $8 ]] && may_network; then take_address "$7" "$8"; fi
   launch
   write "$dir/server.json" "$4"
   trap - EXIT
