@@ -137,6 +137,7 @@ export def with-dependencies [
   mut waiting = ($wanted | reverse)
   while ($waiting | is-not-empty) {
     let next = ($waiting | last)
+    let above = ($waiting | get name)
     let there = ($found | get --optional name | default [])
     let lacking = ($depends | get --optional $next.name | default [] | where {|other| $other not-in $there })
     if $next.name in $there {
@@ -144,7 +145,7 @@ export def with-dependencies [
     } else if ($lacking | is-empty) {
       $found = ($found | append $next)
       $waiting = ($waiting | drop)
-    } else if ($lacking | any {|other| $other in ($waiting | get name) and $other not-in ($wanted | get name) }) {
+    } else if ($lacking | any {|other| $other in $above and $other not-in ($wanted | get name) }) {
       error make {
         msg: $"taskservs depend on each other: ($lacking | str join ', ') and ($next.name)"
         code: "provisioning::clusters::invalid-cluster"
