@@ -25,7 +25,7 @@ def list_(context: Context) -> None:
     from provisioning.infra import load, names
     from provisioning.views.table import table
 
-    folders = infra_folders(context.config)
+    folders = infra_folders(context.config.paths.infra)
     rows: list[dict[str, Any]] = []
     for name, file in names(folders).items():
         try:
@@ -60,7 +60,7 @@ def show(context: Context, name: str, explain: str | None, given: tuple[str, ...
     from provisioning.infra import load
     from provisioning.views.table import shown_value, table
 
-    settings = load(infra_folders(context.config), name)
+    settings = load(infra_folders(context.config.paths.infra), name)
     if explain is None:
         if context.json:
             context.answer_json({"name": name, "file": str(settings.file or ""), "settings": settings.document})
@@ -108,7 +108,7 @@ def validate(context: Context, name: str) -> None:
     from provisioning.infra import load
     from provisioning.resources import schema
 
-    found = load(infra_folders(context.config), name)
+    found = load(infra_folders(context.config.paths.infra), name)
     problems = settings_problems(
         found.document,
         schema=schema("infra"),

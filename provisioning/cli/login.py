@@ -25,7 +25,7 @@ def ssh(context: Context, name: str, infra: str) -> None:
     operation = context.catalogue.operation("servers.ssh")
     if problems := validate_params(operation, {"name": name, "infra": infra}, field=""):
         raise InvalidParams(problems)
-    sound_settings(context.config, infra)
+    sound_settings(context.config.paths.infra, infra)
     plan = context.sources.plan
     assert plan is not None
     answer = plan(operation, operation.filled({"name": name, "infra": infra}))

@@ -20,8 +20,8 @@ from provisioning.core.tasks import Sources
 from provisioning.core.workflow import Workflow
 from provisioning.errors import InvalidManifest, Problem
 from provisioning.execution import signing
-from provisioning.infra import settings
-from provisioning.resources import data_dir, schema
+from provisioning.execution.nulib import sound_settings
+from provisioning.resources import schema
 from provisioning.storage import reading
 
 MAX_REASONS = 100
@@ -130,7 +130,9 @@ def _out_of_place(target_host: str | None, expires_at: Any, rules: Rules) -> Rea
 
 
 def _meaning(case: Case, rules: Rules, data: bytes, limits: Limits) -> Verdict:
-    folders = [*map(Path, rules.infra), data_dir("nulib") / "infra"]
+    infras = [Path(path) for path in rules.infra]
+    # Nothing is planned, that is: run, before its claim.
+    sources = Sources(lambda name: sound_settings(infras, name))
     read = manifest.read(
         data,
         form=case.form,
@@ -138,7 +140,7 @@ def _meaning(case: Case, rules: Rules, data: bytes, limits: Limits) -> Verdict:
         schema=schema("manifest"),
         catalogue=rules.catalogue,
         limits=limits,
-        sources=Sources(lambda name: settings(folders, name)),  # nothing is planned, that is: run, before its claim
+        sources=sources,
     )
     if reason := _out_of_place(read.target_host, read.expires_at, rules):
         return Verdict((reason,), id=read.id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,26 +37,26 @@ class Nulib(NamedTuple):
             argv = entry_command(self.nu, kept, self.catalogue.digest, operation.name)
             return ask_for_plan(self.config, argv, operation, params, infra_variable(self.config))
 
-        return Sources(lambda name: sound_settings(self.config, name), plan)
+        return Sources(lambda name: sound_settings(self.config.paths.infra, name), plan)
 
     def keep(self, spool: Spool) -> None:
         """Put the tree and its entries into the spool: what is planned with them does not change when they do."""
         snapshot(self.nu, self.catalogue, self.tree, spool.nulib / self.catalogue.digest, spool.scratch)
 
 
-def infra_folders(config: Config) -> list[Folder]:
+def infra_folders(configured: Sequence[Path]) -> list[Folder]:
     """Where infras are looked for: the config's folders, then those that came with the program."""
-    return [*map(Folder, config.paths.infra), Folder(data_dir("nulib") / "infra", shipped=True)]
+    return [*map(Folder, configured), Folder(data_dir("nulib") / "infra", shipped=True)]
 
 
 def infra_variable(config: Config) -> dict[str, str]:
     """The variable by which operations find the settings of an infra."""
-    return {"PROVISIONING_INFRA": ":".join(str(folder.path) for folder in infra_folders(config))}
+    return {"PROVISIONING_INFRA": ":".join(str(folder.path) for folder in infra_folders(config.paths.infra))}
 
 
-def sound_settings(config: Config, name: str) -> dict[str, Any]:
+def sound_settings(configured: Sequence[Path], name: str) -> dict[str, Any]:
     """The settings of the infra of that name; Invalid where the schema speaks against them."""
-    found = load(infra_folders(config), name)
+    found = load(infra_folders(configured), name)
     if problems := settings_problems(found.document, schema=schema("infra"), catalogue=None, file=str(found.file)):
         raise Invalid(problems)
     return found.document
