@@ -97,7 +97,7 @@ def launcher(target: Path) -> None:
     warnings = ("-Wall", "-Wextra", "-Werror", "-Wno-parentheses")
     # Built below the folder of its source, so that no path of this machine gets into it.
     run("musl-gcc", "-std=c11", "-static", "-Os", "-s", *warnings, "-idirafter", "/usr/include", "-o", target,
-        HERE / "launcher.c", library)  # fmt: skip
+        HERE / "launcher.c", HERE / "unpack.c", library)  # fmt: skip
     target.chmod(0o755)
 
 

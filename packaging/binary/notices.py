@@ -58,6 +58,9 @@ def _debian(package: str) -> Part:
     version, architecture, source, source_version = done.stdout.split("\t")[:4] if done.stdout else ("", "", "", "")
     text = Path("/usr/share/doc", package, "copyright").read_text("utf-8", errors="replace")
     names = sorted(set(re.findall(r"(?m)^License: *(\S.*)$", text)))
+    if not names:  # an older copyright file: by the texts that it refers to, and the exception that lets one link
+        names = sorted({name.rstrip(".") for name in re.findall(rf"{COMMON_LICENSES}/([A-Za-z0-9.-]+)", text)})
+        names += ["GCC Runtime Library Exception"] if "Runtime Library Exception" in " ".join(text.split()) else []
     component = Component(
         name=package,
         version=version,

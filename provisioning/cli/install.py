@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,13 +33,12 @@ check_option = click.option("--check", is_flag=True, help="Say what would be don
 
 @click.command(cls=Verb, exits=(0, 2, 4, 5, 6))
 @prefix_option
-@click.option("--spool-dir", type=click.Path(path_type=Path), default=SPOOL, show_default=True, metavar="DIR",
-              help="The spool to make, or to go on with.")  # fmt: skip
-@click.option("--user", default="provisioning", show_default=True, help="Whose the spool is; made if it is not there.")
+@click.option("--user", help="Whose the spool is, made if it is not there (provisioning, or as installed before).")
 @click.option("--cron", is_flag=False, flag_value="root", metavar="[MAILTO]",
               help="Work the spool from cron, which mails what failed to MAILTO (root).")  # fmt: skip
+@click.option("--no-cron", is_flag=True, help="Work it from cron no longer.")
 @click.option("--start", is_flag=True, help="Also start the orchestrator, now and at each boot.")
-@click.option("--local-servers", is_flag=True, help="Let the units make servers of the local provider.")
+@click.option("--local-servers/--no-local-servers", default=None, help="Let the units make local servers, or not.")
 @root_option
 @check_option
 @json_option
@@ -45,11 +46,11 @@ check_option = click.option("--check", is_flag=True, help="Say what would be don
 def install(
     context: Context,
     prefix: Path,
-    spool_dir: Path,
-    user: str,
+    user: str | None,
     cron: str | None,
     start: bool,  # noqa: FBT001
-    local_servers: bool,  # noqa: FBT001
+    no_cron: bool,  # noqa: FBT001
+    local_servers: bool | None,  # noqa: FBT001
     root: Path | None,
     check: bool,  # noqa: FBT001
 ) -> None:
@@ -67,22 +68,25 @@ def install(
       sudo provisioning install --cron ops@example.org
     """
     from provisioning.cli.manual import generated
-    from provisioning.host.install import other_versions, steps
+    from provisioning.host.install import other_versions, read_record, steps
     from provisioning.host.layout import Layout
 
-    layout = Layout(
-        prefix=prefix,
-        spool=spool_dir,
-        user=user,
-        root=root.absolute() if root else None,
-        cron=cron,
+    place = Layout(prefix=prefix, root=root.absolute() if root else None)
+    before = read_record(place)
+    if local_servers is None:
+        local_servers = before is not None and before.local_servers
+    layout = replace(
+        place,
+        spool=_spool(context, root),
+        user=user or (before.user if before else place.user),
+        cron=None if no_cron else cron or (before.cron if before else None),
         local_servers=local_servers,
     )
-    _take(context, steps(layout, generated(), start=start), check=check)
+    _take(context, partial(steps, layout, generated(), start=start), check=check)
     for name in [] if check else other_versions(layout):
         context.say(f"note: the version {name} stays while processes of it run; the next install removes it")
     if not check and root is None:
-        context.say(f"note: work the spool as its user: sudo -u {user} provisioning workflow list")
+        context.say(f"note: work the spool as its user: sudo -u {layout.user} provisioning workflow list")
 
 
 @click.command(cls=Verb, exits=(0, 2, 4, 5, 6))
@@ -102,22 +106,30 @@ def uninstall(context: Context, prefix: Path, root: Path | None, check: bool) ->
     layout = Layout(prefix=prefix, root=root.absolute() if root else None)
     before = read_record(layout)
     changed = kept_by_hand(before) if before else []
-    _take(context, removal(layout), check=check)
+    _take(context, partial(removal, layout), check=check)
     for name in changed:
         context.say(f"note: {name} was changed by hand, and stays")
     if before and layout.root is None:
         context.say(f"note: the spool {before.spool}, /etc/provisioning and the user {before.user} stay")
 
 
-def _take(context: Context, steps: Iterator[Step], *, check: bool) -> None:
+def _spool(context: Context, root: Path | None) -> Path:
+    """The spool that a flag names, or this host's; that of an image is named by a flag, or where it is by default."""
+    if root is None:
+        return context.config.paths.spool
+    return Path(context.flags.get("paths.spool") or SPOOL)
+
+
+def _take(context: Context, plan: Callable[[], Iterator[Step]], *, check: bool) -> None:
     """Say each step, and do it unless they are only to be told."""
+    list(plan())  # what is refused, is refused before anything is done
     told = []
-    for step in steps:
+    for step in plan():
         told.append(step.text)
         if not context.json:
             context.answer(("would " if check else "") + step.text)
-        if not check:
-            step.do()
+        if not check and (answer := step.do()) and not context.json:
+            context.answer("\n".join(f"    {line}".rstrip() for line in answer.splitlines()))
     if context.json:
         context.answer_json({"steps": told, "done": not check})
     elif not told:

@@ -29,19 +29,21 @@ CREDENTIALS = Path("/etc/provisioning/credentials")
 
 
 class Step(NamedTuple):
-    """One thing to be done: what it is, and the doing."""
+    """One thing to be done: what it is, and the doing, which may answer with a text for whoever installs."""
 
     text: str
-    do: Callable[[], object]
+    do: Callable[[], str | None]
 
 
 class Written(NamedTuple):
-    """What an installation wrote: each file with the digest it had, each link with its target, and the unit's state."""
+    """What an installation wrote, each file with its digest, each link with its target, and what was chosen for it."""
 
     files: dict[str, str]
     links: dict[str, str]
     spool: str
     user: str
+    cron: str | None
+    local_servers: bool
 
 
 def steps(layout: Layout, generated: Mapping[str, str], *, start: bool) -> Iterator[Step]:
@@ -60,6 +62,8 @@ def steps(layout: Layout, generated: Mapping[str, str], *, start: bool) -> Itera
         {str(path): target for path, target in links.items()},
         str(layout.spool),
         layout.user,
+        layout.cron,
+        layout.local_servers,
     )
     if before != after:
         data = json.dumps(after._asdict(), indent=1).encode()
@@ -107,13 +111,17 @@ def _make_spool(layout: Layout) -> Iterator[Step]:
     if not (layout.spool / "format").exists():
         command = [str(layout.current / "bin" / "provisioning"), "spool", "init", str(layout.spool)]
         text = f"make the spool at {layout.spool}, as {layout.user}"
-        yield Step(text, lambda: run(command, owner=account.owner(layout.user), home=account.HOME))
+        yield Step(text, partial(_init, command, layout.user))
     own_config = Path(account.HOME, ".config/provisioning/config.toml")
     if layout.user != "root" and not os.path.lexists(own_config):
         text = f"lead {own_config} to {layout.config}, so that {layout.user} has the same settings"
         yield Step(text, partial(placing.link, own_config, str(layout.config)))
     if not CREDENTIALS.is_dir():
         yield Step(f"make {CREDENTIALS}, for root alone", partial(placing.make_folder, CREDENTIALS, mode=0o700))
+
+
+def _init(command: list[str], user: str) -> None:
+    run(command, owner=account.owner(user), home=account.HOME)
 
 
 def _own(path: Path, name: str, spool: Path) -> Iterator[Step]:
@@ -134,8 +142,9 @@ def _write(
 ) -> Generator[Step, None, bool]:
     """The files and links; whether a unit is among what changes. What was changed by hand is kept beside."""
     changed = False
-    if not (config := layout.at(layout.config)).exists():
-        yield Step(f"write {config}", partial(placing.write, config, layout.config_text()))
+    for path, data in layout.kept_texts().items():
+        if not path.exists():
+            yield Step(f"write {path}", partial(placing.write, path, data))
     for path, data in texts.items():
         found = _content(path)
         if found == data:
@@ -173,7 +182,7 @@ def _tell_systemd(*, changed: bool, upgraded: bool, start: bool) -> Iterator[Ste
 
 def _systemctl(*arguments: str) -> Step:
     command = ["systemctl", *arguments]
-    return Step(" ".join(command), lambda: run(command))
+    return Step(" ".join(command), lambda: run(command) and None)
 
 
 def _remove_versions(layout: Layout, wanted: str) -> Iterator[Step]:

@@ -48,8 +48,9 @@ class Layout:
             if not PLAIN_PATH.match(str(path)) or ".." in path.parts:
                 text = f"{what} must be an absolute path of letters, digits and ._+- only, not {str(path)!r}"
                 raise UsageError(text, hint="it is written into unit files and crontabs")
-        if not NAME.match(self.user):
-            raise UsageError(f"{self.user!r} is no name of a user", hint="use lower-case letters, digits, _ and -")
+        for name in (self.user,):
+            if not NAME.match(name):
+                raise UsageError(f"{name!r} is no name of a user", hint="use lower-case letters, digits, _ and -")
         if self.cron is not None and not MAIL.match(self.cron):
             raise UsageError(f"{self.cron!r} is nobody whom cron can mail", hint="name a user, or an address")
 
@@ -94,9 +95,9 @@ class Layout:
         share = Path("/usr/local/share")
         return found | {self.at(share / path): text.encode() for path, text in generated.items()}
 
-    def config_text(self) -> bytes:
-        """The config file that is written where there is none."""
-        return self._filled("config.toml")
+    def kept_texts(self) -> dict[Path, bytes]:
+        """The files that are a person's, and written only where there are none."""
+        return {self.at(self.config.parent / name): self._filled(name) for name in ("config.toml",)}
 
     def _filled(self, template: str) -> bytes:
         text = (resources.data_dir("install") / template).read_text("utf-8")

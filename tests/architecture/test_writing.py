@@ -96,8 +96,9 @@ def test_only_one_file_writes() -> None:
 
 def test_exceptions_are_still_needed() -> None:
     needed = {
-        (source.path, _writing_call(node, aliases(source)))
+        (source.path, _writing_call(node, names))
         for source in python_sources()
+        for names in [aliases(source)]
         for node in ast.walk(source.tree)
         if isinstance(node, ast.Call)
     }

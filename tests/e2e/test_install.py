@@ -34,7 +34,7 @@ def test_a_host_works_a_minute_later_and_is_left_as_it_was(built: Built) -> None
         ! id provisioning 2>/dev/null
         $FILE install --cron ops@example.org >/mnt/done
         sed 's/^would //' /mnt/check | grep -v cron | diff - <(grep -v cron /mnt/done)
-        echo == again; $FILE install --cron ops@example.org
+        echo == again; $FILE install
         echo == works; as_user provisioning spool check; as_user provisioning selftest echo hello
         stat -c '%U %a' /var/spool/provisioning /etc/provisioning/credentials
         provisioning-orchestrator --help | head -1
@@ -61,6 +61,36 @@ def test_a_host_works_a_minute_later_and_is_left_as_it_was(built: Built) -> None
     ]
 
 
+def test_another_choice_is_kept_by_the_next_install(built: Built) -> None:
+    said = built.elsewhere(
+        f"""{HOST}
+        $FILE --spool /var/lib/queue install --user root --cron --local-servers --prefix /opt/other >/dev/null
+        grep -hE 'mount|User=|ExecStart' /etc/systemd/system/provisioning-orchestrator.service
+        grep MAILTO /etc/cron.d/provisioning
+        stat -c '%U %a' /var/lib/queue
+        $FILE install --prefix /opt/other
+        echo == by hand; echo '# mine' >>/etc/systemd/system/provisioning-drain.timer; $FILE install --prefix /opt/other
+        tail -1 /etc/systemd/system/provisioning-drain.timer.before
+        echo == changed; $FILE install --prefix /opt/other --no-cron --no-local-servers
+        $FILE uninstall --prefix /opt/other >/dev/null
+        """
+    )
+    assert "SystemCallFilter=@mount\n" in said
+    assert "ExecStart=/opt/other/current/bin/provisioning --config /etc/provisioning/config.toml" in said
+    assert "MAILTO=root\nroot 700\nnothing to do" in said
+    timer = "/etc/systemd/system/provisioning-drain.timer"
+    by_hand = said.partition("== by hand\n")[2].splitlines()
+    assert by_hand[:2] == [f"keep what {timer} was as {timer}.before", f"write {timer}"]
+    assert "# mine" in by_hand
+    changed = said.partition("== changed\n")[2]
+    assert changed.splitlines()[:4] == [
+        "write /etc/systemd/system/provisioning-orchestrator.service",
+        "write /etc/systemd/system/provisioning-drain.service",
+        "remove /etc/cron.d/provisioning",
+        "write /opt/other/installed.json",
+    ]
+
+
 def test_what_cannot_be_installed_is_refused_before_anything_is_done(built: Built) -> None:
     said = built.elsewhere(
         f"""{HOST}
@@ -77,9 +107,11 @@ def test_what_cannot_be_installed_is_refused_before_anything_is_done(built: Buil
         echo x >/usr/local/bin/provisioning
         try $FILE install
         try setpriv --reuid=65534 --clear-groups env HOME=/nowhere PROVISIONING_CACHE=/mnt/own $FILE install
+        ls -A /opt /etc/provisioning 2>/dev/null | grep -v : || echo nothing was done
         """
     )
     assert re.findall(r"-> (\d+)", said) == ["5", "5", "2", "2", "2", "5", "6"]
+    assert "nothing was done" in said
     assert "format 99" in said
     assert "belongs to uid 33" in said
     assert "is not a link of ours" in said
@@ -94,7 +126,8 @@ def test_an_image_is_laid_down_below_a_folder(built: Built) -> None:
     unit = (image / "etc/systemd/system/provisioning-orchestrator.service").read_text()
     assert "@" not in unit.replace("@system-service", "").replace("@privileged", "")
     built.run("uninstall", "--root", str(image))
-    assert [path for path in image.rglob("*") if not path.is_dir()] == [image / "etc/provisioning/config.toml"]
+    left = sorted(path.relative_to(image).as_posix() for path in image.rglob("*") if not path.is_dir())
+    assert left == ["etc/provisioning/config.toml"]
 
 
 def test_a_wheel_does_not_install_itself(built: Built) -> None:
