@@ -34,6 +34,8 @@ check_option = click.option("--check", is_flag=True, help="Say what would be don
 @click.command(cls=Verb, exits=(0, 2, 4, 5, 6))
 @prefix_option
 @click.option("--user", help="Whose the spool is, made if it is not there (provisioning, or as installed before).")
+@click.option("--operators", metavar="NAME,…", help="Make a drop folder for each, and print how to let them in.")
+@click.option("--group", metavar="GROUP", help="The group whose members may reach their drop folders.")
 @click.option("--cron", is_flag=False, flag_value="root", metavar="[MAILTO]",
               help="Work the spool from cron, which mails what failed to MAILTO (root).")  # fmt: skip
 @click.option("--no-cron", is_flag=True, help="Work it from cron no longer.")
@@ -47,6 +49,8 @@ def install(
     context: Context,
     prefix: Path,
     user: str | None,
+    operators: str | None,
+    group: str | None,
     cron: str | None,
     start: bool,  # noqa: FBT001
     no_cron: bool,  # noqa: FBT001
@@ -64,7 +68,7 @@ def install(
     \b
     Examples:
       sudo ./provisioning-0.1.0-linux-x86_64 install --check
-      sudo ./provisioning-0.1.0-linux-x86_64 install --start
+      sudo ./provisioning-0.1.0-linux-x86_64 install --start --operators alice,bob
       sudo provisioning install --cron ops@example.org
     """
     from provisioning.cli.manual import generated
@@ -79,6 +83,8 @@ def install(
         place,
         spool=_spool(context, root),
         user=user or (before.user if before else place.user),
+        operators=tuple(name for name in (operators or "").split(",") if name),
+        group=group,
         cron=None if no_cron else cron or (before.cron if before else None),
         local_servers=local_servers,
     )

@@ -69,6 +69,7 @@ def steps(layout: Layout, generated: Mapping[str, str], *, start: bool) -> Itera
         data = json.dumps(after._asdict(), indent=1).encode()
         yield Step(f"write {layout.record}", partial(placing.write, layout.record, data))
     if layout.root is None:
+        yield from _open_doors(layout)
         yield from _tell_systemd(changed=changed, upgraded=upgraded, start=start)
     yield from _remove_versions(layout, name)
 
@@ -122,6 +123,14 @@ def _make_spool(layout: Layout) -> Iterator[Step]:
 
 def _init(command: list[str], user: str) -> None:
     run(command, owner=account.owner(user), home=account.HOME)
+
+
+def _open_doors(layout: Layout) -> Iterator[Step]:
+    """Drop folders for the operators, by the program itself, which says how to let them in."""
+    if missing := [name for name in layout.operators if not (layout.spool / "drop" / name).is_dir()]:
+        command = [str(layout.current / "bin" / "provisioning"), "spool", "init", str(layout.spool)]
+        command += ["--operators", ",".join(missing), *(["--group", layout.group] if layout.group else [])]
+        yield Step(f"let in {', '.join(missing)}: {' '.join(command[1:])}", lambda: run(command))
 
 
 def _own(path: Path, name: str, spool: Path) -> Iterator[Step]:

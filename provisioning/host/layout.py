@@ -38,6 +38,10 @@ class Layout:
     spool: Path = Path("/var/spool/provisioning")
     user: str = "provisioning"
     root: Path | None = None
+    operators: tuple[str, ...] = ()
+    """Who gets a drop folder."""
+    group: str | None = None
+    """The group whose members may pass through the spool to their drop folders; None is everybody."""
     cron: str | None = None
     """Whom cron mails; None is without cron."""
     local_servers: bool = False
@@ -48,7 +52,7 @@ class Layout:
             if not PLAIN_PATH.match(str(path)) or ".." in path.parts:
                 text = f"{what} must be an absolute path of letters, digits and ._+- only, not {str(path)!r}"
                 raise UsageError(text, hint="it is written into unit files and crontabs")
-        for name in (self.user,):
+        for name in (self.user, *self.operators, *([self.group] if self.group else [])):
             if not NAME.match(name):
                 raise UsageError(f"{name!r} is no name of a user", hint="use lower-case letters, digits, _ and -")
         if self.cron is not None and not MAIL.match(self.cron):
@@ -97,7 +101,7 @@ class Layout:
 
     def kept_texts(self) -> dict[Path, bytes]:
         """The files that are a person's, and written only where there are none."""
-        return {self.at(self.config.parent / name): self._filled(name) for name in ("config.toml",)}
+        return {self.at(self.config.parent / name): self._filled(name) for name in ("config.toml", "authority.toml")}
 
     def _filled(self, template: str) -> bytes:
         text = (resources.data_dir("install") / template).read_text("utf-8")

@@ -91,6 +91,24 @@ def test_another_choice_is_kept_by_the_next_install(built: Built) -> None:
     ]
 
 
+def test_operators_get_their_doors(built: Built) -> None:
+    said = built.elsewhere(
+        f"""{HOST}
+        useradd --system alice
+        $FILE install --operators alice,nobody-here
+        echo == again; $FILE install --operators alice
+        stat -c '%U %a' /var/spool/provisioning/drop/alice
+        as_user provisioning spool check
+        grep authority /etc/provisioning/config.toml; ls /etc/provisioning/authority.toml
+        """
+    )
+    assert "let in alice, nobody-here: spool init /var/spool/provisioning --operators alice,nobody-here" in said
+    assert "    Match User alice" in said or "sshd_config" in said
+    again = said.partition("== again\n")[2].splitlines()
+    assert again[0].startswith("nothing to do")
+    assert "alice 2770" in again
+
+
 def test_what_cannot_be_installed_is_refused_before_anything_is_done(built: Built) -> None:
     said = built.elsewhere(
         f"""{HOST}
@@ -127,7 +145,7 @@ def test_an_image_is_laid_down_below_a_folder(built: Built) -> None:
     assert "@" not in unit.replace("@system-service", "").replace("@privileged", "")
     built.run("uninstall", "--root", str(image))
     left = sorted(path.relative_to(image).as_posix() for path in image.rglob("*") if not path.is_dir())
-    assert left == ["etc/provisioning/config.toml"]
+    assert left == ["etc/provisioning/authority.toml", "etc/provisioning/config.toml"]
 
 
 def test_a_wheel_does_not_install_itself(built: Built) -> None:
