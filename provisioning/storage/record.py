@@ -37,10 +37,18 @@ class OrchestratorRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
         A spool that was renamed still has its orchestrator, which waits for it to be back at its path.
         """
-        with contextlib.suppress(OSError):
-            if not self.root or os.path.samestat(os.stat(self.root), os.stat(root)):
-                return "draining" if self.draining else "running"
-        return "away"
+        try:
+            # As that process sees the path: a unit of systemd may have mounts of its own.
+            here = not self.root or os.path.samestat(
+                os.stat(f"/proc/{self.process.pid}/root{self.root}"), os.stat(root)
+            )
+        except PermissionError:
+            here = True  # it cannot be told
+        except OSError:
+            here = False
+        if not here:
+            return "away"
+        return "draining" if self.draining else "running"
 
 
 def read(root: Path) -> OrchestratorRecord | None:
