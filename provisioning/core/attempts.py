@@ -47,14 +47,32 @@ def started(checkpoint: TaskCheckpoint, now: Now, worker: str, params: dict[str,
     return apply_task(checkpoint, TaskEvent.STARTED, **changes)
 
 
-def known_by_outcome(checkpoint: TaskCheckpoint, number: int, now: Now) -> TaskCheckpoint:
-    """The checkpoint of a task whose attempt has an outcome, while a power cut took the record of its start."""
+def known_by_outcome(
+    checkpoint: TaskCheckpoint, number: int, now: Now, before: OutcomeRecord | None = None
+) -> TaskCheckpoint:
+    """The checkpoint of a task whose attempt has an outcome, while a power cut took the record of its start.
+
+    `before` is the outcome of the latest attempt that the checkpoint knows.
+    """
     attempt = Attempt(number=number, started_at=now.wall, boot_id=now.boot_id, worker=NOBODY)
-    known = (past for past in checkpoint.attempts if past.outcome not in (None, Outcome.NOT_STARTED))
+    told = (_told(past, before) if past.outcome is None and before else past for past in checkpoint.attempts)
+    known = (past for past in told if past.outcome not in (None, Outcome.NOT_STARTED))
     attempts = (*known, attempt)
     if checkpoint.state is TaskState.RUNNING:
         return msgspec.structs.replace(checkpoint, attempts=attempts)
     return apply_task(checkpoint, TaskEvent.STARTED, attempts=attempts, backoff=None, reason="")
+
+
+def _told(attempt: Attempt, record: OutcomeRecord) -> Attempt:
+    """The attempt as its outcome says that it ended."""
+    return msgspec.structs.replace(
+        attempt,
+        started_at=record.started_at,
+        ended_at=record.ended_at,
+        outcome=record.outcome,
+        exit_code=record.exit_code,
+        error=record.error,
+    )
 
 
 def ended(  # noqa: PLR0913 - what ended, and who had asked for it
@@ -68,14 +86,7 @@ def ended(  # noqa: PLR0913 - what ended, and who had asked for it
         if stopping:
             return interrupted(checkpoint, task, now, "the orchestrator was told to stop at once", STOPPED)
         return interrupted(checkpoint, task, now, "the worker was told to end, but nobody had asked to cancel")
-    attempt = msgspec.structs.replace(
-        checkpoint.attempts[-1],
-        started_at=record.started_at,
-        ended_at=record.ended_at,
-        outcome=record.outcome,
-        exit_code=record.exit_code,
-        error=record.error,
-    )
+    attempt = _told(checkpoint.attempts[-1], record)
     after = msgspec.structs.replace(checkpoint, attempts=(*checkpoint.attempts[:-1], attempt))
     if record.outcome is Outcome.SUCCEEDED:
         return apply_task(after, TaskEvent.SUCCEEDED, probing=False)

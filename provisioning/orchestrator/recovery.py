@@ -69,7 +69,8 @@ def find_outcomes(held: Held, now: Now) -> None:
         known = checkpoint.attempts[-1].number if checkpoint.attempts else 0
         goes_on = checkpoint.state in (TaskState.PENDING, TaskState.RUNNING) and not checkpoint.held
         if task_id in held.tasks and number > known and goes_on:
-            held.record(attempts.known_by_outcome(checkpoint, number, now), now)
+            before = held.folder.outcome(task_id, known) if known else None
+            held.record(attempts.known_by_outcome(checkpoint, number, now, before), now)
 
 
 def look_at(spool: Spool, config: Config, held: Held, now: Now) -> None:

@@ -211,7 +211,7 @@ class WorkflowFolder:
         except FileNotFoundError:
             return TaskCheckpoint(format=FORMAT, task_id=task_id)
         except CutOff as error:
-            return self._told_by_outcome(task_id, error)
+            return self._told_by_files(task_id, error)
         if checkpoint.task_id != task_id:
             raise Damaged(path, f"it is the checkpoint of task {checkpoint.task_id!r}")
         if checkpoint.state is TaskState.RUNNING and not checkpoint.attempts:
@@ -226,24 +226,39 @@ class WorkflowFolder:
             return isinstance(error, CutOff)
         return False
 
-    def _told_by_outcome(self, task_id: str, error: CutOff) -> TaskCheckpoint:
-        """The checkpoint of whose bytes a power cut has taken some: of a first attempt, as others are synced.
+    def _told_by_files(self, task_id: str, error: CutOff) -> TaskCheckpoint:
+        """The checkpoint of whose bytes a power cut has taken some: of a first attempt, as those of others are synced.
 
-        What became of that attempt its outcome says, and recovery finds out. CutOff where there was another since, or
-        where the host has not crashed since anyone worked on it: then it is another kind of damage.
+        There may have been others since, of whose records the cut has taken the names. Outcomes and logs tell of all;
+        the latest is under way, for recovery to find out about, unless its outcome says that it succeeded. CutOff where
+        the host has not crashed since anyone worked on it: then it is another kind of damage.
         """
-        again = any(os.path.lexists(path) for path in (self.outcome_path(task_id, 2), self.log_path(task_id, 2)))
         workflow = self.workflow()
-        if again or workflow is None or workflow.boot_id == boot_id():
+        if workflow is None or workflow.boot_id == boot_id():
             raise error
-        record = self.outcome(task_id, 1)
-        ended = record if record and record.outcome is Outcome.SUCCEEDED else None
-        began = record.started_at if record else datetime.fromtimestamp(os.stat(error.path).st_mtime, UTC)
-        attempt = Attempt(number=1, started_at=began, boot_id=UNKNOWN_BOOT, worker=NOBODY)
-        if ended is None:
-            return TaskCheckpoint(FORMAT, task_id, TaskState.RUNNING, (attempt,))
-        attempt = replace(attempt, ended_at=ended.ended_at, outcome=ended.outcome, exit_code=ended.exit_code)
-        return TaskCheckpoint(FORMAT, task_id, TaskState.SUCCEEDED, (attempt,))
+        there = {number for name in ("outcomes", "logs") for task, number in self._numbered(name) if task == task_id}
+        made = [self._past_attempt(task_id, number, error.path) for number in sorted(there or {1})]
+        if made[-1].outcome is Outcome.SUCCEEDED:
+            return TaskCheckpoint(FORMAT, task_id, TaskState.SUCCEEDED, tuple(made))
+        made[-1] = replace(made[-1], ended_at=None, outcome=None, exit_code=None, error=None)
+        return TaskCheckpoint(FORMAT, task_id, TaskState.RUNNING, tuple(made))
+
+    def _past_attempt(self, task_id: str, number: int, checkpoint: Path) -> Attempt:
+        """What is known of an attempt that a checkpoint said nothing of any more; without an outcome it was lost."""
+        record = self.outcome(task_id, number)
+        if record is None:
+            at = datetime.fromtimestamp(os.stat(checkpoint).st_mtime, UTC)
+            return Attempt(number, at, UNKNOWN_BOOT, NOBODY, ended_at=at, outcome=Outcome.INTERRUPTED)
+        return Attempt(
+            number,
+            record.started_at,
+            UNKNOWN_BOOT,
+            NOBODY,
+            ended_at=record.ended_at,
+            outcome=record.outcome,
+            exit_code=record.exit_code,
+            error=record.error,
+        )
 
     def tasks(self) -> Iterator[TaskCheckpoint]:
         """All task checkpoints that were ever written."""
@@ -288,10 +303,15 @@ class WorkflowFolder:
 
     def outcomes(self) -> list[tuple[str, int]]:
         """Task and number of each attempt that has an outcome; of one task the latest comes last."""
-        with owned(self.path / "outcomes"):
-            names = reading.list_names(self.path / "outcomes")
-        parts = (name.rsplit(".", 2) for name in names)
-        return sorted((part[0], int(part[1])) for part in parts if len(part) == 3 and part[1].isdigit())
+        return sorted(self._numbered("outcomes"))
+
+    def _numbered(self, name: str) -> Iterator[tuple[str, int]]:
+        """Task and number of each attempt of which there is a file in that folder."""
+        with owned(self.path / name):
+            names = reading.list_names(self.path / name)
+        for parts in (each.rsplit(".", 2) for each in names):
+            if len(parts) == 3 and parts[1].isdigit():
+                yield parts[0], int(parts[1])
 
     def log_path(self, task_id: str, attempt: int) -> Path:
         """The output of that attempt; its lock says that something of the attempt lives."""

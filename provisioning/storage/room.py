@@ -126,7 +126,8 @@ class Room:
             self._link(temporary, name, folder)
         finally:
             os.close(descriptor)
-            os.unlink(temporary, dir_fd=self._scratch.descriptor)
+            with contextlib.suppress(OSError):  # it is swept with the folder: what was published is not taken back
+                os.unlink(temporary, dir_fd=self._scratch.descriptor)
 
     def _publish_made(self, name: str, data: bytes, folder: int) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -14,9 +15,13 @@ from provisioning.core.workflow import Retry, Task
 from provisioning.processes import identity, is_alive
 from provisioning.storage.checkpoint import encode
 from tests.crash.hands import end
-from tests.crash.host import Host
+from tests.crash.host import Crash, Host
 
 # Attempts
+
+
+def crash() -> None:
+    raise Crash
 
 
 def orphan_with(log: int | None) -> Process:
@@ -97,6 +102,37 @@ def test_outcome_without_start(host: Host, number: int) -> None:
     assert (host.state(workflow_id), host.outcomes(workflow_id)) == ("succeeded", ["succeeded"])
     assert host.task(workflow_id).attempts[-1].number == number
     assert host.ran() == ["a.1", "b.1"], "what has an outcome is not done again"
+
+
+def two_attempts(host: Host, *, ended: bool) -> tuple[Path, bytes]:
+    """The power is cut in, or right after, the second attempt of a task; its checkpoint, and what that was before."""
+    workflow_id = host.submit(Task("a", "work.fail", retry=Retry(max_attempts=2)), Task("b", "work.once"))
+    path = host.folder(workflow_id).path / "tasks" / "a.json"
+    first: list[bytes] = []
+
+    def second() -> None:
+        first.append(path.read_bytes())
+        host.between("publish", "/a.2.json", crash, after=ended)
+
+    host.between("publish", "/a.1.json", second)
+    with pytest.raises(Crash):
+        host.work()
+    host.power_cut()
+    return path, first[0]
+
+
+@pytest.mark.parametrize("ended", [False, True])
+@pytest.mark.parametrize("left", [None, b"", b'{"format":1,"task_id":"a","state":"runn', bytes(40)])
+def test_checkpoint_cut_off(host: Host, left: bytes | None, ended: bool) -> None:
+    """Not that of the second attempt, which is synced: of its name a power cut may have taken all. Or nothing is."""
+    path, whole = two_attempts(host, ended=ended)
+    path.write_bytes(whole if left is None else left)
+    host.recover()
+    workflow_id = path.parent.parent.name
+    assert host.state(workflow_id) == "failed"
+    known = left is None or ended
+    assert host.outcomes(workflow_id) == (["failed", "failed"] if known else ["failed", "interrupted", "failed"])
+    assert host.ran().count("b.1") == 1
 
 
 def test_outcome_with_leftovers(host: Host) -> None:
