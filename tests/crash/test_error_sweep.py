@@ -47,7 +47,7 @@ pytestmark = [
 ERRORS = ("ENOSPC", "EIO", "EDQUOT")
 ONCE, FOR_GOOD = "", "+"
 TIMES = [pytest.param(ONCE, id="once"), pytest.param(FOR_GOOD, id="for-good")]
-BESIDE = (0, 1, -1, 2, -2, -4, -8, -16)
+BESIDE = (0, 1, -1, 2, -2, 3, -3, 4, -4, 6, -6, 8, -8, -16, -32, -64)
 """Which calls are tried in turn, where the one of that number was beside the spool this time, or never came."""
 ACCEPTED, UNUSABLE = 0, 6
 TOLD_TOO_LATE = -signal.SIGTERM
