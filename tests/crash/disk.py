@@ -137,12 +137,19 @@ class Disk:
         file = self._node(path)
         if not isinstance(file, File):
             return False
-        written = call.text(1)[: call.result]
         at = self._offsets.get((call.pid, number))
         if at is None:
-            at = len(file.data)
-        else:
-            self._offsets[call.pid, number] = at + len(written)
+            return self._written(call, file, len(file.data))
+        self._offsets[call.pid, number] = at + call.result
+        return self._written(call, file, at)
+
+    def _pwrite64(self, call: Call) -> bool:
+        file = self._node(call.descriptor(0)[1])
+        return isinstance(file, File) and self._written(call, file, int(call.words[3]))
+
+    @staticmethod
+    def _written(call: Call, file: File, at: int) -> bool:
+        written = call.text(1)[: call.result]
         data = file.data.ljust(at, b"\0")
         file.versions.append(data[:at] + written + data[at + len(written) :])
         return True
