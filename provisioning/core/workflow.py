@@ -134,7 +134,6 @@ class Workflow(msgspec.Struct, frozen=True, omit_defaults=True):
     id: ChosenId | None = None
     """The submitter's own name for it: the same id is the same workflow, however often it is submitted."""
     target_host: str | None = None
-    """The only host on which it may be accepted."""
 
 
 class Submission(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -163,7 +162,6 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True):
     format: int
     workflow_id: Ulid
     workflow: Workflow
-    """With every task's params filled and every policy decided."""
     operations: dict[OperationName, Operation]
     nulib: Digest
     """Digest of the operations' tree, kept in the spool as `nulib/<digest>/`."""
