@@ -11,7 +11,6 @@ from provisioning.core.scheduler import Now
 from provisioning.core.states import Outcome, TaskEvent, TaskState
 from provisioning.core.workflow import (
     INTERRUPTIONS_ALLOWED,
-    NOBODY,
     STOPPED,
     TOO_OFTEN,
     Attempt,
@@ -24,6 +23,10 @@ from provisioning.core.workflow import (
     apply_task,
 )
 
+NOBODY = "0" * 26
+"""Stands for the worker of an attempt of which only the outcome is known."""
+UNKNOWN_BOOT = "unknown"
+"""Stands for the boot of what is known after a crash or a damage alone: it is none that a host can have."""
 NOT_THERE = "::not-found"
 """How the code of a probe's error ends when it says that the work has not been done."""
 INTERRUPTED = "provisioning::attempt::interrupted"
@@ -34,6 +37,15 @@ GIVE_UP = "give-up"
 """`on_interrupt` of an undo that must not be done twice: it has failed, and the rollback goes on."""
 AGAIN_SECONDS = 5.0
 """Before an attempt that could not be started is made again."""
+
+
+def is_told_by_outcome(checkpoint: TaskCheckpoint) -> bool:
+    """Whether it says no more than the outcome of its only attempt, or that there is none yet."""
+    if checkpoint.state not in (TaskState.RUNNING, TaskState.SUCCEEDED) or len(checkpoint.attempts) != 1:
+        return False
+    only = checkpoint.attempts[0]
+    said_elsewhere = not only.probe and not checkpoint.probing and checkpoint.params is None
+    return said_elsewhere and only.number == 1 and checkpoint.counted_from == 1
 
 
 def started(checkpoint: TaskCheckpoint, now: Now, worker: str, params: dict[str, Any] | None = None) -> TaskCheckpoint:

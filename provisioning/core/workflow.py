@@ -258,21 +258,6 @@ class TaskCheckpoint(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         return (attempt for attempt in self.attempts if attempt.number >= self.counted_from)
 
 
-NOBODY = "0" * 26
-"""Stands for the worker of an attempt of which only the outcome is known."""
-UNKNOWN_BOOT = "unknown"
-"""Stands for the boot of what is known after a crash or a damage alone: it is none that a host can have."""
-
-
-def is_told_by_outcome(checkpoint: TaskCheckpoint) -> bool:
-    """Whether it says no more than the outcome of its only attempt, or that there is none yet."""
-    if checkpoint.state not in (TaskState.RUNNING, TaskState.SUCCEEDED) or len(checkpoint.attempts) != 1:
-        return False
-    only = checkpoint.attempts[0]
-    said_elsewhere = not only.probe and not checkpoint.probing and checkpoint.params is None
-    return said_elsewhere and only.number == 1 and checkpoint.counted_from == 1
-
-
 class AppliedRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """A request that changed a workflow: what, who, when."""
 

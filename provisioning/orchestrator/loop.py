@@ -290,8 +290,7 @@ class Orchestrator:
 
     def _give_turns(self) -> None:
         """Let those start who have waited for a target or a group that is free now."""
-        wants = lambda workflow_id, task: self._held[workflow_id].schedule.wants(task)  # noqa: E731 - of one line
-        for workflow_id, task_id in self._limits.next_turns(wants):
+        for workflow_id, task_id in self._limits.next_turns(lambda one, task: self._held[one].schedule.wants(task)):
             self._held[workflow_id].schedule.unpark(task_id)
 
     def _finish(self) -> None:

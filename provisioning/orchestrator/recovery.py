@@ -15,10 +15,11 @@ import signal
 from provisioning.clock import boot_id
 from provisioning.config import Config
 from provisioning.core import attempts
+from provisioning.core.attempts import UNKNOWN_BOOT
 from provisioning.core.identifiers import Process, Resident
 from provisioning.core.scheduler import Now
 from provisioning.core.states import ENDED_WORKFLOWS, TaskState
-from provisioning.core.workflow import UNKNOWN_BOOT, Attempt, OutcomeRecord, Task, TaskCheckpoint
+from provisioning.core.workflow import Attempt, OutcomeRecord, Task, TaskCheckpoint
 from provisioning.errors import SpoolUnusable
 from provisioning.execution.ending import end_holders, holders, signal_group
 from provisioning.execution.executor import News, Seen

@@ -26,11 +26,12 @@ from provisioning.storage.check_workflow import (
     problem,
     read,
 )
-from provisioning.storage.checkpoint import WorkflowFolder, load, load_request
+from provisioning.storage.checkpoint import WorkflowFolder, load
 from provisioning.storage.doors import check_doors
 from provisioning.storage.durations import load_durations
 from provisioning.storage.ids import Reservation
 from provisioning.storage.opening import check_folders, check_format
+from provisioning.storage.request import load_request
 from provisioning.storage.spool import DOORS, FOLDERS, OrchestratorRecord, Spool
 
 CODES = {

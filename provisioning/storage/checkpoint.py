@@ -15,22 +15,19 @@ import msgspec
 from msgspec.structs import replace
 
 from provisioning.clock import boot_id
+from provisioning.core.attempts import NOBODY, UNKNOWN_BOOT, is_told_by_outcome
 from provisioning.core.large import Summary
 from provisioning.core.states import Outcome, TaskState
 from provisioning.core.workflow import (
     FORMAT,
-    NOBODY,
-    UNKNOWN_BOOT,
     Attempt,
     OutcomeRecord,
     Plan,
-    Request,
     Submission,
     TaskCheckpoint,
     WorkflowCheckpoint,
-    is_told_by_outcome,
 )
-from provisioning.errors import NotFound, SpoolUnusable
+from provisioning.errors import SpoolUnusable
 from provisioning.storage import files, reading
 from provisioning.storage.naming import WrongKind, naming
 
@@ -351,19 +348,3 @@ class WorkflowFolder:
         except BaseException:
             self.in_doubt = True
             raise
-
-
-def load_request(path: Path) -> Request:
-    """A request file; NotFound where it has been applied meanwhile."""
-    try:
-        request = load(path, Request)
-    except FileNotFoundError:
-        raise NotFound(f"{path.name} is no longer there") from None
-    if path.name != request_name(request):
-        raise Damaged(path, f"it is the request {request_name(request)}")
-    return request
-
-
-def request_name(request: Request) -> str:
-    """The name of its file, by which requests are found."""
-    return f"{request.workflow_id}.{request.request_id}.json"

@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 
 from provisioning.clock import new_ulid, now
+from provisioning.core.attempts import UNKNOWN_BOOT
 from provisioning.core.states import ENDED_WORKFLOWS, Outcome, TaskState, WorkflowState
 from provisioning.core.workflow import (
     FORMAT,
-    UNKNOWN_BOOT,
     Attempt,
     OutcomeRecord,
     TaskCheckpoint,

@@ -22,9 +22,7 @@ from provisioning.storage.checkpoint import (
     Newer,
     WorkflowFolder,
     encode,
-    load_request,
     owned,
-    request_name,
 )
 from provisioning.storage.gate import Gate, passing
 from provisioning.storage.lock import Lock
@@ -32,6 +30,7 @@ from provisioning.storage.mount import refuse_network
 from provisioning.storage.naming import naming
 from provisioning.storage.opening import DOORS, FOLDERS, begin, check_folders, check_format, refuse_open_to_others
 from provisioning.storage.record import OrchestratorRecord
+from provisioning.storage.request import load_request, request_name
 
 __all__ = ["DOORS", "FOLDERS", "Lock", "OrchestratorRecord", "Spool"]
 

@@ -14,7 +14,8 @@ from provisioning.core.workflow import FORMAT, Request
 from provisioning.execution.nulib import load_nulib
 from provisioning.storage import reading
 from provisioning.storage.check import check
-from provisioning.storage.checkpoint import encode, request_name
+from provisioning.storage.checkpoint import encode
+from provisioning.storage.request import request_name
 from provisioning.views.status import Page, workflow_status
 from tests.crash.tracing import left_of
 from tests.installation import Installation

@@ -39,7 +39,8 @@ class SimulatedExecutor:
         self._workers.pop(news.key, None)
 
     def withdraw(self, key: Key) -> None:
-        self._workers.pop(key).alive = False
+        if worker := self._workers.pop(key, None):  # it may not have been assigned yet
+            worker.alive = False
 
     def cancel(self, key: Key) -> None:
         if worker := self._workers.get(key):

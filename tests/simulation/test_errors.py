@@ -181,7 +181,7 @@ def test_the_undisturbed_run_ends_in_every_way(undisturbed: ErrorRun) -> None:
     states = {"good": "succeeded", "flaky": "succeeded", "bad": "failed", "late": "failed"}
     assert undisturbed.end == ("failed", "cancelled", states)
     assert {"open", "write", "fsync", "rename", "link", "unlink", "mkdir"} <= set(undisturbed.names)
-    assert {"posix_fallocate", "ftruncate"} <= set(undisturbed.names)
+    assert "posix_fallocate" in undisturbed.names
 
 
 def test_errors_at_every_tenth_call(undisturbed: ErrorRun) -> None:

@@ -63,9 +63,9 @@ def unlink_before_acceptance(patched: pytest.MonkeyPatch) -> None:
 def accepted_before_it_is_durable(patched: pytest.MonkeyPatch) -> None:
     """A submission is called accepted as soon as it is visible."""
 
-    def hasty(self: Spool, manifest: bytes, form: str, submission: Any) -> str:
+    def hasty(self: Spool, prepared: Path, submission: Any) -> str:
         with naming(self.incoming):
-            os.rename(self._prepare(manifest, form, submission), self.incoming / submission.workflow_id)
+            os.rename(prepared, self.incoming / submission.workflow_id)
         return str(submission.workflow_id)
 
     patched.setattr(Spool, "_put", hasty)

@@ -12,11 +12,10 @@ import msgspec
 import pytest
 
 from provisioning.clock import boot_id
+from provisioning.core.attempts import NOBODY, UNKNOWN_BOOT
 from provisioning.core.states import Outcome, TaskState, WorkflowState
 from provisioning.core.workflow import (
     FORMAT,
-    NOBODY,
-    UNKNOWN_BOOT,
     AppliedRequest,
     Backoff,
     Plan,

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from provisioning.core.states import Outcome, TaskState, WorkflowState
-from provisioning.storage.checkpoint import WorkflowFolder, load, load_request
+from provisioning.storage.checkpoint import WorkflowFolder, load
 from provisioning.storage.ids import Reservation
+from provisioning.storage.request import load_request
 from provisioning.storage.spool import OrchestratorRecord
 
 SPOOLS = sorted((Path(__file__).parents[1] / "data").glob("format-*"))

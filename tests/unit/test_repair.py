@@ -78,7 +78,7 @@ def test_a_sound_spool_is_left_alone(spool: Spool) -> None:
     assert list(spool.rejected.iterdir()) == []
 
 
-@pytest.mark.parametrize("damage", [b"{", b"", None])
+@pytest.mark.parametrize("damage", [b"{}\n", b"\n", None])
 def test_a_task_is_rebuilt_from_its_outcomes_and_left_to_recovery(spool: Spool, damage: bytes | None) -> None:
     path = spool.workflows / ONE / "tasks" / "a.json"
     path.unlink()
