@@ -127,7 +127,15 @@ class Audit:
 
     def verify(self) -> tuple[list[Break], Head, int]:
         """Where the chain does not hold, its head, and the number of its first record."""
-        return breaks((path.name, _finished(path) if path == self._path else _lines(path)) for path in self.parts())
+        return breaks((path.name, _lines(path)) for path in self.parts())
+
+    def is_unfinished(self) -> bool:
+        """Whether its writer did not finish the last record: nobody was told of it, and the next one cuts it off."""
+        if not self._path.exists():
+            return False
+        with naming(self._path, "read"), open(self._path, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+            return file.read(1) not in (b"", b"\n")
 
     def head(self) -> Head:
         """The last record that is whole; a look that changes nothing and waits for nobody."""
@@ -167,11 +175,6 @@ class Audit:
 def _lines(path: Path) -> Iterator[bytes]:
     with naming(path, "read"), open(path, "rb") as file:
         yield from iter(lambda: file.readline(4 * MAX_RECORD_BYTES), b"")
-
-
-def _finished(path: Path) -> Iterator[bytes]:
-    """The lines, without a last one that its writer did not finish: nobody was told of it, and the next one cuts it."""
-    return (line for line in _lines(path) if line.endswith(b"\n"))
 
 
 def _shortened(facts: dict[str, Any]) -> dict[str, Any]:

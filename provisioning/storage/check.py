@@ -169,7 +169,9 @@ def _doors(spool: Spool) -> list[Problem]:
         answer = read(found, path, path, partial(load, path, Answer))
         if answer is not None and f"{answer.take_id}.json" != name:
             found.append(problem("foreign-record", path, f"it is of {answer.take_id}"))
-    for each in Audit(spool.root).verify()[0]:
+    audit = Audit(spool.root)
+    broken = audit.verify()[0]
+    for each in broken[: -1 if audit.is_unfinished() else None]:
         text = f"line {each.line}: {each.text}"
         found.append(problem("broken-chain", spool.root / "audit" / each.file, text, "see: provisioning audit verify"))
     return found

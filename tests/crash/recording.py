@@ -169,12 +169,19 @@ class Recorder:
 
 
 def attempts_begun(moments: Sequence[Moment]) -> Iterator[tuple[int, str]]:
-    """For each attempt's process: the index of the moment in which it began, and the path of the attempt's log."""
+    """For each attempt: the index of the moment in which it began, and the path of its log.
+
+    It begins with its process, or, where that waited for it, when the log of that gets its name.
+    """
     logs: dict[int, str] = {}
-    for index, (call, begins, _) in enumerate(moments):
+    for index, (call, begins, ends) in enumerate(moments):
         if call.name.startswith("dup"):
             path = call.descriptor(0)[1]
             if path.endswith(".log"):
                 logs[call.pid] = path
         elif call.name == "execve" and begins and call.pid in logs:
-            yield index, logs.pop(call.pid)
+            log = logs.pop(call.pid)
+            if Path(log).parent.name == "logs":
+                yield index, log
+        elif call.name == "renameat2" and ends and Path(log := call.path(2, 3)).parent.name == "logs":
+            yield index, log

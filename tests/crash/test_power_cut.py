@@ -220,7 +220,7 @@ def test_a_forgotten_sync_is_found(
         (r"ids", "no-reservation"),
         (r"nulib", "not as it was kept"),
         (r"tasks", "would be made again"),
-        (r"outcomes", "no-outcome|outcome of those before|depends on"),
+        (r"outcomes", "no-outcome|outcome of those before|depends on|would be made again"),
         (r"requests", "neither applied nor asked|and its task bad has not"),
     ],
 )
