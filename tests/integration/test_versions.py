@@ -98,9 +98,11 @@ COMMANDS = {
 
 
 def everything(root: Path) -> dict[str, str]:
-    """Every file of the spool and what is in it."""
-    files = (path for path in root.rglob("*") if path.is_file())
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    """Every folder of the spool, and every file and what is in it."""
+    return {
+        str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "a folder"
+        for path in root.rglob("*")
+    }
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS.keys())
@@ -108,7 +110,8 @@ def test_a_spool_of_a_newer_format_is_refused_and_not_touched(site: Installation
     site.submit([site.mark("a")])
     site.spool.close()
     (site.spool.root / "format").write_text("2\n")
-    (site.spool.root / "drop").mkdir()
+    (site.spool.root / "newer").mkdir()
+    (site.spool.root / "drop").rmdir()  # what this version would make
     (site.root / "manifest.json").write_text(
         '{"schema": 1, "name": "x", "tasks": [{"id": "a", "operation": "selftest.noop"}]}'
     )
