@@ -167,7 +167,7 @@ def request-instance [
 
 # The time of the creation. The same for every try of a task, as its token asks for the same request.
 def created-at []: nothing -> string {
-  let ulid = ($env.PROVISIONING_IDEMPOTENCY_KEY? | default "" | split row "/" | first | str upcase)
+  let ulid = ($env.PROVISIONING_IDEMPOTENCY_KEY? | default "" | split row "/" | first | str uppercase)
   if $ulid !~ '\A[0-7][0-9A-HJKMNP-TV-Z]{25}\z' {
     return (date now | date to-timezone UTC | format date "%Y-%m-%dT%H:%M:%SZ")
   }
