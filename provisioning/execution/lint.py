@@ -45,7 +45,8 @@ RESERVED_PARAMS = frozenset(
 )
 """Options of every operation command; `check` may be the switch that the operation declares as its own."""
 RESERVED_DOMAINS = {
-    **dict.fromkeys(("batch", "completion", "help", "infra", "operation", "orchestrator", "spool", "workflow")),
+    **dict.fromkeys(("audit", "authority", "batch", "completion", "help", "infra", "install", "manifest", "manual")),
+    **dict.fromkeys(("operation", "orchestrator", "spool", "uninstall", "workflow")),
     "bat": "batch",
     "op": "operation",
     "orch": "orchestrator",
