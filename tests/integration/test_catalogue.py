@@ -61,7 +61,7 @@ def test_the_built_in_operations(nu: Nushell, tmp_path: Path) -> None:
     assert catalogue.broken == ()
     create = catalogue.operation("servers.create")
     assert (create.command, create.undo, create.exclusive) == ("create-server", "servers.delete", ("server/{name}",))
-    assert create.timeout_seconds == 600
+    assert create.timeout_seconds == 900
     assert create.params[0].name == "name"
     assert create.params[0].required
 
