@@ -84,7 +84,7 @@ def test_bash_completes(tmp_path: Path) -> None:
     """
     environment = {"PATH": f"{PROGRAM.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
     done = subprocess.run(["bash", "-c", asked], env=environment, capture_output=True, text=True, check=False)
-    assert (done.stdout.split(), done.stderr) == (["status"], "")
+    assert (done.stdout.split(), done.stderr) == (["stats", "status"], "")
 
 
 def test_nushell_completes_and_passes_everything_on(tmp_path: Path) -> None:
@@ -100,5 +100,5 @@ def test_nushell_completes_and_passes_everything_on(tmp_path: Path) -> None:
     environment = {"PATH": f"{PROGRAM.parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
     done = subprocess.run([find_nu(), "-n", "-c", asked], env=environment, capture_output=True, text=True, check=False)
     lines = done.stdout.splitlines()
-    assert lines[:3] == ["status", "orchestrator", "provisioning 0.1.0"], done.stderr
+    assert lines[:3] == ["stats status", "orchestrator", "provisioning 0.1.0"], done.stderr
     assert int(lines[3]) > 5
