@@ -114,8 +114,9 @@ def run(  # noqa: PLR0913 - what it works, how long, and who hears of it
         watcher.close()
         if lock is not None:
             _log.info("orchestrator stopped")
-            with contextlib.suppress(ProvisioningError):
-                oversight.orchestrating(began=False)
+            if presence.is_same():  # the audit log of another spool is not ours to write
+                with contextlib.suppress(ProvisioningError):
+                    oversight.orchestrating(began=False)
         spool.close()
         if lock is not None:
             lock.release()

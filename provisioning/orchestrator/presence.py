@@ -26,15 +26,19 @@ class Presence:
         self._first = os.stat(root)
         self._is_here = True
 
+    def is_same(self) -> bool:
+        """Whether the spool is at its path; nothing is said, whatever is there."""
+        try:
+            return os.path.samestat(os.stat(self._root), self._first)
+        except OSError:
+            return False  # not there, or not to be reached: the same to us
+
     def is_here(self) -> bool:
         """Whether the spool is at its path. What changes is logged; SpoolUnusable where another spool is there."""
-        here = False
-        try:
-            here = os.path.samestat(os.stat(self._root), self._first)
-        except OSError:
-            pass  # not there, or not to be reached: the same to us
-        else:
-            if not here and os.path.lexists(self._root / "format"):
+        here = self.is_same()
+        if not here and os.path.lexists(self._root / "format"):
+            here = self.is_same()  # it may have come back between the two looks
+            if not here:
                 _log.error("another spool is at the path of this one")
                 raise SpoolUnusable(
                     f"another spool is at {self._root} now: what was begun in the one before goes on in that",
