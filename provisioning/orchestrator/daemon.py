@@ -94,13 +94,14 @@ def run(  # noqa: PLR0913 - what it works, how long, and who hears of it
     oversight = spool.gate if isinstance(spool.gate, Oversight) else Oversight(spool, config)
     intake = _open_doors(spool, config, load_nulib, oversight)
     watcher = Watcher(lambda: [spool.incoming, spool.requests, spool.drop, *drop.folders(spool)])
-    announcement = Announcement(spool, config.orchestrator) if lock is not None else None
     notifier = Notifier(Supervisor() if until_empty else config.supervisor)
-    around = _Around(signals, presence, watcher, announcement, notifier, intake)
+    announcement = None
     if lock is not None:
         for name in oversight.orchestrating(began=True):
             _log.warning("the %s file has changed since the last start", name)
+        announcement = Announcement(spool, config.orchestrator)  # what could end this start has been done
         _log.info("orchestrator %s works %s with %d slots", __version__, spool.root, config.orchestrator.slots)
+    around = _Around(signals, presence, watcher, announcement, notifier, intake)
     try:
         orchestrator.tick()  # finds what dead processes left under way; only then may the rest of theirs go
         files.sweep_scratch(spool.tmp, workers_with_children(spool))
