@@ -59,7 +59,6 @@ CODES = {
     "not-finite": "a number that is infinite or none",
     "too-large-number": "a whole number that does not fit into 64 bits",
     "half-character": "a text with half of a surrogate pair",
-    "not-yet": "part of manifests, but this version cannot do it",
     "expired-before-start": "expires_at is not after not_before",
     "duplicate-id": "two tasks have one id",
     "unknown-dependency": "depends_on or after names no task of the manifest",
@@ -73,9 +72,6 @@ CODES = {
     "literal-secret": "a secret that is written out where its name belongs",
 }
 """Every code that a problem of a manifest can have. Codes are never renamed: receipts and scripts rely on them."""
-
-NOT_YET = frozenset({"credential"})
-"""Keys that a later version understands; refused, since a manifest that is half obeyed does harm."""
 
 DEFAULT_TIMEOUT_SECONDS = 3600.0
 """Of an attempt where neither the task, the manifest nor the operation says one."""
@@ -137,7 +133,7 @@ def _draft(data: bytes, form: str, file: str, look: Look) -> _Draft:
         hint = "split it into several manifests"
         message = f"the manifest has {len(tables)} tasks, and {look.limits.tasks} are allowed"
         raise InvalidManifest([Problem("too-large", message, hint, file, None, "tasks")])
-    findings += (_later(each) for each in schema_findings(look.schema, document))
+    findings += schema_findings(look.schema, document)
     sound = Sound(findings)
     defaults = policies(sound.part(document.get("defaults"), ("defaults",)), {}, ("defaults",), findings)
     head = _head(sound.part(document, ()), findings)
@@ -152,14 +148,6 @@ def _draft(data: bytes, form: str, file: str, look: Look) -> _Draft:
     if not findings:
         findings += tasks.placed(reference_findings(found, look.catalogue))
     return _Draft(Locator(text, form), head, tasks, findings)
-
-
-def _later(finding: Finding) -> Finding:
-    """Says so where the schema refuses what only a later version does."""
-    name = finding.path[-1] if finding.path else ""
-    if finding.code != "unknown-key" or name not in NOT_YET:
-        name = ""
-    return Finding("not-yet", f"this version does not have {name!r}", "leave it out", finding.path) if name else finding
 
 
 def _head(table: dict[str, Any], findings: list[Finding]) -> dict[str, Any]:

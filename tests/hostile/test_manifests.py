@@ -59,6 +59,7 @@ DOCUMENTS = [
     ("unknown-key", "infr", with_root(infr="demo")),
     ("unknown-key", "tasks.a.dependson", with_task(dependson=[])),
     ("unknown-key", "defaults.timout", with_root(defaults={"timout": "1s"})),
+    ("unknown-key", "tasks.a.credential", with_task(credential="token")),
     ("unknown-key", "tasks.a.retry.attempts", retries(attempts=3)),
     ("missing-key", "schema", with_root(schema=...)),
     ("missing-key", "name", with_root(name=...)),
