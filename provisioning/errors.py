@@ -95,6 +95,18 @@ class SpoolUnusable(ProvisioningError):
     code = "spool-unusable"
 
 
+class Unwritable(ProvisioningError):
+    """The answer cannot be written to stdout: a full disk, a closed descriptor."""
+
+    exit_code = 6
+    code = "stdout"
+
+    @classmethod
+    def of(cls, error: OSError) -> Unwritable:
+        """What the host said of the write."""
+        return cls(f"cannot write to stdout: {error.strerror or error}")
+
+
 class OrchestratorUnusable(ProvisioningError):
     """The orchestrator is not running, is running already, or does not answer."""
 

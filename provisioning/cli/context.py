@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from provisioning.errors import UsageError
+from provisioning.errors import Unwritable, UsageError
 
 if TYPE_CHECKING:
     from provisioning.config import Config
@@ -17,6 +18,20 @@ if TYPE_CHECKING:
     from provisioning.core.tasks import Sources
     from provisioning.execution.nulib import Nulib
     from provisioning.storage.spool import Spool
+
+
+@contextlib.contextmanager
+def on_stdout() -> Iterator[None]:
+    """Unwritable where stdout refuses what the block writes; a pipe whose reader has gone stays a broken pipe.
+
+    It cannot be told afterwards: much text goes past the buffer, and none of it is left there to be tried again.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise Unwritable.of(error) from error
 
 
 class Context:
@@ -104,8 +119,9 @@ class Context:
         """The answer, for people; an empty one prints nothing."""
         self.answered = True
         if text:
-            sys.stdout.write(text if text.endswith("\n") else text + "\n")
-            sys.stdout.flush()
+            with on_stdout():
+                sys.stdout.write(text if text.endswith("\n") else text + "\n")
+                sys.stdout.flush()
 
     def answer_json(self, value: Any) -> None:
         """The answer, for programs."""

@@ -18,7 +18,7 @@ from typing import Any, TextIO
 import click
 
 from provisioning.cli.context import Context
-from provisioning.errors import Interrupted, Invalid, Problem, ProvisioningError, SpoolUnusable
+from provisioning.errors import Interrupted, Invalid, Problem, ProvisioningError, SpoolUnusable, Unwritable
 
 CODES = {
     0: "done",
@@ -49,9 +49,9 @@ def exit_code_of(error: BaseException, context: Context, argv: Sequence[str] = (
 
         traceback.print_exception(error)
     known = _known(error)
-    if isinstance(error, OSError) and known.code == "stdout":
+    if isinstance(known, Unwritable):
         drop_stdout()
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(BrokenPipeError, Unwritable):
         _tell(known, context)
         if context.json and not context.answered:
             context.answer_json({"error": _as_json(known)})
@@ -68,8 +68,7 @@ def _closed(context: Context, code: int) -> int:
     except (OSError, ProvisioningError) as error:
         drop_stdout()
         if not code:
-            what = "cannot write to stdout: " if isinstance(error, OSError) else ""
-            _say(f"error: {what}{getattr(error, 'strerror', None) or error}")
+            _say(f"error: {Unwritable.of(error) if isinstance(error, OSError) else error}")
         return code or SpoolUnusable.exit_code
     return code
 
@@ -84,9 +83,7 @@ def _known(error: BaseException) -> ProvisioningError:
         return Interrupted("interrupted")
     if isinstance(error, OSError):
         if not error.filename and not _stdout_works():
-            unwritable = ProvisioningError(f"cannot write to stdout: {error.strerror or error}")
-            unwritable.code, unwritable.exit_code = "stdout", SpoolUnusable.exit_code
-            return unwritable
+            return Unwritable.of(error)
         where = f"{error.filename}: " if error.filename else ""
         named = SpoolUnusable(f"{where}{error.strerror or error}", hint="see: provisioning spool check")
         named.code = "system"

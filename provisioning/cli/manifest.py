@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from provisioning.cli.context import Context
+from provisioning.cli.context import Context, on_stdout
 from provisioning.cli.groups import Noun, json_option, pass_context
 from provisioning.errors import NotFound, Refused, UsageError
 
@@ -41,8 +41,9 @@ def seal(context: Context, file: Path, *, to_stdout: bool) -> None:
     if to_stdout:
         import sys
 
-        sys.stdout.buffer.write(sealed(data))
-        sys.stdout.buffer.flush()
+        with on_stdout():
+            sys.stdout.buffer.write(sealed(data))
+            sys.stdout.buffer.flush()
         context.answered = True
         return
     if file.suffix.lower() == ".json":

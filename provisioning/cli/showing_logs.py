@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from provisioning.cli.context import Context
+from provisioning.cli.context import Context, on_stdout
 from provisioning.cli.following import POLL_SECONDS, Follower
 from provisioning.core.catalogue import nearest_hint
 from provisioning.core.states import ENDED_TASKS
@@ -91,8 +91,9 @@ class _Printer:
     def _print(self, piece: Piece, data: bytes) -> None:
         self._context.answered = True
         if self._plain and not self._terminal:
-            sys.stdout.flush()
-            sys.stdout.buffer.write(data)
+            with on_stdout():
+                sys.stdout.flush()
+                sys.stdout.buffer.write(data)
             return
         *lines, rest = (self._partial.pop(piece, b"") + data).split(b"\n")
         if len(rest) > CHUNK:
@@ -109,7 +110,8 @@ class _Printer:
         else:
             text = safe_block(text) if self._terminal else text
             text = text if self._plain else f"{piece.task_id} | {text}"
-        sys.stdout.write(text + "\n")
+        with on_stdout():
+            sys.stdout.write(text + "\n")
 
     def finish(self) -> None:
         """Print lines that never ended."""

@@ -254,10 +254,23 @@ def test_a_reader_that_goes_away_is_no_error(site: Installation) -> None:
     assert (process.returncode, process.stderr) == (141, b"")
 
 
-def test_an_answer_that_cannot_be_written_is_an_error(site: Installation) -> None:
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--version"],
+        ["workflow", "list", "--json"],
+        ["operation", "list"],  # more than a buffer takes
+        ["operation", "list", "--json"],
+        ["manifest", "seal", "--stdout", "large.json"],
+    ],
+    ids=" ".join,
+)
+def test_an_answer_that_cannot_be_written_is_an_error(site: Installation, arguments: list[str]) -> None:
+    (site.root / "large.json").write_text(f'"{"x" * 100_000}"')
     with open("/dev/full", "wb") as full:
         process = subprocess.run(
-            [sys.executable, "-m", "provisioning", "operation", "list"],
+            [sys.executable, "-m", "provisioning", *arguments],
+            cwd=site.root,
             env=site.environment,
             stdout=full,
             stderr=subprocess.PIPE,
