@@ -157,6 +157,19 @@ def _with_verbs(group: click.Group, verbs: dict[str, Callable[[], click.Command]
     return group
 
 
+def _packed(rows: list[tuple[str, str]], width: int) -> list[tuple[str, str]]:
+    """The rows, those of few verbs behind one another in a line: a screen has 24."""
+    room = width - max(len(noun) for noun, _ in rows) - 4
+    packed = rows[:1]
+    for noun, verbs in rows[1:]:
+        first, before = packed[-1]
+        if len(joined := f"{before}; {noun} {verbs}") <= room:
+            packed[-1] = (first, joined)
+        else:
+            packed.append((noun, verbs))
+    return packed
+
+
 class Root(Noun):
     """All nouns. One of the program is found without reading the catalogue."""
 
@@ -234,12 +247,13 @@ class Root(Noun):
                 workflows.append(row(noun, list(command.commands)))
             else:
                 alone.append(noun)
+        options = ["/".join(option.opts) for option in self.get_params(ctx) if isinstance(option, click.Option)]
+        more = "help NOUN [VERB]; --json: JSON, errors included."
+        rest = [("this host", " ".join(alone)), ("options", " ".join(options)), ("more", more)]
         with formatter.section("Operations"):
             formatter.write_dl(operations, col_max=20)
-        options = ["/".join(option.opts) for option in self.get_params(ctx) if isinstance(option, click.Option)]
-        also = [("this host", " ".join(alone)), ("options", " ".join(options))]
         with formatter.section("Workflows"):
-            formatter.write_dl([*workflows, *also], col_max=20)
+            formatter.write_dl([*_packed(workflows, formatter.width), *rest], col_max=20)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The commands, with the options in a line of theirs: all is on one screen."""
@@ -263,7 +277,6 @@ def _made() -> Root:
         "provisioning",
         params=options,
         help="Runs infrastructure operations written in Nushell as durable workflows.",
-        epilog="More: provisioning help NOUN [VERB]. --json: JSON, errors included.",
         no_args_is_help=True,
         subcommand_metavar="NOUN VERB [ARGS]…",
         context_settings=SETTINGS,
