@@ -17,7 +17,7 @@ export def generate-taskserv [
   --data: record = {} # What differs from its defaults and from the infra's
 ]: nothing -> list<record<path: string, file: string, mode: string, digest: string>> {
   check-name server $server
-  if not ($out | str starts-with "/") {
+  if not ($out | default "" | str starts-with "/") {
     error make {
       msg: $"not an absolute path: ($out | to json)"
       code: "provisioning::taskservs::invalid-folder"
