@@ -248,8 +248,8 @@ class Root(Noun):
             else:
                 alone.append(noun)
         options = ["/".join(option.opts) for option in self.get_params(ctx) if isinstance(option, click.Option)]
-        more = "help NOUN [VERB]; --json: JSON, errors included."
-        rest = [("this host", " ".join(alone)), ("options", " ".join(options)), ("more", more)]
+        how = "help NOUN [VERB]; --json: JSON, errors included."
+        rest = [("this host", " ".join(alone)), ("options", " ".join(options)), ("more", how)]
         with formatter.section("Operations"):
             formatter.write_dl(operations, col_max=20)
         with formatter.section("Workflows"):
