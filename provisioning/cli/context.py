@@ -31,6 +31,8 @@ def on_stdout() -> Iterator[None]:
     except BrokenPipeError:
         raise
     except OSError as error:
+        if error.filename:  # a file that was read for it
+            raise
         raise Unwritable.of(error) from error
 
 

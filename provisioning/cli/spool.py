@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from provisioning.cli import doors
-from provisioning.cli.context import Context
+from provisioning.cli.context import Context, on_stdout
 from provisioning.cli.groups import Noun, json_option, pass_context
 from provisioning.errors import NotFound, Problem, SpoolUnusable, UsageError
 
@@ -118,7 +118,8 @@ def backup(context: Context, file: Path, *, force: bool) -> None:
         return
     if context.json or sys.stdout.isatty():
         raise UsageError("stdout carries the backup", hint="name a file, or pipe it on without --json")
-    copied = back_up(context.spool, sys.stdout.buffer, compress=False)
+    with on_stdout():
+        copied = back_up(context.spool, sys.stdout.buffer, compress=False)
     context.answered = True
     context.say(_told("backed up", copied))
 

@@ -262,6 +262,7 @@ def test_a_reader_that_goes_away_is_no_error(site: Installation) -> None:
         ["operation", "list"],  # more than a buffer takes
         ["operation", "list", "--json"],
         ["manifest", "seal", "--stdout", "large.json"],
+        ["spool", "backup", "-"],
     ],
     ids=" ".join,
 )
