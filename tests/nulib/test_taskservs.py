@@ -234,6 +234,12 @@ def test_generated_files(operations: Operations, name: str) -> None:
     assert "{{" not in text
 
 
+@pytest.mark.parametrize("given", [{}, {"out": ""}, {"out": "out"}])
+def test_files_are_generated_into_an_absolute_path_alone(operations: Operations, given: dict[str, str]) -> None:
+    error = operations.error("taskservs.generate", name="nginx", **given)
+    assert error["code"] == "provisioning::taskservs::invalid-folder"
+
+
 def test_definitions(operations: Operations) -> None:
     assert [one["name"] for one in operations.run("taskservs.list")] == NAMES
     assert sorted(path.parent.name for path in NULIB.glob("taskservs/*/taskserv.toml")) == NAMES
