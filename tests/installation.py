@@ -31,6 +31,9 @@ from tests.waiting import wait_for
 NULIB = Path(__file__).parent / "integration" / "nulib"
 """Operations for tests, over the built-in ones."""
 
+CHECKOUT = (sys.executable, "-m", "provisioning")
+"""What starts the program as it is in the checkout."""
+
 ENVIRONMENT = {
     "PROVISIONING_ORCHESTRATOR_SCAN_SECONDS": "1",
     "PROVISIONING_LIMITS_GRACE_SECONDS": "0.3",
@@ -47,8 +50,9 @@ def find_nu() -> str:
 class Installation:
     """A spool and a configuration in a folder of their own."""
 
-    def __init__(self, root: Path, cache_dir: Path, **settings: object) -> None:
+    def __init__(self, root: Path, cache_dir: Path, *, program: Sequence[str] = CHECKOUT, **settings: object) -> None:
         self.root = root
+        self.program = program
         (root / "config.toml").write_text("")
         (root / "config.toml").chmod(0o600)
         self.environment = {
@@ -114,7 +118,7 @@ class Installation:
         """Start a `provisioning` command, below the command `before` if there is one."""
         with open(self.root / f"said.{len(self._started)}", "wb") as said:
             process = subprocess.Popen(
-                [*before, sys.executable, "-m", "provisioning", *arguments],
+                [*before, *self.program, *arguments],
                 env={**self.environment, **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=said,

@@ -18,6 +18,9 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = Path(os.environ.get("TESTED_PROGRAM") or Path(sys.executable).with_name("provisioning"))
 """The command that is tested: the checkout's own, or another one, as that of a wheel or the one file."""
 
+UNPACKED = {name: value for name, value in os.environ.items() if name == "PROVISIONING_CACHE"}
+"""Where the one file is to unpack itself, for the environment of what is tested."""
+
 
 class Program:
     """The `provisioning` command with a spool of its own."""
@@ -33,6 +36,7 @@ class Program:
             "PROVISIONING_PATHS_CACHE": str(folder / "cache"),
             "PROVISIONING_ENVIRONMENT_HOME": str(folder),
             "PROVISIONING_ENVIRONMENT_PROVISIONING_SERVERS": str(folder / "servers"),
+            **UNPACKED,
         }
         if (nu := os.environ.get("PROVISIONING_NU")) and "TESTED_PROGRAM" not in os.environ:
             self.environment["PROVISIONING_NU"] = nu

@@ -19,6 +19,7 @@ import pytest
 
 from provisioning.core.drop import Receipt, seal
 from provisioning.storage import drop
+from tests.e2e.conftest import PROGRAM, UNPACKED
 from tests.installation import Installation
 from tests.waiting import wait_for
 
@@ -55,7 +56,10 @@ class Site:
     def __init__(self, root: Path, cache: Path) -> None:
         root.chmod(0o755)
         self.root = root
-        self.installation = Installation(root, cache)
+        self.installation = Installation(root, cache, program=[str(PROGRAM)])
+        self.installation.environment |= UNPACKED
+        if "TESTED_PROGRAM" in os.environ:
+            del self.installation.environment["PROVISIONING_NU"]  # it has its own
         self.installation.settings(
             drop_grace_seconds=30, paths_authority=root / "authority.toml", orchestrator_scan_seconds=1
         )
@@ -64,20 +68,16 @@ class Site:
         self.spool = self.installation.spool
         for name, uid in OPERATORS.items():
             self._home(name, uid)
-        self._run(["provisioning", "spool", "init", str(self.spool.root), "--operators", ",".join(OPERATORS)])
+        self._run(["spool", "init", str(self.spool.root), "--operators", ",".join(OPERATORS)])
         self.port = self._free_port()
         self._sshd = self._start_sshd()
         self.installation.settings(drop_host="here")
         self.orchestrator = self.installation.start("orchestrator", "run", "--slots", "4", before=self.before)
         wait_for(lambda: self.spool.running_orchestrator() is not None, 60, "the orchestrator")
 
-    def _run(self, command: Sequence[str]) -> None:
-        import sys
-
-        program = [sys.executable, "-m", *command]
-        subprocess.run(
-            [*self.before, *program], env=self.installation.environment, cwd=self.root, check=True, capture_output=True
-        )
+    def _run(self, arguments: Sequence[str]) -> None:
+        command = [*self.before, str(PROGRAM), *arguments]
+        subprocess.run(command, env=self.installation.environment, cwd=self.root, check=True, capture_output=True)
 
     def _home(self, name: str, uid: int) -> None:
         home = self.root / name
@@ -99,13 +99,11 @@ class Site:
             return int(one.getsockname()[1])
 
     def _start_sshd(self) -> subprocess.Popen[bytes]:
-        import sys
-
         self._key("host")
         self._key("carol")
         forced = self.root / "receive"
         lines = [f"export {name}='{value}'" for name, value in self.installation.environment.items()]
-        forced.write_text("#!/bin/sh\n" + "\n".join(lines) + f'\nexec {sys.executable} -m provisioning "$@"\n')
+        forced.write_text("#!/bin/sh\n" + "\n".join(lines) + f'\nexec {PROGRAM} "$@"\n')
         forced.chmod(0o755)
         carol = (self.root / "key-carol.pub").read_text()
         (self.root / "keys-root").write_text(f'restrict,command="{forced} spool receive --as carol" {carol}')

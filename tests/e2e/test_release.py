@@ -21,7 +21,7 @@ from tests.e2e.built import ROOT
 from tests.installation import find_nu
 
 LOCK = ROOT / "packaging" / "binary" / "requirements.txt"
-TESTS = ["test_main_job.py", "test_graphs.py", "test_mended.py"]
+TESTS = ["test_main_job.py", "test_graphs.py", "test_mended.py", "test_drop_door.py"]
 """What a user does, typed into whichever program TESTED_PROGRAM names."""
 
 
