@@ -15,7 +15,7 @@ from provisioning.core import manifest
 from provisioning.core.authority import Authority
 from provisioning.core.catalogue import Catalogue
 from provisioning.core.drop import AskedByFile, Facts, Reason, Verdict, is_past
-from provisioning.core.locate import Limits, decode
+from provisioning.core.locate import Limits, decode, shown
 from provisioning.core.tasks import Sources
 from provisioning.core.workflow import Workflow
 from provisioning.errors import InvalidManifest, Problem
@@ -166,7 +166,7 @@ def _request(document: dict[str, Any], rules: Rules, name: str | None) -> Verdic
     try:
         asked = msgspec.convert(document, AskedByFile)
     except msgspec.ValidationError as error:
-        text = f"it is no request: {error}"
+        text = f"it is no request: {shown(str(error))}"  # a key that it has may hold anything
         hint = 'a request is like {"verb": "cancel", "workflow_id": "…"}; tasks and id may be added'
         return Verdict((Reason("bad-value", text, hint),), id=name)
     if asked.schema != 1:

@@ -38,7 +38,7 @@ def holding(data: bytes, *, mode: int = 0o600) -> Callable[[Path], object]:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
-        os.chmod(path, mode)
+            os.fchmod(descriptor, mode)  # its name may be gone by now: it is refused as soon as it is seen
 
     return make
 
