@@ -61,8 +61,12 @@ class _Worker:
 
     def go_on(self) -> None:
         """Continue it if it is stopped: it alone can end its attempt and say how."""
+        self.signal(signal.SIGCONT)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal it, and no process that has its pid since."""
         if self._identity:
-            send_signal(self._identity, signal.SIGCONT)
+            send_signal(self._identity, number)
 
 
 class Pool:
@@ -156,7 +160,8 @@ class Pool:
     def cancel(self, key: Key) -> None:
         """Have the attempt's worker end it."""
         if worker := self._by_key.get(key):
-            worker.tell(Command())
+            if not worker.tell(Command()):
+                worker.signal(signal.SIGTERM)  # as whoever adopts its attempt would
             worker.go_on()
 
     def free_slots(self) -> int:

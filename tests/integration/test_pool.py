@@ -249,6 +249,23 @@ def test_a_worker_that_cannot_be_told_is_replaced(site: Installation, monkeypatc
     pool.close()
 
 
+def test_a_cancel_that_the_pipe_refuses_is_told_by_a_signal(
+    site: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = Pool(site.spool, 1, 60.0)
+    key = Key("01kc0000000000000000000001", "a", 1)
+    worker = pool._workers[pool.assign(key, ())]
+
+    def refuse(*_args: object) -> None:
+        raise OSError(errno.EIO, "no")
+
+    monkeypatch.setattr(Connection, "send_bytes", refuse)
+    pool.cancel(key)
+    wait_for(lambda: not worker.process.is_alive(), what="the end of a worker that has nothing to end")
+    assert [news.seen for news in pool.news()] == [Seen.LOST]
+    pool.close()
+
+
 def test_an_orchestrator_whose_forkserver_is_killed_goes_on_with_another(site: Installation) -> None:
     first = site.submit([site.mark("a")])
     process = site.orchestrator()
