@@ -4,7 +4,7 @@
 # is asked for with a client token made of the task's idempotency key, so that
 # the same task never gets two. Settings: [aws], see README.md.
 
-use ../lib/failure.nu [fail-for-now]
+use ../lib/failure.nu [again fail-for-now]
 use ../lib/ssh.nu [ssh-entry ssh-login ssh-target]
 use aws/api.nu [call connect]
 
@@ -113,7 +113,12 @@ def create-one [
     print --stderr $"server ($spec.name) was made twice: ($extra | str join ', ') is deleted"
     call $api terminate-instances { InstanceIds: $extra } | ignore
   }
-  await $api ($ours | get --optional 0.InstanceId | default $id) [running]
+  let kept = ($ours | get --optional 0.InstanceId | default $id)
+  try { await $api $kept [running] } catch {|caught|
+    # Another create of the same name, with an older server, has ended it.
+    if (listed $api $spec.name | where InstanceId != $kept | is-empty) { again $caught }
+    fail-for-now "provisioning::aws::busy" $"server ($spec.name) is made by others at the same time"
+  }
   true
 }
 

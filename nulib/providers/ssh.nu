@@ -131,18 +131,10 @@ def adopt [
   spec: record # What to create
 ]: nothing -> bool {
   let target = (target-of $spec.infra $spec.name)
-  let record = (ask $target show | from json)
-  if $record.name? == $spec.name and $record.infra? == $spec.infra { return false }
-  if ($record.name? | default "") != "" {
-    error make {
-      msg: $"($target.host) is server ($record.name) of infra ($record.infra) already"
-      code: "provisioning::ssh::invalid-machine"
-      help: $"look at the inventory; let it go there first: provisioning server delete ($record.name) --infra ($record.infra)"
-    }
-  }
+  if (is-ours $target $spec (ask $target show | from json)) { return false }
   let facts = (ask $target facts | lines)
   let memory_gb = ([1 (($facts.1 | into int) / 1048576 | math round)] | math max)
-  ask $target adopt ({
+  let adopted = (ask $target adopt ({
     name: $spec.name
     infra: $spec.infra
     labels: $spec.labels
@@ -152,8 +144,29 @@ def adopt [
     system: $facts.4
     machine_id: $facts.5
     adopted_at: (date now | date to-timezone UTC | format date "%Y-%m-%dT%H:%M:%SZ")
-  } | to json --raw) | ignore
-  true
+  } | to json --raw))
+  if ($adopted | str trim) == "yes" { return true }
+  # Somebody else was faster.
+  if not (is-ours $target $spec (ask $target show | from json)) {
+    fail-for-now "provisioning::ssh::busy" $"($target.host) is adopted and forgotten by others at the same time"
+  }
+  false
+}
+
+# Whether a machine's record is the one asked for; that of another server is an error.
+def is-ours [
+  target: record # What `ssh-target` returned
+  spec: record # The server asked for
+  record: record # What the machine says
+]: nothing -> bool {
+  if ($record.name? | default "") == "" { return false }
+  if $record.name == $spec.name and $record.infra? == $spec.infra { return true }
+  error make {
+    msg: $"($target.host) is server ($record.name) of infra ($record.infra) already"
+    code: "provisioning::ssh::invalid-machine"
+    help: $"look at the inventory; let it go there first: provisioning server delete ($record.name) --infra ($record.infra)"
+  }
+  false
 }
 
 # Forget a machine; says whether it was ours.

@@ -71,10 +71,12 @@ def find-one [
   api: record # What `connect` returned
   name: string # Server name
 ]: nothing -> any {
-  let found = (listed $api $name)
-  if ($found | is-empty) { return null }
-  let server = (details $api ($found | first).uuid)
-  if $server == null { null } else { shown $api $server }
+  # The list may still have one that is gone.
+  for found in (listed $api $name) {
+    let server = (details $api $found.uuid)
+    if $server != null { return (shown $api $server) }
+  }
+  null
 }
 
 # Create a server unless it is there; says whether it was created.
@@ -85,22 +87,39 @@ def create-one [
   let there = (listed $api $spec.name)
   let changed = ($there | is-empty)
   if $changed { request-server $api $spec }
-  let ours = (listed $api $spec.name)
-  if ($ours | is-empty) {
-    fail-for-now "provisioning::upcloud::unavailable" $"server ($spec.name) was asked for, and is not in the list yet"
+  # Another create of the same name may have found an older one, and deleted what was looked at here.
+  for _ in 1..3 {
+    let kept = try { keep-one $api $spec.name --start=$changed; true } catch {|caught|
+      if (code-of $caught) != "provisioning::servers::not-found" { again $caught }
+      false
+    }
+    if $kept { return $changed }
   }
-  # Where two were made, because an answer was lost for long, the oldest stays.
+  fail-for-now "provisioning::upcloud::busy" $"server ($spec.name) is made and deleted by others at the same time"
+  $changed
+}
+
+# Wait for the oldest server of a name, and delete the others.
+def keep-one [
+  api: record # What `connect` returned
+  name: string # Server name
+  --start # Bring it up, and not only to rest
+]: nothing -> nothing {
+  let ours = (listed $api $name)
+  if ($ours | is-empty) {
+    fail-for-now "provisioning::upcloud::unavailable" $"server ($name) was asked for, and is not in the list yet"
+  }
+  # Two were made where an answer was lost for long, or by two tasks at once.
   for extra in ($ours | skip 1) {
-    print --stderr $"server ($spec.name) was made twice: ($extra.uuid) is deleted"
+    print --stderr $"server ($name) was made twice: ($extra.uuid) is deleted"
     drive $api $extra.uuid gone | ignore
   }
   let server = ($ours | first)
-  if $changed {
+  if $start {
     drive $api $server.uuid started | ignore
   } else if $server.state == "maintenance" {
     drive $api $server.uuid settled | ignore
   }
-  $changed
 }
 
 # Ask for a new server. An answer that is lost is looked for in the list.

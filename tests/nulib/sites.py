@@ -57,11 +57,15 @@ class Files:
 
     def wait_script(self) -> str:
         """Shell words that wait here."""
-        return f"touch {self._reached}; while [ ! -e {self._go_on} ]; do sleep 0.01; done"
+        return f"echo >>{self._reached}; while [ ! -e {self._go_on} ]; do sleep 0.01; done"
 
     def reached(self) -> bool:
         """Whether somebody waits."""
-        return self._reached.exists()
+        return self.waiting() > 0
+
+    def waiting(self) -> int:
+        """How many have come to wait."""
+        return self._reached.stat().st_size if self._reached.exists() else 0
 
     def go_on(self) -> None:
         """Let everybody pass."""
@@ -148,7 +152,7 @@ port = 2202
         """Wait before the record on the machine is in place."""
         machine = self.machines[self.name]
         pause = Files(machine.folder)
-        waiting_program(machine.folder / "bin", "mv", "server.json", pause)
+        waiting_program(machine.folder / "bin", "ln", "server.json", pause)
         return pause
 
     def connections(self) -> list[int]:

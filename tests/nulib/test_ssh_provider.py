@@ -41,6 +41,24 @@ def test_facts_are_recorded(site: SshSite) -> None:
     assert site.operations.run("servers.zones", infra=INFRA, provider="ssh")[0]["id"] == "rack-1"
 
 
+def test_a_machine_is_adopted_by_one_of_those_who_ask_at_once(site: SshSite) -> None:
+    site.operations.settings(INFRA, f'{SshSite.SETTINGS}[inventory.web-9]\naddress = "127.0.0.1"\nport = 2201\n')
+    pause = site.pause()
+    asked = ["web-1", "web-9", "web-1", "web-9"]
+    attempts = [site.operations.start("servers.create", name=name, infra=INFRA, provider="ssh") for name in asked]
+    wait_until(lambda: pause.waiting() == len(asked), "all at the last step")
+    pause.go_on()
+    answers = [attempt.answer() for attempt in attempts]
+    (kept,) = site.there()
+    for name, answer in zip(asked, answers, strict=True):
+        if name == kept:
+            assert answer["result"]["name"] == name, answer
+        else:
+            assert answer["error"]["code"] == "provisioning::ssh::invalid-machine", answer
+    assert [answer["result"]["changed"] for answer in answers if "result" in answer].count(True) == 1
+    assert [path.name for path in (site.machines["web-1"].folder / "lib/provisioning").iterdir()] == ["server.json"]
+
+
 def test_the_connection_is_shared_and_lets_go(site: SshSite) -> None:
     attempt = site.operations.start("servers.create", name="web-1", infra=INFRA, provider="ssh")
     assert attempt.answer()["result"]["changed"]

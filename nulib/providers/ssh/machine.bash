@@ -9,10 +9,14 @@ show)
   if [[ -e $record ]]; then cat -- "$record"; else echo '{}'; fi
   ;;
 adopt)
+  # A link is made for the first of several that ask at once, and for no other.
   mkdir -p -- "${record%/*}"
-  printf '%s\n' "$2" >"$record.new"
-  sync -- "$record.new" 2>/dev/null || :
-  mv -fT -- "$record.new" "$record"
+  new=$(mktemp -- "$record.XXXXXX")
+  trap 'rm -f -- "$new"' EXIT
+  chmod 644 -- "$new"
+  printf '%s\n' "$2" >"$new"
+  sync -- "$new" 2>/dev/null || :
+  if ln -T -- "$new" "$record" 2>/dev/null; then echo yes; elif [[ -e $record ]]; then echo no; else ln -T -- "$new" "$record"; fi
   ;;
 forget)
   if [[ -e $record ]]; then
