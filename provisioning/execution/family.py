@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 
-from provisioning.processes import Sight, look_at
+from provisioning.processes import Sight, look_at, read_proc
 
 
 def adopt_orphans() -> None:
@@ -59,6 +59,5 @@ def _children(pid: int) -> list[int]:
     found: list[int] = []
     with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):  # ended, or another user's by now
         for thread in os.listdir(f"/proc/{pid}/task"):
-            with open(f"/proc/{pid}/task/{thread}/children", "rb") as file:
-                found += map(int, file.read().split())
+            found += map(int, read_proc(f"{pid}/task/{thread}/children").split())
     return found

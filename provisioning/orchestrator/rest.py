@@ -16,6 +16,8 @@ _log = logging.getLogger(__name__)
 
 REST_SECONDS = 1.0
 """Between two looks at what is in the way."""
+LOOK_SECONDS = 0.1
+"""Between two looks at the disk while nothing is."""
 
 
 class Rest:
@@ -29,12 +31,14 @@ class Rest:
         self._since = 0.0
         self._told: set[tuple[type, int | None]] = set()
         self._until = 0.0
+        self._look_at = 0.0
         self.reason: Exception | None = None
 
     def look(self, boottime: float) -> None:
         """Rest while the disk is below its marks."""
-        if self.keeps_from_starting(boottime):
+        if self.keeps_from_starting(boottime) or boottime < self._look_at:
             return
+        self._look_at = boottime + LOOK_SECONDS
         try:
             shortage: SpoolUnusable | None = self._spool.shortage()
         except SpoolUnusable as error:

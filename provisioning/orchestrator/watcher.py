@@ -18,6 +18,8 @@ from provisioning.clock import boottime
 
 _log = logging.getLogger(__name__)
 
+RENEW_SECONDS = 1.0
+"""Between two looks whether the watched folders are the same, while nothing arrives."""
 AGAIN_SECONDS = 60.0
 """Between two tries to watch where the kernel refused."""
 
@@ -40,6 +42,7 @@ class Watcher(FileSystemEventHandler):
         self._observer: BaseObserver | None = None
         self._identities: list[tuple[int, int]] = []
         self._again_at = 0.0
+        self._renew_at = 0.0
         self._arrived: list[str] = []
         self.descriptor, self._end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._start()
@@ -72,13 +75,16 @@ class Watcher(FileSystemEventHandler):
         with contextlib.suppress(BlockingIOError):
             while os.read(self.descriptor, 4096):
                 pass
+        self._renew_at = 0.0  # it may be a folder to watch
         arrived, self._arrived = self._arrived, []  # after the pipe: what comes in between wakes the loop again
         return arrived
 
     def renew(self) -> None:
         """Watch again where a folder was replaced by another of its name, is new, or has gone."""
-        if self._observer is None and boottime() < self._again_at:
+        this = boottime()
+        if this < self._renew_at or (self._observer is None and this < self._again_at):
             return
+        self._renew_at = this + RENEW_SECONDS
         try:
             if self._look() == self._identities and self._observer is not None:
                 return
