@@ -6,12 +6,15 @@ import heapq
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
-from itertools import chain, islice
+from itertools import islice
 from typing import NamedTuple
 
 from provisioning.core.graph import Graph, expected
 from provisioning.core.states import ENDED_TASKS, TaskState, WorkflowEvent
 from provisioning.core.workflow import Backoff, Task, TaskCheckpoint, Workflow
+
+GLANCE = 64
+"""Of so many that wait for a task it is guessed whether they start next."""
 
 
 class Now(NamedTuple):
@@ -207,6 +210,11 @@ class Schedule:
         return not waits and (not self.stopped or i in self._begun)
 
     @property
+    def held_up(self) -> bool:
+        """Whether nothing starts, by what was asked."""
+        return self.paused or self.cancelling or self.rollback_asked
+
+    @property
     def stopped(self) -> bool:
         """A task has failed and the policy starts no others; what has begun is finished."""
         return self._policies["stop"] > 0 or self._policies["rollback"] > 0
@@ -222,7 +230,7 @@ class Schedule:
 
     def can_start(self, boottime: float) -> bool:
         """Whether a task would start if there were a slot."""
-        if self.paused or self.cancelling or self.rollback_asked or self.running >= self.max_parallel:
+        if self.held_up or self.running >= self.max_parallel:
             return False
         if (self._opens is not None and boottime < self._opens) or self._expired(boottime):
             return False
@@ -249,8 +257,7 @@ class Schedule:
     def wants(self, task_id: str) -> bool:
         """Whether the task would start if nothing of others were in its way."""
         i = self.index.get(task_id)
-        held_up = self.paused or self.cancelling or self.rollback_asked
-        return i is not None and not held_up and self._may_start(i)
+        return i is not None and not self.held_up and self._may_start(i)
 
     def unpark(self, task_id: str) -> None:
         """What the task has waited for is there."""
@@ -299,12 +306,16 @@ class Schedule:
         """A task about which a person must decide, if there is one."""
         return self.tasks[min(self._held)].id if self._held else None
 
-    def next_likely(self, task_id: str, beyond: int) -> str | None:
-        """A guess: the task that starts when this one has ended, behind the `beyond` likeliest."""
-        ready = (entry[-1] for entry in self._ready)
-        nodes = (max(edge, ~edge) for edge in self._dependents[self.index[task_id]])
-        behind = (j for j in nodes if self._waits[j] == 1 and j < len(self.tasks))
-        return next((self.tasks[i].id for i in islice(chain(ready, behind), beyond, None)), None)
+    def next_likely(self, running: Iterable[str], most: int) -> list[str]:
+        """A guess at what starts next: what is ready, then what waits for nothing but one that runs or is guessed."""
+        found = [i for _, i in self._ready[:most] if self._may_start(i)]
+        before = [self.index[task_id] for task_id in running] + found
+        while before and len(found) < most:
+            edges = (edge for i in before for edge in islice(self._dependents[i], GLANCE))
+            behind = dict.fromkeys(max(edge, ~edge) for edge in edges if self._waits[max(edge, ~edge)] == 1)
+            before = [j for j in behind if j < len(self.tasks) and self.states[j] is TaskState.PENDING]
+            found += before
+        return [] if self.held_up or self.stopped else [self.tasks[i].id for i in found[:most]]
 
     def close(self, state: TaskState, reason: str) -> None:
         """Give what never started its last state: the workflow has ended."""
@@ -330,16 +341,9 @@ class Schedule:
         waits = [j for j in edges if j >= 0 and self.states[j] is not TaskState.SUCCEEDED]
         waits += [~j for j in edges if j < 0 and self.states[~j] not in ENDED_TASKS]
         reasons = [f"dependency:{name}" for name in dict.fromkeys(self.graph.names[j] for j in waits)]
-        if i in self._held:
-            reasons.append("held")
-        if i in self._waking:
-            reasons.append("backoff")
-        if self.stopped and i not in self._begun:
-            reasons.append("stopped")
-        if self._early:
-            reasons.append("not_before")
-        if i in self._parked:
-            reasons.append(self._parked[i])
-        if self.paused:
-            reasons.append("paused")
+        keeps = {"held": i in self._held, "backoff": i in self._waking}
+        keeps |= {"stopped": self.stopped and i not in self._begun, "not_before": self._early}
+        reasons += [reason for reason, true in keeps.items() if true]
+        reasons += [self._parked[i]] if i in self._parked else []
+        reasons += ["paused"] if self.paused else []
         return reasons or ["max_parallel" if self.running >= self.max_parallel else "slot"]

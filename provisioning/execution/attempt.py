@@ -56,8 +56,7 @@ class Attempts:
         _, task_id, number = request.key
         path = folder.log_path(task_id, number)
         try:
-            # One that waits was started without the targets' descriptor, which a process inherits at its start.
-            ready = None if request.wanted else self.standby.take(request.argv, request.environment, path)
+            ready = self.standby.take(request, path)
             process, log = ready or (None, open_attempt_log(path))
         except (SpoolUnusable, OSError) as error:
             raise NotStarted(str(error)) from error
@@ -92,7 +91,7 @@ class Attempts:
             raise NotStarted(str(error)) from error
 
     def _see_through(self, running: Running, slot_free: Callable[[], None]) -> None:
-        """Begin the attempt, have a process wait for the one that may follow, and see this one to its end."""
+        """Begin the attempt and see it to its end."""
         request = running.request
         if running.refusal is not None:
             running.refuse(running.refusal)
@@ -111,11 +110,9 @@ class Attempts:
             if leader := running.leader():
                 with contextlib.suppress(SpoolUnusable):  # recovery has to find the group by the log alone
                     self._group.write(encode(leader))
-            if request.next_argv:
-                self.standby.prepare(request.next_argv, request.environment)
-            running.wait(self._signals, self.standby)
+            running.wait(self._signals)
         finally:
-            running.end(slot_free, self.standby)
+            running.end(slot_free)
 
     def _publish(self, path: Path, record: OutcomeRecord, outcomes: int) -> None:
         """Make the outcome durable, however long the disk takes to have room: work done is never called failed.

@@ -27,21 +27,21 @@ def signal_group(group: int, number: signal.Signals) -> None:
 class Remnants:
     """What is left of an attempt when its process has ended, to the worker that ran it and adopts orphans.
 
-    Part of the attempt is every descendant of the worker, which had none when it began, but those in a session of their
-    own of which none has the log: they were meant to stay.
+    Part of the attempt is every descendant of the worker, which had no other when it began, but those in a session of
+    their own of which none has the log: they were meant to stay.
     """
 
     def __init__(self, log: int) -> None:
         self._log = os.fstat(log)
         self._sessions = {os.getsid(0)}
 
-    def end(self, group: int, grace_seconds: float, *, cut_short: bool, standby: int = 0) -> tuple[int, ...]:
+    def end(self, group: int, grace_seconds: float, *, cut_short: bool) -> tuple[int, ...]:
         """End what is left of the attempt, in its process group or not; the pids of what had to be told.
 
         With `cut_short` the group has been told already, and what was meant to stay is ended as well. What cannot be
-        signalled is left, as another user's. `standby` is a process that waits for another attempt.
+        signalled is left, as another user's.
         """
-        self._group, self._cut_short, self._standby = group, cut_short, standby
+        self._group, self._cut_short = group, cut_short
         ended: dict[int, None] = {}
         for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):
             if number is signal.SIGKILL:
@@ -61,8 +61,8 @@ class Remnants:
     def _find(self) -> list[Sight]:
         # A group of this number in another session is a stranger's.
         found = {sight.process: sight for sight in group_members(self._group) if sight.session == os.getsid(0)}
-        if reap(standby=self._standby):
-            begun = list(descendants(self._standby))
+        if reap():
+            begun = list(descendants())
             self._sessions.update(sight.session for sight in begun if _can_write(sight.process.pid, self._log))
             found |= {s.process: s for s in begun if self._cut_short or s.session in self._sessions}
         return list(found.values())

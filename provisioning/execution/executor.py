@@ -46,11 +46,16 @@ class AttemptRequest(msgspec.Struct, frozen=True):
     """The targets and groups that it must hold."""
     refusal: TaskError | None = None
     """Why the operation cannot be called: the attempt fails of it, and no process is started."""
-    next_argv: tuple[str, ...] = ()
-    """The process of an attempt that will probably be made here next, to be started while this one runs."""
     credentials: dict[str, str] = {}
     """By param, the name of the secret that takes its place."""
     credentials_folder: str = ""
+
+
+class Ahead(NamedTuple):
+    """A process to be started before its attempt is known."""
+
+    argv: tuple[str, ...]
+    environment: dict[str, str]
 
 
 class Seen(StrEnum):
@@ -80,7 +85,10 @@ class Executor(Protocol):
     """Readable when there is news."""
 
     def assign(self, key: Key, argv: tuple[str, ...]) -> str:
-        """Choose the worker of an attempt, best one with such a process waiting; its name goes into the checkpoint."""
+        """Choose the worker of an attempt, best one where such a process waits; its name goes into the checkpoint.
+
+        Without `argv` the attempt cannot have a process that was started before.
+        """
 
     def start(self, request: AttemptRequest) -> None:
         """Begin the attempt in the worker that was assigned."""
@@ -94,8 +102,8 @@ class Executor(Protocol):
     def free_slots(self) -> int:
         """Room for so many more attempts."""
 
-    def waiting(self) -> int:
-        """How many processes have been started ahead and wait for an attempt, or will."""
+    def prepare(self, likely: Sequence[Ahead]) -> None:
+        """Have processes wait for the attempts that will probably be made next, the likeliest first."""
 
     def news(self) -> Iterable[News]:
         """What has happened since the last call."""

@@ -22,11 +22,10 @@ def adopt_orphans() -> None:
         raise OSError(ctypes.get_errno(), "cannot become the parent of orphans")
 
 
-def reap(spare: int = 0, standby: int = 0) -> bool:
+def reap(spare: int = 0) -> bool:
     """Bury the children of this process that have ended, but the one to be spared; whether any other is left.
 
-    Where none is, there is no descendant either: whose parent has ended is a child of this process. `standby` is one
-    that has no child, and does not count.
+    Where none is, there is no descendant either: whose parent has ended is a child of this process.
     """
     try:
         while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
@@ -35,11 +34,11 @@ def reap(spare: int = 0, standby: int = 0) -> bool:
             os.waitpid(ended.si_pid, 0)
     except ChildProcessError:
         return False
-    return not standby or any(pid != standby for pid in _children(os.getpid()))
+    return True
 
 
-def descendants(standby: int = 0) -> Iterator[Sight]:
-    """The living children of this process, but that one, and their descendants, parents first.
+def descendants() -> Iterator[Sight]:
+    """The living children of this process and their descendants, parents first.
 
     Of what forks meanwhile some may be missing.
     """
@@ -49,7 +48,7 @@ def descendants(standby: int = 0) -> Iterator[Sight]:
         parent = parents.popleft()
         for pid in _children(parent):
             sight = look_at(pid)
-            if pid == standby or not sight or sight.parent not in (parent, ancestor):
+            if not sight or sight.parent not in (parent, ancestor):
                 continue  # it has ended, and a stranger may have its pid
             parents.append(pid)
             yield sight

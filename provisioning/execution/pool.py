@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import select
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
@@ -17,7 +17,7 @@ from multiprocessing.process import active_children
 import msgspec
 
 from provisioning.clock import boottime, new_ulid
-from provisioning.execution.executor import AttemptRequest, Key, News, Seen
+from provisioning.execution.executor import Ahead, AttemptRequest, Key, News, Seen
 from provisioning.execution.worker import Command, Report, work
 from provisioning.processes import identity, send_signal
 from provisioning.storage.spool import Spool
@@ -41,10 +41,8 @@ class _Worker:
         self.holds_slot = False
         self.leaves = False
         """Whether it has said its last word."""
-        self.next_argv: tuple[str, ...] = ()
-        """The process that it has started ahead, or will have when its attempt has begun."""
-        self.taken_argv: tuple[str, ...] = ()
-        """The process that it had waiting when its attempt was assigned."""
+        self.ahead: Ahead | None = None
+        """The process that it was told to have waiting, until an attempt is begun in it."""
         self.late_at: float | None = None
         """The boottime by which its attempt must have ended, if it has a deadline."""
         self._identity = identity(process.pid) if process.pid else None
@@ -92,24 +90,38 @@ class Pool:
     def assign(self, key: Key, argv: tuple[str, ...]) -> str:
         """Choose an idle worker for the attempt, or start one."""
         chosen: _Worker | None = None
-        for worker in self._workers.values():
-            if worker.key is not None or worker.leaves:
-                continue
-            if worker.next_argv == argv:
+        for worker in self._idle():
+            if worker.ahead is not None and worker.ahead.argv == argv:
                 chosen = worker
                 break
-            if chosen is None or (chosen.next_argv and not worker.next_argv):
+            if chosen is None or (chosen.ahead and not worker.ahead):
                 chosen = worker  # rather one whose process that waits is not wasted
         chosen = chosen or self._hire()
         chosen.key, chosen.holds_slot = key, True
-        chosen.taken_argv, chosen.next_argv = chosen.next_argv, ()
         self._busy += 1
         self._by_key[key] = chosen
         return chosen.name
 
-    def waiting(self) -> int:
-        """How many workers have a process started ahead, or will."""
-        return sum(bool(worker.next_argv) for worker in self._workers.values())
+    def _idle(self) -> Iterator[_Worker]:
+        return (worker for worker in self._workers.values() if worker.key is None and not worker.leaves)
+
+    def prepare(self, likely: Sequence[Ahead]) -> None:
+        """Have processes wait in idle workers, each beside those that run: its start takes the time of its worker."""
+        wanted = list(likely)
+        unwanted: list[_Worker] = []
+        for worker in self._idle():
+            if worker.ahead in wanted:
+                wanted.remove(worker.ahead)
+            else:
+                unwanted.append(worker)
+        unwanted.sort(key=lambda worker: worker.ahead is None)  # those in which none waits are taken first
+        for ahead in wanted:
+            try:
+                worker = unwanted.pop() if unwanted else self._hire()
+            except OSError:
+                return  # the host has no room for more: those that are needed are started when they are
+            worker.ahead, worker.idle_since = ahead, boottime()
+            worker.tell(Command(ahead=ahead))
 
     def _hire(self) -> _Worker:
         name = new_ulid()
@@ -135,7 +147,7 @@ class Pool:
         """Send the attempt to the worker that was assigned."""
         folder = self._spool.workflows / request.key.workflow_id
         worker = self._by_key[request.key]
-        worker.next_argv = request.next_argv
+        worker.ahead = None
         if not worker.tell(Command(str(folder), request)):
             worker.process.kill()  # nothing of it runs yet; if it is not dead already, it would wait for ever
         if request.timeout_seconds is not None:
@@ -144,7 +156,6 @@ class Pool:
     def withdraw(self, key: Key) -> None:
         """Make the worker idle again: nothing was sent to it."""
         if worker := self._by_key.get(key):
-            worker.next_argv = worker.taken_argv
             self._release(worker)
 
     def _release(self, worker: _Worker) -> None:

@@ -23,7 +23,6 @@ from provisioning.execution.executor import AttemptRequest
 from provisioning.execution.family import reap
 from provisioning.execution.process import Process
 from provisioning.execution.result import Reply, read_reply
-from provisioning.execution.standby import Standby
 from provisioning.processes import identity
 from provisioning.storage.logs import AttemptLog
 
@@ -89,7 +88,7 @@ class Running:
         """The leader of its process group, while it lives."""
         return identity(self._process.pid) if self._process else None
 
-    def wait(self, signals: Signals, standby: Standby) -> None:
+    def wait(self, signals: Signals) -> None:
         """Copy output until the process has ended; end it at its deadline or when the worker is told to."""
         process = self._process
         assert process is not None
@@ -112,7 +111,6 @@ class Running:
             if process.exit in ready:
                 break
             reap(spare=process.pid)
-            standby.tire()
             late = deadline is not None and boottime() >= deadline
             told = signals.descriptor in ready and signals.cancelled()
             if self._end_reason is None and (late or told):
@@ -133,16 +131,14 @@ class Running:
         if process.request < 0:
             poll.unregister(descriptor)
 
-    def end(self, slot_free: Callable[[], None], standby: Standby) -> None:
+    def end(self, slot_free: Callable[[], None]) -> None:
         """Say that the slot is free, end what is left of the attempt, and take what it said last."""
         process = self._process
         assert process is not None
         self.ended_at = now()
         slot_free()
         cut_short = self._end_reason is not None and self._exit_code != 0
-        self._leftovers = self._remnants.end(
-            process.pid, self.request.grace_seconds, cut_short=cut_short, standby=standby.pid
-        )
+        self._leftovers = self._remnants.end(process.pid, self.request.grace_seconds, cut_short=cut_short)
         self._drain(process.output)
         self._log.finish()
         self._reply = read_reply(process.reply, self.request.result_bytes, self.request.result_schema)

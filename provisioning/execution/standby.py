@@ -1,18 +1,18 @@
 """A process that is started before its task is known: it has parsed the entry by the time that it gets its request.
 
 It is of the same making as one that is started late: the same words, environment, descriptors and limits, a group and a
-log of its own. It serves one attempt, or none.
+log of its own. It serves one attempt, or none, and waits in a worker that has no attempt.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
 from provisioning.clock import boottime
 from provisioning.errors import SpoolUnusable
+from provisioning.execution.executor import Ahead, AttemptRequest
 from provisioning.execution.process import Process
 from provisioning.storage import files
 from provisioning.storage.logs import name_attempt_log, open_nameless_log
@@ -27,37 +27,37 @@ class Standby:
     def __init__(self, scratch: files.Scratch) -> None:
         self._scratch = scratch
         self._process: Process | None = None
-        self._kind: tuple[tuple[str, ...], dict[str, str]] = ((), {})
+        self._kind = Ahead((), {})
 
-    @property
-    def pid(self) -> int:
-        """Its process, which is no part of any attempt; 0 where there is none."""
-        return self._process.pid if self._process else 0
-
-    def prepare(self, argv: tuple[str, ...], environment: Mapping[str, str]) -> None:
-        """Have a process wait, if none does. Where none can be started, none does."""
-        if self._process is not None:
-            return
+    def prepare(self, kind: Ahead) -> None:
+        """Have such a process wait, in the place of any other. Where none can be started, none does."""
+        self.end()
         with contextlib.suppress(SpoolUnusable, OSError):
             self._path, self._log = open_nameless_log(self._scratch)
-            self._kind = (argv, dict(environment))
-            self._since = boottime()
+            self._kind, self._since = kind, boottime()
             try:
-                self._process = Process(argv, environment, self._log)
+                self._process = Process(kind.argv, kind.environment, self._log)
             finally:
                 if self._process is None:
                     self._let_go()
 
-    def take(self, argv: tuple[str, ...], environment: Mapping[str, str], log: Path) -> tuple[Process, int] | None:
-        """The process and its log, which is now at `log`; None where another than this one is needed, and it ends."""
+    def take(self, request: AttemptRequest, log: Path) -> tuple[Process, int] | None:
+        """The process and its log, which is now at `log`; None where another than this one is needed, and it ends.
+
+        What holds the targets of an attempt is inherited at the start: no process that waited has it.
+        """
         if self._process is None:
             return None
-        serves = self._kind == (argv, environment) and not self._process.ended()
-        if not serves or not name_attempt_log(self._path, log):
+        serves = self._kind == Ahead(request.argv, request.environment) and not request.wanted
+        if not serves or self._process.ended() or not name_attempt_log(self._path, log):
             self.end()
             return None
         taken, self._process = self._process, None
         return taken, self._log
+
+    def patience(self) -> float | None:
+        """So many seconds it will still wait; None where none does."""
+        return None if self._process is None else max(0.0, self._since + PATIENCE_SECONDS - boottime())
 
     def tire(self) -> None:
         """End it if it has waited for long."""

@@ -1,6 +1,7 @@
 """A worker process: takes one attempt after the other from its pipe until the pipe's other end is gone.
 
-It begins each without a child, so that every orphan it adopts is the attempt's: where one was let live, it leaves.
+It begins each without a child but the process of the attempt itself, which may have waited for it, so that every orphan
+it adopts is the attempt's: where one was let live, it leaves.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import msgspec
 from provisioning.core.workflow import OutcomeRecord
 from provisioning.errors import ProvisioningError
 from provisioning.execution.attempt import Attempts, NotStarted
-from provisioning.execution.executor import AttemptRequest, Key
+from provisioning.execution.executor import Ahead, AttemptRequest, Key
 from provisioning.execution.family import adopt_orphans, reap
 from provisioning.processes import resident
 from provisioning.storage import files
@@ -26,10 +27,11 @@ from provisioning.storage.checkpoint import WorkflowFolder, encode
 
 
 class Command(msgspec.Struct, frozen=True):
-    """What the pool tells a worker: run an attempt, or, without one, end the present one."""
+    """What the pool tells a worker: run an attempt, have a process wait for one, or else end the present one."""
 
     folder: str = ""
     request: AttemptRequest | None = None
+    ahead: Ahead | None = None
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -89,20 +91,23 @@ class _Ears:
         _let_go_of(2)  # whoever reads what the orchestrator said must not wait for us
         self._epoll.unregister(self._connection.fileno())
 
-    def next(self) -> Command | None:
-        """The next command to run an attempt; None when there will be none."""
-        while not self.gone:
-            self._cancelled = False
-            for descriptor, _ in self._epoll.poll():
-                if descriptor == self._wakeup:
-                    return None  # told to end while idle
-            try:
-                command = _COMMAND.decode(self._connection.recv_bytes())
-            except (EOFError, OSError):
-                return None
-            if command.request is not None:  # a cancel that came after its attempt had ended says nothing
-                return command
-        return None
+    def next(self, seconds: float | None = None) -> Command | None:
+        """The next command, one that says nothing when the time is over; None when there will be no more.
+
+        A cancel that came after its attempt had ended says nothing either.
+        """
+        if self.gone:
+            return None
+        self._cancelled = False
+        ready = self._epoll.poll(seconds)
+        if not ready:
+            return Command()
+        if any(descriptor == self._wakeup for descriptor, _ in ready):
+            return None  # told to end while idle
+        try:
+            return _COMMAND.decode(self._connection.recv_bytes())
+        except (EOFError, OSError):
+            return None
 
     def tell(self, report: Report) -> None:
         """Tell the pool, if it is still there."""
@@ -153,14 +158,18 @@ def work(connection: Connection, scratch_path: str) -> None:
         me = resident(os.fstat(scratch.descriptor))
         files.write_atomic(scratch.path / "process", encode(me), durable=False, scratch=scratch)
     except ProvisioningError as error:
-        if (refused := ears.next()) and refused.request:
-            ears.tell(Report(refused.request.key, not_started=str(error)))
+        while refused := ears.next():
+            if refused.request:
+                ears.tell(Report(refused.request.key, not_started=str(error)))
+                break
         os._exit(1)
     attempts = Attempts(scratch, ears)
-    while command := ears.next():
-        assert command.request is not None
+    while command := ears.next(attempts.standby.patience()):
+        if command.request is None:
+            attempts.standby.prepare(command.ahead) if command.ahead else attempts.standby.tire()
+            continue
         report = _attempt(attempts, command.request, WorkflowFolder(Path(command.folder), scratch), ears)
-        leaves = reap(standby=attempts.standby.pid)
+        leaves = reap()
         ears.tell(msgspec.structs.replace(report, leaves=leaves))
         if leaves:
             break

@@ -99,6 +99,10 @@ class Held:
         """The tasks that have an attempt under way."""
         return [self.checkpoints[task_id] for task_id in sorted(self._running)]
 
+    def likely(self, most: int) -> list[str]:
+        """A guess at the tasks that start next."""
+        return self.schedule.next_likely(self._running, most)
+
     def key(self, checkpoint: TaskCheckpoint) -> Key:
         """The key of a task's latest attempt."""
         return Key(self.workflow_id, checkpoint.task_id, checkpoint.attempts[-1].number)

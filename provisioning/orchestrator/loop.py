@@ -64,8 +64,7 @@ class Orchestrator:
         self._limits = Limits(spool.locks)
         self._starter = Starter(spool, config, executor, self._installed, self._limits)
         self._retainer = Retainer(spool, config.retention if only is None else Retention())
-        self._scan_at = 0.0
-        self.draining = False
+        self._scan_at, self.draining = 0.0, False
         self.errors = self._complaints.errors
 
     # One tick
@@ -276,6 +275,7 @@ class Orchestrator:
             if self._rest.keeps_from_starting(self._now.boottime):
                 return
             self._claim()
+        self._starter.prepare(self._held.values())
 
     def _begin(self, held: Held, task_id: str) -> None:
         """Start the task's next attempt, if nothing is in its way."""

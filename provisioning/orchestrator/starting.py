@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterable
+from itertools import islice
+
 from provisioning.config import Config
 from provisioning.core.scheduler import Now
 from provisioning.errors import ProvisioningError
-from provisioning.execution.executor import Executor, Key
+from provisioning.execution.executor import Ahead, Executor, Key
+from provisioning.execution.process import process_environment
 from provisioning.orchestrator.held import Held
 from provisioning.orchestrator.installed import Installed
 from provisioning.orchestrator.limits import Limits
-from provisioning.orchestrator.work import argv_after, attempt_request, entry_argv, wanted_by, work_of
+from provisioning.orchestrator.work import attempt_request, entry_argv, holds_something, wanted_by, work_of
 from provisioning.storage.spool import Spool
 
 
@@ -30,6 +35,7 @@ class Starter:
         self._executor = executor
         self._installed = installed
         self._limits = limits
+        self._environment = process_environment(config.environment)
 
     def start(self, held: Held, key: Key, now: Now) -> None:
         """Start the attempt, or record why its task is skipped, or have it wait for a target or a group."""
@@ -45,12 +51,26 @@ class Starter:
             return
         try:
             nu = self._installed.nu()
-            worker = self._executor.assign(key, entry_argv(held, key.task_id, self._spool, nu))
+            argv = () if work.wanted else entry_argv(held, key.task_id, self._spool, nu)
+            worker = self._executor.assign(key, argv)
         except (ProvisioningError, OSError) as error:
             raise NothingStarts(error) from error
-        ahead = self._executor.waiting()
-        most = self._config.orchestrator.standby_processes
-        then = argv_after(held, key.task_id, ahead, self._spool, nu) if ahead < most else ()
         held.start(key.task_id, worker, now, work.recorded)
         self._limits.take(key, work.wanted)
-        self._executor.start(attempt_request(held, key, work, then, spool=self._spool, config=self._config, nu=nu))
+        self._executor.start(attempt_request(held, key, work, spool=self._spool, config=self._config, nu=nu))
+
+    def prepare(self, those_held: Iterable[Held]) -> None:
+        """Have processes wait for what will probably start next. It is a guess: where it cannot be made, none wait."""
+        most = self._config.orchestrator.standby_processes
+        likely = list(islice(((held, task_id) for held in those_held for task_id in held.likely(most)), most))
+        if not likely:
+            return
+        with contextlib.suppress(ProvisioningError, OSError):  # whoever needs one starts it then, and tells
+            nu = self._installed.nu()
+            self._executor.prepare(
+                [
+                    Ahead(entry_argv(held, task_id, self._spool, nu), self._environment)
+                    for held, task_id in likely
+                    if not holds_something(held, task_id)  # else it needs what is inherited at the start
+                ]
+            )

@@ -57,12 +57,6 @@ def entry_argv(held: Held, task_id: str, spool: Spool, nu: Nushell) -> tuple[str
     return entry_command(nu, spool, held.plan.nulib, called(held, task_id).name)
 
 
-def argv_after(held: Held, task_id: str, ahead: int, spool: Spool, nu: Nushell) -> tuple[str, ...]:
-    """The process that will probably be wanted when this task has ended and those `ahead` are used; empty: none."""
-    likely = held.schedule.next_likely(task_id, ahead)
-    return entry_argv(held, likely, spool, nu) if likely else ()
-
-
 def work_of(held: Held, task_id: str) -> Work:
     """What the task's next attempt calls: its operation, or the probe with those params that both have."""
     task = held.tasks[task_id]
@@ -164,6 +158,12 @@ def _recorded(operation: Operation, params: dict[str, Any]) -> dict[str, Any]:
     return {name: f"({len(msgspec.json.encode(value))} bytes)" for name, value in shown.items()}
 
 
+def holds_something(held: Held, task_id: str) -> bool:
+    """Whether the task's next attempt must hold a target or room in a group, by its declaration alone."""
+    operation = called(held, task_id)
+    return bool(operation.exclusive or operation.shared or held.tasks[task_id].group or operation.group)
+
+
 def wanted_by(held: Held, task_id: str, work: Work, config: Config) -> tuple[Wanted, ...]:
     """What the attempt must hold: the targets of its operation, and room in its group."""
     if work.refusal:
@@ -181,9 +181,9 @@ def wanted_by(held: Held, task_id: str, work: Work, config: Config) -> tuple[Wan
 
 
 def attempt_request(  # noqa: PLR0913 - whose attempt, of what, with what
-    held: Held, key: Key, work: Work, next_argv: tuple[str, ...], *, spool: Spool, config: Config, nu: Nushell
+    held: Held, key: Key, work: Work, *, spool: Spool, config: Config, nu: Nushell
 ) -> AttemptRequest:
-    """All that a worker must know to run that attempt, and which process will probably be wanted after it.
+    """All that a worker must know to run that attempt.
 
     What is a credential says the manifest alone: a value that a result brings is none, whatever it looks like.
     """
@@ -210,7 +210,6 @@ def attempt_request(  # noqa: PLR0913 - whose attempt, of what, with what
         grace_seconds=config.limits.grace_seconds,
         log_bytes=config.limits.log_bytes,
         result_bytes=config.limits.result_bytes,
-        next_argv=next_argv,
         wanted=work.wanted,
         credentials={name: found for name, found in named.items() if found is not None and found in secrets},
         credentials_folder=str(config.paths.credentials),

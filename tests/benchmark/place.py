@@ -19,7 +19,7 @@ from provisioning.config import Config
 from provisioning.core.locate import Limits
 from provisioning.core.states import Outcome
 from provisioning.core.workflow import FORMAT, OutcomeRecord
-from provisioning.execution.executor import AttemptRequest, Key, News, Seen
+from provisioning.execution.executor import Ahead, AttemptRequest, Key, News, Seen
 from provisioning.execution.nulib import Nulib, load_nulib
 from provisioning.orchestrator.loop import Orchestrator
 from provisioning.storage.spool import Spool
@@ -64,8 +64,8 @@ class AtOnce:
     def free_slots(self) -> int:
         return SLOTS - len(self._news)
 
-    def waiting(self) -> int:
-        return 0
+    def prepare(self, likely: Sequence[Ahead]) -> None:
+        """None waits here."""
 
     def news(self) -> list[News]:
         found, self._news = self._news, []

@@ -24,13 +24,13 @@ class Family:
         """An attempt begins: whoever is there now does not belong to it."""
         self._strangers = set(family._children(os.getpid()))
 
-    def reap(self, spare: int = 0, standby: int = 0) -> bool:
+    def reap(self, spare: int = 0) -> bool:
         left = False
         for pid in set(family._children(os.getpid())) - self._strangers:
             left |= pid == spare or os.waitpid(pid, os.WNOHANG) == (0, 0)
         return left
 
-    def descendants(self, standby: int = 0) -> Iterator[Sight]:
+    def descendants(self) -> Iterator[Sight]:
         others = set(self._strangers)
         for sight in family.descendants():
             if sight.process.pid in others or sight.parent in others:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +13,7 @@ from provisioning.clock import new_ulid
 from provisioning.core.catalogue import Catalogue
 from provisioning.core.tasks import Sources
 from provisioning.execution.attempt import Attempts, NotStarted
-from provisioning.execution.executor import AttemptRequest, Key, News, Seen
+from provisioning.execution.executor import Ahead, AttemptRequest, Key, News, Seen
 from provisioning.execution.nushell import Nushell
 from provisioning.processes import own_identity
 from provisioning.storage import files
@@ -110,8 +110,8 @@ class Hands:
     def free_slots(self) -> int:
         return 4
 
-    def waiting(self) -> int:
-        return 0
+    def prepare(self, likely: Sequence[Ahead]) -> None:
+        """None waits here."""
 
     def has_news(self) -> bool:
         return bool(self._news)

@@ -160,7 +160,7 @@ def test_slots_bound_what_runs_at_once(site: Installation, gate: Gates) -> None:
     assert site.states(workflow_id) == {"t0": "running", "t1": "running"}
     gates[0].open()
     gates[2].reached()
-    assert site.states(workflow_id) == {"t0": "succeeded", "t1": "running", "t2": "running"}
+    wait_for(lambda: site.states(workflow_id) == {"t0": "succeeded", "t1": "running", "t2": "running"})
     gates[1].open()
     gates[2].open()
     assert site.wait_ended(workflow_id) == "succeeded"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from provisioning.config import Config
-from provisioning.execution.executor import AttemptRequest, Key, News
+from provisioning.execution.executor import Ahead, AttemptRequest, Key, News
 from provisioning.orchestrator.loop import Orchestrator
 from provisioning.storage.spool import Spool
 from tests.simulation.workload import load_nulib
@@ -49,8 +49,8 @@ class SimulatedExecutor:
     def free_slots(self) -> int:
         return self._slots - len(self._workers)
 
-    def waiting(self) -> int:
-        return 0
+    def prepare(self, likely: Sequence[Ahead]) -> None:
+        """None waits here."""
 
     def has_news(self) -> bool:
         return bool(self._news)
