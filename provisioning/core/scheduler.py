@@ -309,7 +309,7 @@ class Schedule:
     def next_likely(self, running: Iterable[str], most: int) -> list[str]:
         """A guess at what starts next: what is ready, then what waits for nothing but one that runs or is guessed."""
         found = [i for _, i in self._ready[:most] if self._may_start(i)]
-        before = [self.index[task_id] for task_id in running] + found
+        before = [i for task_id in running if (i := self.index.get(task_id, -1)) >= 0] + found
         while before and len(found) < most:
             edges = (edge for i in before for edge in islice(self._dependents[i], GLANCE))
             behind = dict.fromkeys(max(edge, ~edge) for edge in edges if self._waits[max(edge, ~edge)] == 1)

@@ -93,6 +93,34 @@ def test_one_waits_while_another_task_of_its_operation_will_come(site: Installat
     assert site.wait_ended(workflow_id) == "succeeded"
 
 
+def test_in_a_chain_one_waits_for_each_of_the_next_tasks(site: Installation, gate: Gates) -> None:
+    site.settings(orchestrator_standby_processes=2)
+    first = gate("first")
+    chain = [shell(each, "true", depends_on=[before]) for before, each in ["ab", "bc", "cd"]]
+    workflow_id = site.submit([shell("a", first.script), *chain])
+    site.orchestrator(slots=1)
+    first.reached()
+    ahead = wait_for(lambda: waiting(site) if len(waiting(site)) == 2 else [])
+    begun = {pid: identity(pid) for pid in ahead}
+    first.open()
+    assert site.wait_ended(workflow_id) == "succeeded"
+    assert {site.outcome(workflow_id, each).exit_code for each in "abcd"} == {0}
+    assert not [pid for pid, process in begun.items() if process and is_alive(process)]
+    wait_for(lambda: not waiting(site), what="the end of those that nobody needs")
+
+
+def test_none_waits_for_a_task_that_must_hold_a_target(site: Installation, gate: Gates) -> None:
+    """What holds its targets is inherited at the start."""
+    first = gate("first")
+    after: dict[str, Any] = {"operation": "trial.alone", "params": {"name": "n", "script": "true"}, "depends_on": ["a"]}
+    workflow_id = site.submit([shell("a", first.script), {"id": "b", **after}])
+    site.orchestrator(slots=1)
+    first.reached()
+    assert waiting(site) == []
+    first.open()
+    assert site.wait_ended(workflow_id) == "succeeded"
+
+
 def test_none_waits_where_the_config_says_so(site: Installation, gate: Gates) -> None:
     site.settings(orchestrator_standby_processes=0)
     first, second = gate("first"), gate("second")

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from provisioning.core.scheduler import Now, Schedule, due
+from provisioning.core.scheduler import GLANCE, Now, Schedule, due
 from provisioning.core.states import Outcome, TaskState, WorkflowEvent
 from provisioning.core.turns import Scheduler
 from provisioning.core.workflow import Backoff
@@ -43,6 +43,34 @@ def test_a_task_starts_when_all_that_it_depends_on_has_succeeded() -> None:
     assert plan.end(0) is None
     finish(plan, "c")
     assert plan.end(0) == (WorkflowEvent.SUCCEEDED, "")
+
+
+# Guesses
+
+
+def test_what_starts_next_is_what_is_ready_then_what_waits_for_nothing_but_that() -> None:
+    plan = schedule(["a:", "b: a", "c: b", "d: c", "x:", "y: a x"], max_parallel=1)
+    assert started(plan) == ["a"]
+    assert plan.next_likely(["a"], 10) == ["x", "b", "c", "d"], "y waits for two"
+    assert plan.next_likely(["a"], 2) == ["x", "b"]
+    assert plan.next_likely(["elsewhere"], 1) == ["x"]
+    finish(plan, "a")
+    assert plan.next_likely([], 10)[:2] == ["b", "x"]
+
+
+def test_nothing_starts_next_where_nothing_may_start() -> None:
+    plan = schedule(["a:", "b: a"])
+    started(plan)
+    plan.paused = True
+    assert plan.next_likely(["a"], 3) == []
+    plan.paused, plan.cancelling = False, True
+    assert plan.next_likely(["a"], 3) == []
+
+
+def test_a_guess_costs_nothing_where_very_many_wait_for_one_task() -> None:
+    plan = schedule(["a:", *(f"b{i}: a" for i in range(1000))])
+    started(plan)
+    assert len(plan.next_likely(["a"], 1000)) == GLANCE
 
 
 def test_depends_on_and_after_the_same_task_is_one_edge() -> None:
