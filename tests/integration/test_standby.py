@@ -96,7 +96,7 @@ def test_one_waits_while_another_task_of_its_operation_will_come(site: Installat
 def test_in_a_chain_one_waits_for_each_of_the_next_tasks(site: Installation, gate: Gates) -> None:
     site.settings(orchestrator_standby_processes=2)
     first = gate("first")
-    chain = [shell(each, "true", depends_on=[before]) for before, each in ["ab", "bc", "cd"]]
+    chain = [shell(each, "true", depends_on=[before]) for before, each in zip("abc", "bcd", strict=True)]
     workflow_id = site.submit([shell("a", first.script), *chain])
     site.orchestrator(slots=1)
     first.reached()
