@@ -45,7 +45,9 @@ def _read(folder: Path, name: str) -> str:
         raise Unusable("unreadable", error.message, hint) from None
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
-        if status.st_uid not in (0, os.geteuid()) or stat.S_IMODE(status.st_mode) & 0o077:
+        # The group of root may read what is root's: so it looks where systemd grants one user the right by an ACL.
+        others = 0o037 if (status.st_uid, status.st_gid) == (0, 0) else 0o077
+        if status.st_uid not in (0, os.geteuid()) or stat.S_IMODE(status.st_mode) & others:
             text = (
                 f"the credential {name!r} can be read or changed by others: {path} has mode {status.st_mode & 0o7777:o}"
             )

@@ -35,7 +35,7 @@ class Nulib(NamedTuple):
             kept = spool()
             self.keep(kept)
             argv = entry_command(self.nu, kept, self.catalogue.digest, operation.name)
-            return ask_for_plan(self.config, argv, operation, params, infra_variable(self.config))
+            return ask_for_plan(self.config, argv, operation, params, settings_variables(self.config))
 
         return Sources(lambda name: sound_settings(self.config.paths.infra, name), plan)
 
@@ -49,9 +49,12 @@ def infra_folders(configured: Sequence[Path]) -> list[Folder]:
     return [*map(Folder, configured), Folder(data_dir("nulib") / "infra", shipped=True)]
 
 
-def infra_variable(config: Config) -> dict[str, str]:
-    """The variable by which operations find the settings of an infra."""
-    return {"PROVISIONING_INFRA": ":".join(str(folder.path) for folder in infra_folders(config.paths.infra))}
+def settings_variables(config: Config) -> dict[str, str]:
+    """The variables by which operations find the settings of an infra, and the secrets that these name."""
+    return {
+        "PROVISIONING_INFRA": ":".join(str(folder.path) for folder in infra_folders(config.paths.infra)),
+        "PROVISIONING_CREDENTIALS": str(config.paths.credentials),
+    }
 
 
 def sound_settings(configured: Sequence[Path], name: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from provisioning.core.tasks import with_infra
 from provisioning.core.upstream import results_of
 from provisioning.core.workflow import Condition, Task, TaskError
 from provisioning.execution.executor import AttemptRequest, Key
-from provisioning.execution.nulib import entry_command, infra_variable
+from provisioning.execution.nulib import entry_command, settings_variables
 from provisioning.execution.nushell import Nushell
 from provisioning.execution.process import process_environment
 from provisioning.storage.limits import Wanted
@@ -197,7 +197,7 @@ def attempt_request(  # noqa: PLR0913 - whose attempt, of what, with what
         environment=process_environment(config.environment),
         task_environment={
             "PATH": config.environment.path,
-            **infra_variable(config),
+            **settings_variables(config),
             "PROVISIONING_TASK": key.task_id,
             "PROVISIONING_WORKFLOW": key.workflow_id,
             "PROVISIONING_ATTEMPT": str(key.attempt),

@@ -111,10 +111,12 @@ class Operations:
         self.folder, self.user, self.nulib = folder, user, folder / "tree"
         self.servers = folder / "servers"
         self.infra = folder / "infra"
+        self.credentials = folder / "credentials"
         self.env = {
             "PATH": os.environ["PATH"],
             "PROVISIONING_SERVERS": str(self.servers),
             "PROVISIONING_INFRA": str(self.infra),
+            "PROVISIONING_CREDENTIALS": str(self.credentials),
         }
         self.before: list[str] = []
         """A command that nu is started below."""
@@ -181,6 +183,15 @@ for fd in "${n[@]:0:3}"; do exec {fd}>&-; done; exec "$@"'''
             path.chmod(0o755)
         (folder / "settings.toml").chmod(0o644)
         return folder
+
+    def credential(self, name: str, text: str) -> Path:
+        """Keep a secret; its file."""
+        self.credentials.mkdir(exist_ok=True)
+        file = self.credentials / name
+        file.unlink(missing_ok=True)
+        file.write_text(text)
+        file.chmod(0o400)
+        return file
 
     def run(self, operation: str, /, **given: Any) -> Any:
         """The result of an operation; fails the test if it answers with an error."""

@@ -40,12 +40,8 @@ class UpcloudSite:
         values: dict[str, object] = {"url": url, "zone": "fi-hel1", "template": "Debian GNU/Linux 12 (Bookworm)"}
         values |= {"timeout_seconds": 5, "poll_seconds": 0.01, "wait_seconds": 20, "ssh_keys": ["ssh-ed25519 AAAA ops"]}
         text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in (values | more).items())
-        folder = self.operations.settings(INFRA, f'provider = "upcloud"\n[upcloud]\n{text}')
-        (folder / "credentials").mkdir(exist_ok=True)
-        token = folder / "credentials" / "upcloud-token"
-        token.unlink(missing_ok=True)
-        token.write_text(f"{TOKEN}\n")
-        token.chmod(0o400)
+        self.operations.settings(INFRA, f'provider = "upcloud"\n[upcloud]\n{text}')
+        self.token = self.operations.credential("upcloud-token", f"{TOKEN}\n")
 
     def there(self) -> list[str]:
         """The servers of the account."""
@@ -101,18 +97,14 @@ class AwsSite:
         values |= {"poll_seconds": 0.05, "wait_seconds": 20}
         text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in (values | more).items())
         plans = '[aws.plans]\n"1xCPU-1GB" = "t3.micro"\n"2xCPU-4GB" = "t3.medium"\n[aws.prices]\n"1xCPU-1GB" = 0.0104\n'
-        folder = self.operations.settings(INFRA, f'provider = "aws"\n[aws]\n{text}{plans}')
-        (folder / "credentials").mkdir(exist_ok=True)
-        keys = folder / "credentials" / "aws"
-        keys.unlink(missing_ok=True)
-        keys.write_text("[default]\naws_access_key_id = AKIATEST\naws_secret_access_key = secret\n")
-        keys.chmod(0o400)
+        self.operations.settings(INFRA, f'provider = "aws"\n[aws]\n{text}{plans}')
+        keys = "[default]\naws_access_key_id = AKIATEST\naws_secret_access_key = secret\n"
+        self.keys = self.operations.credential("aws", keys)
 
     def instances(self) -> list[dict[str, Any]]:
         """Every instance that EC2 has and that is not ended."""
-        folder = self.operations.infra / INFRA
         environment = {
-            "AWS_SHARED_CREDENTIALS_FILE": str(folder / "credentials" / "aws"),
+            "AWS_SHARED_CREDENTIALS_FILE": str(self.keys),
             "AWS_CONFIG_FILE": "/dev/null",
             "PATH": os.environ["PATH"],
         }

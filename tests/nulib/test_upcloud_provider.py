@@ -141,17 +141,23 @@ def test_what_the_api_refuses(site: UpcloudSite, given: dict[str, str], case: st
 
 
 def test_credentials(site: UpcloudSite) -> None:
-    token = site.operations.infra / INFRA / "credentials" / "upcloud-token"
-    token.chmod(0o644)
-    error = site.operations.error("servers.list", infra=INFRA)
-    assert error["code"] == "provisioning::infra::invalid-credential"
-    token.chmod(0o600)
-    token.write_text("wrong")
+    def code() -> object:
+        return site.operations.error("servers.list", infra=INFRA)["code"]
+
+    site.token.chmod(0o444)
+    assert code() == "provisioning::credential::unsafe"
+    site.token.chmod(0o600)
+    site.token.write_text("wrong")
     error = site.operations.error("servers.list", infra=INFRA)
     assert error["code"] == "provisioning::upcloud::invalid-credential"
     assert "wrong" not in str(error)
-    token.unlink()
-    assert site.operations.error("servers.list", infra=INFRA)["code"] == "provisioning::infra::not-found"
+    real = site.token.rename(site.token.with_name("real"))
+    site.token.symlink_to(real)
+    assert code() == "provisioning::credential::unreadable"
+    site.token.unlink()
+    assert code() == "provisioning::credential::not-found"
+    site.configure(site.account.url, credential="../real")
+    assert code() == "provisioning::credential::invalid"
 
 
 def test_plans_zones_and_price(site: UpcloudSite) -> None:

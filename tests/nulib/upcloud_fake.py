@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import threading
 import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -58,7 +59,7 @@ class Fault:
 class FakeUpCloud:
     """The state of one account, and the door to it at `url`."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         self.servers: dict[str, dict[str, Any]] = {}
         self.storages: set[str] = set()
         self.calls: list[str] = []
@@ -68,9 +69,11 @@ class FakeUpCloud:
         connection = type("Connection", (_Connection,), {"account": self})
         self._door = ThreadingHTTPServer(("127.0.0.1", 0), connection)
         self._door.daemon_threads = True
+        if tls:
+            self._door.socket = tls.wrap_socket(self._door.socket, server_side=True)
         self._thread = threading.Thread(target=self._door.serve_forever, kwargs={"poll_interval": 0.05})
         self._thread.start()
-        self.url = f"http://127.0.0.1:{self._door.server_port}"
+        self.url = f"{'https://localhost' if tls else 'http://127.0.0.1'}:{self._door.server_port}"
 
     def close(self) -> None:
         """Close the door."""
@@ -84,7 +87,7 @@ class FakeUpCloud:
         """Let the next requests fail.
 
         A Refusal is answered and nothing is done. `dropped` does what is asked and closes the connection without an
-        answer; `lost` closes it and does nothing; `slow` does it and answers when `go_on` is set.
+        answer; `lost` closes it and does nothing; `slow` does it and answers when `go_on` is set; `late` does it then.
         """
         fault = Fault(method, path, kind, times)
         self.faults.append(fault)
@@ -246,6 +249,9 @@ class _Connection(BaseHTTPRequestHandler):
         if fault and fault.kind == "lost":
             self.close_connection = True
             return
+        if fault and fault.kind == "late":
+            fault.reached.set()
+            fault.go_on.wait(30)
         try:
             if self.headers.get("Authorization") != f"Bearer {TOKEN}":
                 raise Refusal(401, "AUTHENTICATION_FAILED", "Authentication failed.")

@@ -27,7 +27,7 @@ export def connect [
   # Nothing of this host's own configuration of aws counts.
   let environment = {
     AWS_CONFIG_FILE: "/dev/null"
-    AWS_SHARED_CREDENTIALS_FILE: (if $own.credential == "" { "/dev/null" } else { credential-file $settings $own.credential })
+    AWS_SHARED_CREDENTIALS_FILE: (if $own.credential == "" { "/dev/null" } else { credential-file $own.credential })
     AWS_EC2_METADATA_DISABLED: (if $own.credential == "" { "false" } else { "true" })
     AWS_PAGER: ""
     AWS_RETRY_MODE: "standard"

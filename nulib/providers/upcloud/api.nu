@@ -25,7 +25,7 @@ export def connect [
       wait_seconds: 600
     } | merge $settings.upcloud
   )
-  $own | insert infra $infra | insert settings $settings | insert token (read-credential $settings $own.credential)
+  $own | insert infra $infra | insert settings $settings | insert token (read-credential $own.credential)
 }
 
 # One call of the API: its status and body. What failed is an error with a code.
