@@ -29,10 +29,12 @@ _TOLD_BYTES = 2000
 class PlanFailed(Invalid):
     """A planning operation that gave no plan."""
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    def __init__(self, message: str, hint: str = "", said: str = "") -> None:
         super().__init__([Problem("bad-plan", message, hint)])
         self.message = message
         self.hint = hint
+        self.said = said
+        """The code of the operation's own error."""
 
 
 def ask_for_plan(
@@ -58,7 +60,7 @@ def ask_for_plan(
             os.killpg(process.pid, signal.SIGKILL)
         process.abandon()
     if answer.error is not None:
-        raise PlanFailed(f"{answer.error.code}: {answer.error.msg}", answer.error.help)
+        raise PlanFailed(f"{answer.error.code}: {answer.error.msg}", answer.error.help, answer.error.code)
     if not answer.complete:
         text = said[:_TOLD_BYTES].decode(errors="replace").strip()
         raise PlanFailed(f"{operation.name} gave no plan: {text or 'it said nothing'}")

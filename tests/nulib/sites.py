@@ -189,8 +189,10 @@ def local_site() -> Iterator[LocalSite]:
         pytest.skip(forbidden)
     with tempfile.TemporaryDirectory(prefix="nulib-") as name:
         site = LocalSite(Path(name))
-        yield site
-        end_servers(site.operations)
+        try:
+            yield site
+        finally:
+            end_servers(site.operations)
 
 
 @contextlib.contextmanager
@@ -199,5 +201,7 @@ def ssh_site() -> Iterator[SshSite]:
         pytest.skip(lacking)
     with tempfile.TemporaryDirectory(prefix="nulib-") as name, network_namespace() as network:
         site = SshSite(Path(name), network)
-        yield site
-        site.close()
+        try:
+            yield site
+        finally:
+            site.close()

@@ -26,5 +26,5 @@ close_all='for open in /proc/self/fd/*; do fd=${open##*/}; if ((fd > 2)); then e
 exec bash -c "$close_all" enter "${user[@]}" \
   nsenter --target "$keeper" --user --preserve-credentials -- \
   nsenter --target "$pid" --user --preserve-credentials --mount --uts --ipc --net --pid -- \
-  env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root USER=root LANG=C.UTF-8 \
+  env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root USER=root LANG=C.UTF-8 ${TERM:+"TERM=$TERM"} \
   bash -c 'cd /root && exec -- "$@"' bash "$@"
