@@ -13,7 +13,7 @@ export def clusters-of [
   let folders = [$shipped (if $settings.folder? == null { "" } else { $settings.folder | path join clusters })]
   $folders
   | where {|folder| $folder != "" }
-  | each {|folder| glob ($folder | path join "*.toml") | sort }
+  | each {|folder| files-of $folder }
   | flatten
   | reduce --fold {} {|file all|
       let found = try { open --raw $file | decode utf-8 | from toml } catch {
@@ -26,6 +26,14 @@ export def clusters-of [
       $all | upsert ($file | path basename | str replace --regex '\.toml\z' "") $found
     }
   | merge ($settings.clusters? | default {})
+}
+
+# The TOML files of a folder. Not by `glob`: the folder's own path may have brackets.
+def files-of [
+  folder: string # The folder; it need not be there
+]: nothing -> list<string> {
+  if not ($folder | path exists) { return [] }
+  ls --full-paths $folder | get name | where {|file| $file | str ends-with ".toml" } | sort
 }
 
 # The definition of a cluster, its groups in the order in which they are made.

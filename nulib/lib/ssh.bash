@@ -60,8 +60,10 @@ connect() {
     return 0
   fi
   said=$(mktemp)
+  # `auto`, not `yes`: what a killed connection has left is removed, where `yes` would hold one more
+  # connection that nobody can share and that never ends.
   setsid --wait bash -c "$close_all" connection \
-    ssh "${options[@]}" -o ControlMaster=yes -o ControlPersist=60 -N -f -- "$host" </dev/null >/dev/null 2>"$said" || {
+    ssh "${options[@]}" -o ControlMaster=auto -o ControlPersist=60 -N -f -- "$host" </dev/null >/dev/null 2>"$said" || {
     cat -- "$said" >&2
     rm -f -- "$said"
     exit 255

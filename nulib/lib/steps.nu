@@ -94,7 +94,7 @@ def unpack-bundle [
 ]: nothing -> nothing {
   let checked = do { cd $it.bundle; ^sha256sum --quiet --strict -c SHA256SUMS | complete }
   let listed = (open --raw ($it.bundle | path join SHA256SUMS) | decode utf-8 | lines | parse --regex '\A[0-9a-f]{64} [ *](?P<file>.+)\z' | get --optional file | default [])
-  let others = (ls --short-names $it.bundle | get name | where {|name| $name not-in ["SHA256SUMS" ...$listed] })
+  let others = (ls --all --short-names $it.bundle | get name | where {|name| $name not-in ["SHA256SUMS" ...$listed] })
   if $checked.exit_code != 0 or ($others | is-not-empty) {
     error make {
       msg: $"the bundle ($it.bundle) is not what its SHA256SUMS says: ($checked.stderr | str trim) ($others | str join ', ')"

@@ -11,7 +11,8 @@ const script = (path self server.bash)
 
 # The names of all taskservs that are defined.
 export def taskserv-names []: nothing -> list<string> {
-  glob ($definitions | path join "*" taskserv.toml) | each {|file| $file | path dirname | path basename } | sort
+  # Not by `glob`: the folder's own path may have brackets.
+  ls --short-names $definitions | get name | where {|name| $definitions | path join $name taskserv.toml | path exists } | sort
 }
 
 # The definition of a taskserv: its taskserv.toml, with `name` and `folder`.

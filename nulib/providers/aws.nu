@@ -39,7 +39,7 @@ def listed [
   (call $api describe-instances { Filters: ($filters | compact) }).Reservations
   | each {|reservation| $reservation.Instances }
   | flatten
-  | sort-by {|instance| tag $instance "provisioning-created" } InstanceId
+  | sort-by LaunchTime InstanceId
 }
 
 # A tag of an instance; empty if it has none of that key.
@@ -106,20 +106,32 @@ def create-one [
     return false
   }
   let id = (request-instance $api $spec)
-  # Where two were made by tasks that did not know of each other, the oldest stays.
-  let ours = (listed $api $spec.name)
+  for _ in 1..3 {
+    if (keep-one $api $spec.name $id) { return true }
+  }
+  fail-for-now "provisioning::aws::busy" $"server ($spec.name) is made and deleted by others at the same time"
+  true
+}
+
+# Wait for the oldest server of a name, and delete the others; says whether it is still the oldest then.
+def keep-one [
+  api: record # What `connect` returned
+  name: string # Server name
+  id: string # The one that was just made
+]: nothing -> bool {
+  # Two were made by tasks that did not know of each other.
+  let ours = (listed $api $name)
   let extra = ($ours | skip 1 | each {|instance| $instance.InstanceId })
   if ($extra | is-not-empty) {
-    print --stderr $"server ($spec.name) was made twice: ($extra | str join ', ') is deleted"
+    print --stderr $"server ($name) was made twice: ($extra | str join ', ') is deleted"
     call $api terminate-instances { InstanceIds: $extra } | ignore
   }
   let kept = ($ours | get --optional 0.InstanceId | default $id)
-  try { await $api $kept [running] } catch {|caught|
-    # Another create of the same name, with an older server, has ended it.
-    if (listed $api $spec.name | where InstanceId != $kept | is-empty) { again $caught }
-    fail-for-now "provisioning::aws::busy" $"server ($spec.name) is made by others at the same time"
-  }
-  true
+  let failed = try { await $api $kept [running] } catch {|caught| $caught }
+  let oldest = (listed $api $name | get --optional 0.InstanceId)
+  # Not where another create of the same name, with an older server, has ended it.
+  if $failed != null and $oldest in [null $kept] { again $failed }
+  $oldest == $kept
 }
 
 # Ask for a new instance; its id. The same task asks with the same token, and gets the same.
@@ -174,7 +186,7 @@ def request-instance [
 def created-at []: nothing -> string {
   let ulid = ($env.PROVISIONING_IDEMPOTENCY_KEY? | default "" | split row "/" | first | str uppercase)
   if $ulid !~ '\A[0-7][0-9A-HJKMNP-TV-Z]{25}\z' {
-    return (date now | date to-timezone UTC | format date "%Y-%m-%dT%H:%M:%SZ")
+    return (date now | date to-timezone UTC | format date "%Y-%m-%dT%H:%M:%S%.3fZ")
   }
   # The first ten characters of a ULID are milliseconds, in Crockford's base 32.
   let digits = ("0123456789ABCDEFGHJKMNPQRSTVWXYZ" | split chars | enumerate)
@@ -182,7 +194,7 @@ def created-at []: nothing -> string {
     $ulid | str substring 0..9 | split chars
     | reduce --fold 0 {|digit total| $total * 32 + ($digits | where item == $digit | get 0.index) }
   )
-  $milliseconds * 1_000_000 | into datetime | date to-timezone UTC | format date "%Y-%m-%dT%H:%M:%SZ"
+  $milliseconds * 1_000_000 | into datetime | date to-timezone UTC | format date "%Y-%m-%dT%H:%M:%S%.3fZ"
 }
 
 # The first thing that the instance runs, where keys were given: they may log in.

@@ -133,16 +133,19 @@ def find-local [
 def read-file [
   path: string # The file
 ]: nothing -> any {
-  try { open --raw $path | decode utf-8 } catch {
-    if ($path | path exists) {
-      error make {
-        msg: $"cannot read ($path)"
-        code: "provisioning::local::unreadable"
-        help: "it belongs to another user: work as that user"
-      }
+  let read = {|| try { open --raw $path | decode utf-8 } catch { null } }
+  let text = (do $read)
+  if $text != null or not ($path | path exists) { return $text }
+  # A create may have put it there since.
+  let text = (do $read)
+  if $text == null and ($path | path exists) {
+    error make {
+      msg: $"cannot read ($path)"
+      code: "provisioning::local::unreadable"
+      help: "it belongs to another user: work as that user"
     }
-    null
   }
+  $text
 }
 
 # The pid of a server's init, or null if it does not live.
@@ -155,6 +158,7 @@ def init-pid [
   let recorded = (read-file ($dir | path join init))
   if $recorded == null { return null }
   let id = ($recorded | str trim | split row " ")
+  if ($id | length) != 3 { return null }
   let stat = try { open --raw $"/proc/($id.0)/stat" | decode utf-8 } catch { return null }
   let fields = ($stat | str replace --regex '(?s)\A.*\) ' "" | split row " ")
   let boot = (open --raw /proc/sys/kernel/random/boot_id | decode utf-8 | str trim)
@@ -263,7 +267,8 @@ def explain [
   said: string # What it printed on stderr
 ]: nothing -> any {
   if $code == 75 {
-    fail-for-now "provisioning::local::busy" $"local server ($name) is being changed for more than 60 seconds" --retry-after 10sec
+    let why = if $said == "" { "it is being changed for more than 60 seconds" } else { $said }
+    fail-for-now "provisioning::local::busy" $"local server ($name): ($why)" --retry-after 10sec
   }
   let case = match $code {
     64 => {

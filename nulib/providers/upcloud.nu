@@ -89,7 +89,7 @@ def create-one [
   if $changed { request-server $api $spec }
   # Another create of the same name may have found an older one, and deleted what was looked at here.
   for _ in 1..3 {
-    let kept = try { keep-one $api $spec.name --start=$changed; true } catch {|caught|
+    let kept = try { keep-one $api $spec.name --start=$changed } catch {|caught|
       if (code-of $caught) != "provisioning::servers::not-found" { again $caught }
       false
     }
@@ -99,12 +99,12 @@ def create-one [
   $changed
 }
 
-# Wait for the oldest server of a name, and delete the others.
+# Wait for the oldest server of a name, and delete the others; says whether it is still the oldest then.
 def keep-one [
   api: record # What `connect` returned
   name: string # Server name
   --start # Bring it up, and not only to rest
-]: nothing -> nothing {
+]: nothing -> bool {
   let ours = (listed $api $name)
   if ($ours | is-empty) {
     fail-for-now "provisioning::upcloud::unavailable" $"server ($name) was asked for, and is not in the list yet"
@@ -120,6 +120,7 @@ def keep-one [
   } else if $server.state == "maintenance" {
     drive $api $server.uuid settled | ignore
   }
+  (listed $api $name | get --optional 0.uuid) == $server.uuid
 }
 
 # Ask for a new server. An answer that is lost is looked for in the list.
@@ -143,7 +144,6 @@ def request-server [
     hostname: $spec.name
     plan: $spec.plan
     metadata: "yes"
-    labels: { label: (labels-of $spec) }
     login_user: {
       username: ($api.user? | default "root")
       create_password: "no"
@@ -168,7 +168,9 @@ def request-server [
       ]
     }
   }
-  try { call $api POST /server { server: $body } | ignore } catch {|caught|
+  # The labels last: who is the oldest is told by the time in them.
+  let asked = ($body | insert labels { label: (labels-of $spec) })
+  try { call $api POST /server { server: $asked } | ignore } catch {|caught|
     if (code-of $caught) not-in $passing or not (appears $api $spec.name) { again $caught }
   }
 }
@@ -180,7 +182,7 @@ def labels-of [
   let own = [
     { key: "provisioning-infra" value: $spec.infra }
     { key: "provisioning-name" value: $spec.name }
-    { key: "provisioning-created" value: (date now | date to-timezone UTC | format date "%Y-%m-%dT%H:%M:%SZ") }
+    { key: "provisioning-created" value: (date now | date to-timezone UTC | format date "%Y-%m-%dT%H:%M:%S%.3fZ") }
   ]
   $own ++ ($spec.labels | transpose key value | update value { into string })
 }

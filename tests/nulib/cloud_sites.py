@@ -29,6 +29,7 @@ class UpcloudSite:
     plan = "1xCPU-1GB"
     name = "web-1"
     can_stop = True
+    has_lock = False
 
     def __init__(self, folder: Path) -> None:
         self.operations = Operations(folder, os.geteuid())
@@ -76,6 +77,7 @@ class AwsSite:
     plan = "t3.micro"
     name = "web-1"
     can_stop = True
+    has_lock = False
 
     def __init__(self, folder: Path, url: str) -> None:
         self.operations = Operations(folder, os.geteuid())

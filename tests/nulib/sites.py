@@ -41,6 +41,8 @@ class Site(Protocol):
     provider: str
     plan: str
     can_stop: bool
+    has_lock: bool
+    """Whether the provider lets one create after the other go on, wherever they are asked for."""
 
     def there(self) -> list[str]:
         """The names of the servers that the provider itself has for the infra, one for each."""
@@ -88,6 +90,7 @@ class LocalSite:
     provider = "local"
     plan = "1xCPU-1GB"
     can_stop = True
+    has_lock = True
 
     def __init__(self, folder: Path) -> None:
         self.operations = Operations(folder, os.geteuid())
@@ -114,6 +117,7 @@ class SshSite:
     provider = "ssh"
     plan = "1xCPU-1GB"
     can_stop = False
+    has_lock = True
     name = "web-1"
     SETTINGS = """
 provider = "ssh"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import uuid
@@ -217,6 +218,16 @@ def test_concurrent_creates_make_one(operations: Operations, name: str) -> None:
     assert sorted(result["changed"] for result in results) == [False] * 4 + [True]
     assert len({result["created_at"] for result in results}) == 1
     assert len(inits(name)) == 1
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_a_record_that_comes_between_two_looks(operations: Operations, name: str) -> None:
+    """A create puts the record there just after it was not found, and before it is asked whether it is there."""
+    operations.run("servers.create", name=name)
+    record = operations.servers / "default" / name / "server.json"
+    absent = "inject=open,openat:error=ENOENT:when=2"  # the first one asks whether it is a folder
+    operations.before = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", str(record), "-e", absent]
+    assert operations.run("servers.show", name=name)["state"] == "running"
 
 
 def test_a_killed_keeper_takes_its_server_along(operations: Operations, name: str) -> None:

@@ -1,5 +1,6 @@
 """What only root gives a local server: several users, a network, and limits. In a network namespace of its own."""
 
+import re
 import subprocess
 import tempfile
 import uuid
@@ -77,6 +78,26 @@ def test_servers_of_a_network_reach_each_other(operations: Operations, network: 
     for server in (name, f"{name}-2", f"{name}-3"):
         operations.run("servers.delete", name=server, infra="site")
     assert "pv" not in host(network, "ip", "-o", "link")
+
+
+def test_a_bridge_without_address_is_finished(operations: Operations, network: int, name: str) -> None:
+    """A kill between the steps that make a bridge leaves it so."""
+    operations.run("servers.create", name=name, infra="site")
+    (bridge,) = re.findall(r"pv-[0-9a-f]{8}", host(network, "ip", "-o", "link", "show", "type", "bridge"))
+    host(network, "ip", "address", "flush", "dev", bridge)
+    host(network, "ip", "link", "set", "dev", bridge, "down")
+    operations.run("servers.create", name=f"{name}-2", infra="site")
+    assert "refused" in host(network, "bash", "-c", "exec 3<>/dev/tcp/10.201.7.3/22")
+
+
+def test_a_block_that_the_host_uses_already(operations: Operations, network: int, name: str) -> None:
+    operations.run("servers.create", name=name, infra="site")
+    operations.settings("other", SETTINGS)
+    error = operations.error("servers.create", name=name, infra="other")
+    assert error["code"] == "provisioning::local::no-network"
+    assert "in use on this host, by pv-" in error["msg"]
+    assert operations.run("servers.list", infra="other") == []
+    assert "refused" in host(network, "bash", "-c", "exec 3<>/dev/tcp/10.201.7.2/22")
 
 
 def test_a_network_that_is_full(operations: Operations, network: int, name: str) -> None:

@@ -1,6 +1,7 @@
 """The ssh provider against real sshds on loopback, in a network namespace of their own."""
 
 import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +71,18 @@ def test_the_connection_is_shared_and_lets_go(site: SshSite) -> None:
     assert site.machines["web-1"].said().count(b"Accepted publickey") == 1
     site.operations.run("servers.exec", name="web-1", infra=INFRA, argv=["true"])
     assert site.machines["web-1"].said().count(b"Accepted publickey") == 1
+
+
+def test_a_connection_that_was_killed_is_made_once_more_and_shared(site: SshSite) -> None:
+    site.operations.run("servers.create", name="web-1", infra=INFRA, provider="ssh")
+    (connection,) = site.connections()
+    os.kill(connection, signal.SIGKILL)
+    wait_until(lambda: not Path(f"/proc/{connection}").exists(), "the end of the connection")
+    for _ in range(2):
+        site.operations.run("servers.exec", name="web-1", infra=INFRA, argv=["true"])
+    assert site.machines["web-1"].said().count(b"Accepted publickey") == 2
+    (again,) = site.connections()
+    assert again != connection
 
 
 def test_a_host_key_that_changed_is_refused(site: SshSite) -> None:

@@ -176,7 +176,9 @@ def test_a_bundle_is_checked(server: Server, tmp_path: Path) -> None:
     (bundle / "SHA256SUMS").write_text(f"{digest}  carried-along\n")
     (bundle / "more").write_text("not listed")
     assert "more" in server.refused("create", "carried")["msg"]
-    (bundle / "more").unlink()
+    (bundle / "more").rename(bundle / ".more")
+    assert ".more" in server.refused("create", "carried")["msg"]
+    (bundle / ".more").unlink()
     error = server.refused("create", "carried")
     assert error["code"] == "provisioning::taskservs::step-failed"
     assert "Read-only" in error["msg"]  # the host's programs are not the server's to change

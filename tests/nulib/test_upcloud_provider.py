@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.nulib.attempts import wait_until
 from tests.nulib.cloud_sites import UpcloudSite, upcloud_site
 from tests.nulib.sites import INFRA
 from tests.nulib.upcloud_fake import Refusal
@@ -106,6 +107,21 @@ def test_two_of_one_name_become_one(site: UpcloudSite) -> None:
     again = create(site)
     assert (again["id"], again["changed"]) == (uuid, False)
     assert list(site.account.servers) == [uuid]
+
+
+def test_a_create_that_is_late_finds_one_or_leaves_one(site: UpcloudSite) -> None:
+    """Both look before either asks, and what the first asks for reaches the API when the second is done."""
+    late = site.account.inject("POST", "^/server$", "late")
+    first = site.operations.start("servers.create", **asked())
+    wait_until(late.reached.is_set, "the late request")
+    second = create(site)
+    assert second["changed"]
+    late.go_on.set()
+    answer = first.answer()["result"]
+    (kept,) = site.account.servers.values()
+    assert (answer["id"], answer["state"]) == (kept["uuid"], "running")
+    again = create(site)
+    assert (again["id"], again["changed"]) == (kept["uuid"], False)
 
 
 def test_a_server_in_error(site: UpcloudSite) -> None:

@@ -22,7 +22,7 @@ to_address() { echo "$(($1 >> 24 & 255)).$(($1 >> 16 & 255)).$(($1 >> 8 & 255)).
 # Runs a command under the lock of all networks of the infra.
 locked() {
   exec {network_lock}>"$(dirname -- "$dir")/.locks/.network"
-  flock --exclusive --timeout 60 "$network_lock" || fail 72 'another server holds the network for longer than 60 seconds'
+  flock --exclusive --timeout 60 "$network_lock" || fail 75 'another server holds the network for longer than 60 seconds'
   local code=0
   "$@" || code=$?
   exec {network_lock}>&-
@@ -55,13 +55,19 @@ attach_network() {
 }
 
 connect() {
-  local address gateway bridge pid=$1
+  local address gateway bridge taken pid=$1
   read -r address gateway bridge <"$dir/address"
+  # Each step by itself: a kill may have left a bridge without address, or down.
   if ! ip link show dev "$bridge" >/dev/null 2>&1; then
+    taken=$(ip -o -4 address show to "$gateway/${address#*/}" | awk 'NR == 1 { print $2 " (" $4 ")" }')
+    if [[ -n $taken ]]; then
+      echo "its block of addresses is in use on this host, by $taken: give it another cidr" >&2
+      return 1
+    fi
     ip link add name "$bridge" type bridge || return
-    ip address add "$gateway/${address#*/}" dev "$bridge" || return
-    ip link set dev "$bridge" up || return
   fi
+  ip address replace "$gateway/${address#*/}" dev "$bridge" || return
+  ip link set dev "$bridge" up || return
   ip link delete dev "pv$hash" 2>/dev/null || :
   ip link add name "pv$hash" type veth peer name eth0 netns "$pid" || return
   ip link set dev "pv$hash" master "$bridge" up || return

@@ -12,7 +12,7 @@
 #
 # Prints yes if it changed something, no if not. Exit codes: 64 not found,
 # 69 user namespaces are forbidden, 70 another failure, 71 no address is left,
-# 72 the network cannot be made; stderr says what.
+# 72 the network cannot be made, 75 another holds it; stderr says what.
 # It is bash because POSIX sh cannot close descriptors above 9.
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin

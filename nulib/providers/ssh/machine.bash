@@ -6,7 +6,7 @@ set -eu
 record=/var/lib/provisioning/server.json
 case $1 in
 show)
-  if [[ -e $record ]]; then cat -- "$record"; else echo '{}'; fi
+  cat -- "$record" 2>/dev/null || { [[ ! -e $record ]] && echo '{}'; }
   ;;
 adopt)
   # A link is made for the first of several that ask at once, and for no other.
