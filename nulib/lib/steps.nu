@@ -73,6 +73,12 @@ export def have-programs [
       code: "provisioning::taskservs::invalid-bundle"
       help: $"put packages or archives with their SHA256SUMS into the folder ($it.definition.name) of the bundle, and name the bundle in the infra's settings"
     }
+  } else if $it.server.provider == "local" {
+    error make {
+      msg: $"($it.definition.name): server ($it.server.name) has the programs of this host, which lacks ($lacking | str join ', ')"
+      code: "provisioning::taskservs::invalid-host"
+      help: $"install them on this host: apt install ($it.definition.packages | str join ' ')"
+    }
   } else {
     print --stderr $"($it.definition.name): installing ($it.definition.packages | str join ', ')"
     on-server $it.server packages ...$it.definition.packages | ignore

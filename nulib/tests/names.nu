@@ -23,6 +23,14 @@ export def "test everything else is refused" [] {
   }
 }
 
+export def "test an infra may be called what a manifest may call it" [] {
+  for name in [a "0" my_site demo-1 a- ("a" | fill --width 64 --character b)] { check-name infra $name }
+  for name in ["" "_a" A a.b .. a/b "a\n" ("a" | fill --width 65 --character b)] {
+    let code = try { check-name infra $name; null } catch {|error| $error.details.code }
+    assert equal $code "provisioning::servers::invalid-infra" ($name | to json)
+  }
+}
+
 export def "test the error says what is named" [] {
   let code = try { check-name infra ".." } catch {|error| $error.details.code }
   assert equal $code "provisioning::servers::invalid-infra"

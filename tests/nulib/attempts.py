@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,10 +28,9 @@ SERVER_UID = 1879048192
 
 
 def find_nu() -> str:
-    """The nu of PROVISIONING_NU, of PATH, or of the checkout's node_modules."""
-    found = os.environ.get("PROVISIONING_NU") or shutil.which("nu")
-    if not found:
-        found = next(map(str, NULIB.parent.glob("**/node_modules/@nushell/*/bin/nu")), None)
+    """The nu of PROVISIONING_NU, of PATH, or the one installed beside this Python."""
+    beside = str(Path(sys.executable).with_name("nu"))
+    found = os.environ.get("PROVISIONING_NU") or shutil.which("nu") or shutil.which(beside)
     if not found:
         pytest.fail("no nu: set PROVISIONING_NU to a Nushell of version 0.114.1 or later")
     return found

@@ -252,3 +252,17 @@ def test_definitions(operations: Operations) -> None:
         operations.error("taskservs.generate", name="ngnix", out="/x")["code"] == "provisioning::taskservs::not-found"
     )
     assert operations.error("taskservs.generate", name="../x", out="/x")["code"].endswith("::invalid-taskserv")
+
+
+def test_a_local_server_lacks_what_its_host_lacks(server: Server) -> None:
+    folder = server.operations.nulib / "taskservs" / "lacking"
+    folder.mkdir()
+    (folder / "taskserv.toml").write_text('packages = ["no-such-package"]\nprograms = ["no-such-program"]\n')
+    (folder / "steps.nu").write_text(
+        "use ../../lib/steps.nu *\ndef main []: any -> nothing {\n"
+        "  collect | take-steps { install: {|it| have-programs $it } }\n}\n"
+    )
+    error = server.refused("create", "lacking")
+    assert error["code"] == "provisioning::taskservs::invalid-host"
+    assert "lacks no-such-program" in error["msg"]
+    assert "apt install no-such-package" in error["help"]
