@@ -1,8 +1,8 @@
 # clusters.create
 
-use ../lib/cluster.nu [load-cluster plan-creation]
+use ../lib/cluster.nu [load-cluster plan-creation taskservs-of]
 use ../lib/operation.nu *
-use ../lib/taskserv.nu [load-taskserv taskserv-names]
+use ../lib/taskserv.nu [dependencies-of]
 
 # Plan a cluster: its servers, what is installed on them, and the gates between its groups.
 #
@@ -13,6 +13,7 @@ export def create-cluster [
   name: string # Name of the cluster; see cluster list
   --infra: string = "default" # Whose cluster it is
 ]: nothing -> list<any> {
-  let depends = (taskserv-names | reduce --fold {} {|one all| $all | insert $one (load-taskserv $one).depends })
-  plan-creation (load-cluster $name $infra) $infra $depends
+  let cluster = (load-cluster $name $infra)
+  # One that is not there is said now, and not when the servers are made.
+  plan-creation $cluster $infra (dependencies-of (taskservs-of $cluster))
 }

@@ -136,6 +136,13 @@ def in-order [
   $sorted
 }
 
+# The names of the taskservs of all groups.
+export def taskservs-of [
+  cluster: record # What `read-cluster` returned
+]: nothing -> list<string> {
+  $cluster.groups | each {|group| $group.taskservs | each {|one| $one.name } } | flatten | uniq
+}
+
 # The taskservs of a group with what they depend on before them, each once.
 export def with-dependencies [
   wanted: list<any> # name and data of each

@@ -28,11 +28,52 @@ export def load-taskserv [
       help: $"known are: (taskserv-names | str join ', '); one more is a folder with a taskserv.toml, see nulib/taskservs/README.md"
     }
   }
-  let found = (open --raw ($folder | path join taskserv.toml) | decode utf-8 | from toml)
-  { description: "" version: "" packages: [] programs: [] depends: [] files: [] data: {} }
-  | merge $found
-  | insert name $name
-  | insert folder $folder
+  let found = try { open --raw ($folder | path join taskserv.toml) | decode utf-8 | from toml } catch {|caught|
+    refuse $name $"its taskserv.toml cannot be read: ($caught.details.help? | default $caught.msg)"
+  }
+  let definition = (
+    { description: "" version: "" packages: [] programs: [] depends: [] files: [] data: {} }
+    | merge $found
+    | insert name $name
+    | insert folder $folder
+  )
+  if not ($folder | path join steps.nu | path exists) { refuse $name "it has no steps.nu" }
+  for file in $definition.files {
+    if ($file.path? | default "") !~ '\A/' { refuse $name "a file of it has no absolute path" }
+    let template = ($file.template? | default "")
+    if $template !~ '\A[A-Za-z0-9][A-Za-z0-9._-]*\z' or not ($folder | path join templates $template | path exists) {
+      refuse $name $"it has no template ($template | to json) for ($file.path)"
+    }
+  }
+  $definition
+}
+
+# Raise what is wrong with a definition.
+def refuse [
+  name: string # Name of the taskserv
+  what: string # What is wrong
+]: nothing -> any {
+  error make {
+    msg: $"taskserv ($name) cannot be used: ($what)"
+    code: "provisioning::taskservs::invalid-definition"
+    help: $"see nulib/taskservs/README.md; its folder is ($definitions | path join $name)"
+  }
+  null
+}
+
+# What each of some taskservs depends on, and what these depend on, by name.
+export def dependencies-of [
+  names: list<string> # Names of taskservs
+]: nothing -> record {
+  mut found = {}
+  mut left = $names
+  while ($left | is-not-empty) {
+    let known = ($found | columns)
+    let next = ($left | uniq | where {|name| $name not-in $known })
+    $found = ($next | reduce --fold $found {|name all| $all | insert $name (load-taskserv $name).depends })
+    $left = ($next | each {|name| (load-taskserv $name).depends } | flatten)
+  }
+  $found
 }
 
 # What a taskserv is configured with on a server: defaults < infra < what was given.
@@ -106,14 +147,30 @@ export def on-server [
       help: $"look at the server: provisioning server exec ($server.name) --infra ($server.infra) -- sh"
     }
   }
+  if $ended.truncated {
+    error make {
+      msg: $"server ($server.name): ($words | first) says more than can be taken"
+      code: "provisioning::taskservs::step-failed"
+      help: "look at /var/lib/provisioning/taskservs on the server"
+    }
+  }
   $ended.stdout
 }
 
-# What a server has: the record of each taskserv that was installed on it, by name.
+# What a server has: the record of each taskserv that was installed on it, by name. A damaged one counts as none.
 export def installed-taskservs [
   server: record # What `find-server` returned
 ]: nothing -> record {
-  on-server $server records | lines | where {|line| $line != "" } | each { from json } | reduce --fold {} {|one all| $all | upsert $one.name $one }
+  on-server $server records | lines | where {|line| $line != "" } | reduce --fold {} {|line all|
+    let one = try { { data: {} } | merge ($line | from json) } catch { {} }
+    let sound = ([name version digest] | all {|key| ($one | get --optional $key | describe) == string })
+    if $sound and ($one.data | describe) starts-with record {
+      $all | upsert $one.name $one
+    } else {
+      print --stderr $"server ($server.name) has a damaged record in /var/lib/provisioning/taskservs: it counts as none"
+      $all
+    }
+  }
 }
 
 # Find a running server by its name.
@@ -155,8 +212,20 @@ export def take-step [
   }
   let steps = ($definition.folder | path join steps.nu)
   # Its stderr is the attempt's log; the last line of its stdout is the answer.
-  let said = ($request | to json --raw | ^$nu.current-exe --no-config-file --no-std-lib --stdin $steps | collect)
-  let answer = ($said | str trim | lines | last | from json)
+  let answer = try {
+    let said = ($request | to json --raw | ^$nu.current-exe --no-config-file --no-std-lib --stdin $steps | collect)
+    # `from json` takes more than JSON: what is no answer may still be read.
+    $said | str trim | lines | last | from json | select --optional changed error
+  } catch {|caught|
+    { why: $caught.msg }
+  }
+  if $answer.changed? == null and $answer.error? == null {
+    error make {
+      msg: $"taskserv ($definition.name) on server ($server.name): the step ($step) gave no answer ($answer.why? | default '')"
+      code: "provisioning::taskservs::step-failed"
+      help: $"the log has what it said; ($steps) must end with take-steps"
+    }
+  }
   if $answer.error? != null {
     error make { msg: $answer.error.msg code: $answer.error.code help: $answer.error.help url: $answer.error.url }
   }

@@ -3,7 +3,7 @@
 use ../lib/operation.nu *
 use ../lib/provider.nu [look-up]
 use ../lib/taskserv.nu [
-  installed-taskservs load-taskserv on-server running-server server-facts take-step taskserv-data taskserv-files
+  installed-taskservs load-taskserv on-server running-server server-facts take-step taskserv-data taskserv-files taskserv-names
 ]
 
 # Remove a taskserv from a server: stop it and take its files away. Its packages and its data stay.
@@ -21,7 +21,10 @@ export def delete-taskserv [
   }
   let it = (running-server $server $infra)
   let there = (installed-taskservs $it)
-  let users = ($there | columns | where {|other| $other != $name and $name in (load-taskserv $other).depends })
+  # What is not defined here any more needs nothing that is known.
+  let users = (
+    taskserv-names | where {|other| $other in $there and $other != $name and $name in (load-taskserv $other).depends }
+  )
   if ($users | is-not-empty) {
     error make {
       msg: $"taskserv ($name) on server ($server) is needed by ($users | str join ', ')"

@@ -10,7 +10,11 @@ export def list-taskservs [
   --infra: string = "default" # Namespace of server names
 ]: nothing -> list<record<name: string, version: string, description: string>> {
   if $server == "" {
-    return (taskserv-names | each {|name| load-taskserv $name | select name version description })
+    return (taskserv-names | each {|name|
+      try { load-taskserv $name | select name version description } catch {|caught|
+        { name: $name version: "" description: $caught.msg }
+      }
+    })
   }
   installed-taskservs (running-server $server $infra) | values | sort-by name | each {|one|
     { name: $one.name version: $one.version description: (try { (load-taskserv $one.name).description } catch { "" }) }

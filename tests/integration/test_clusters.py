@@ -120,6 +120,9 @@ def test_what_is_no_cluster_is_refused_before_anything_is_done(cluster_site: Ins
     assert "has no group gx" in json.dumps(error)
     error = command(cluster_site, "cluster", "create", "none", "--infra", "trial", code=3)["error"]
     assert "known are: deep" in json.dumps(error)
+    write_settings(cluster_site, '[clusters.deep.groups.web]\nservers = 1\ntaskservs = ["os", "ngnx"]\n')
+    error = command(cluster_site, "cluster", "create", "deep", "--infra", "trial", code=3)["error"]
+    assert "there is no taskserv ngnx" in json.dumps(error)
     assert list(cluster_site.spool.claimed_ids()) == []
 
 

@@ -266,3 +266,51 @@ def test_a_local_server_lacks_what_its_host_lacks(server: Server) -> None:
     assert error["code"] == "provisioning::taskservs::invalid-host"
     assert "lacks no-such-program" in error["msg"]
     assert "apt install no-such-package" in error["help"]
+
+
+def test_a_damaged_record_counts_as_none(server: Server) -> None:
+    server.taskserv("create", "os")
+    folder = "/var/lib/provisioning/taskservs"
+    bad = ["not json", "[1]", '{"name": "x"}', '{"name": 1, "version": "1", "digest": "", "data": []}']
+    words = "".join(f"printf '%s\\n' '{line}' >{folder}/bad-{n}.json; " for n, line in enumerate(bad))
+    server.inside("sh", "-c", words)
+    assert [one["name"] for one in server.taskserv("list")] == ["os"]
+    server.inside("sh", "-c", f"echo broken >{folder}/os.json")
+    assert server.taskserv("list") == []
+    assert server.taskserv("create", "os")["changed"]
+    assert [one["name"] for one in server.taskserv("list")] == ["os"]
+
+
+@pytest.mark.parametrize(
+    ("definition", "said"),
+    [
+        ("version =", "taskserv.toml cannot be read"),
+        ('[[files]]\npath = "etc/x"\ntemplate = "x.tmpl"\n', "no absolute path"),
+        ('[[files]]\npath = "/etc/x"\ntemplate = "../../os/taskserv.toml"\n', 'no template "../../os/taskserv.toml"'),
+        ('[[files]]\npath = "/etc/x"\ntemplate = "y.tmpl"\n', 'no template "y.tmpl"'),
+        ("", "no steps.nu"),
+    ],
+)
+def test_a_bad_definition_is_named_and_stops_no_other(operations: Operations, definition: str, said: str) -> None:
+    folder = operations.nulib / "taskservs" / "bad"
+    (folder / "templates").mkdir(parents=True)
+    (folder / "taskserv.toml").write_text(definition)
+    if definition:
+        (folder / "steps.nu").write_text("")
+    error = operations.error("taskservs.generate", name="bad", out=str(operations.folder / "out"))
+    assert error["code"] == "provisioning::taskservs::invalid-definition"
+    assert said in error["msg"]
+    listed = {one["name"]: one["description"] for one in operations.run("taskservs.list")}
+    assert said in listed.pop("bad")
+    assert list(listed) == NAMES
+
+
+@pytest.mark.parametrize("steps", ["def main []: any -> nothing { collect | ", "print not-json", ""])
+def test_steps_that_give_no_answer(server: Server, steps: str) -> None:
+    folder = server.operations.nulib / "taskservs" / "bad"
+    folder.mkdir()
+    (folder / "taskserv.toml").write_text('version = "1"\n')
+    (folder / "steps.nu").write_text(steps)
+    error = server.refused("create", "bad")
+    assert error["code"] == "provisioning::taskservs::step-failed"
+    assert "the step install gave no answer" in error["msg"]
