@@ -7,6 +7,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,14 +19,16 @@ from provisioning.config import Orchestrator as OrchestratorSettings
 from provisioning.core.catalogue import Catalogue, Operation, Param
 from provisioning.core.drop import Receipt, Verdict, seal
 from provisioning.core.scheduler import Now
+from provisioning.core.states import TaskState, WorkflowState
+from provisioning.core.workflow import FORMAT, Plan, Task, TaskCheckpoint, Workflow, WorkflowCheckpoint
 from provisioning.execution.judge import Case, Rules, judge
 from provisioning.execution.nulib import Nulib
 from provisioning.orchestrator import doorway
 from provisioning.orchestrator.intake import Intake
 from provisioning.orchestrator.oversight import Oversight
 from provisioning.orchestrator.trust import own_name
-from provisioning.storage import drop
-from provisioning.storage.checkpoint import load
+from provisioning.storage import drop, files
+from provisioning.storage.checkpoint import encode, load
 from provisioning.storage.spool import Spool
 
 OWN = own_name()
@@ -150,6 +153,19 @@ class Doors:
             os.close(self.spool._scratch.descriptor)
             self.spool._scratch = None
         self.spool = Spool.open(self.root)
+
+    def has_failed(self, workflow_id: str, state: WorkflowState = WorkflowState.FAILED) -> None:
+        """Some process has claimed the workflow and worked it to that end: its only task `a` has failed."""
+        self.spool.claim(workflow_id)
+        folder = self.spool.workflows / workflow_id
+        (folder / "tasks").mkdir(mode=0o700)
+        tasks = (Task("a", "selftest.noop"),)
+        plan = Plan(FORMAT, workflow_id, Workflow("x", tasks), OPERATIONS, CATALOGUE.digest)
+        when = datetime.now(UTC)
+        ended = WorkflowCheckpoint(FORMAT, workflow_id, state, OWN, when, "boot", ended_at=when)
+        failed = TaskCheckpoint(FORMAT, "a", TaskState.FAILED)
+        for name, record in (("plan", plan), ("workflow", ended), ("tasks/a", failed)):
+            files.write_atomic(folder / f"{name}.json", encode(record), durable=False)
 
     def events(self) -> Counter[tuple[str, str]]:
         """How often each event of each drop is in the audit log."""

@@ -128,9 +128,10 @@ def rescue(context: Context, workflow_id: str, form: str) -> None:
     Example:
       provisioning batch rescue 01jd > rest.json
     """
-    from provisioning.cli.inspection import rescue_manifest
+    from provisioning.orchestrator.rescue import rescue_manifest
+    from provisioning.views.status import find
 
-    context.answer(rescue_manifest(context, workflow_id, form).decode())
+    context.answer(rescue_manifest(find(context.spool, workflow_id), form).decode())
 
 
 def _accepted(context: Context, workflow_id: str) -> None:

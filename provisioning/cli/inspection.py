@@ -11,7 +11,7 @@ import click
 from provisioning.cli.context import Context
 from provisioning.cli.groups import json_option, pass_context
 from provisioning.cli.workflow import SEEN, id_argument, page_of, workflow
-from provisioning.errors import NotFound, Refused, UsageError
+from provisioning.errors import Refused, UsageError
 
 if TYPE_CHECKING:
     from provisioning.core.workflow import Plan
@@ -89,26 +89,3 @@ def stats(context: Context, since: str | None, name: str | None) -> None:
         context.answer_json(found)
     else:
         context.answer(stats_text(found, width=context.width))
-
-
-def rescue_manifest(context: Context, workflow_id: str, form: str) -> bytes:
-    """The manifest of what is left of a workflow; Refused where nothing is."""
-    import hashlib
-
-    import msgspec
-
-    from provisioning.core import manifest
-    from provisioning.core.rescue import rescued
-    from provisioning.views.status import find
-
-    folder = find(context.spool, workflow_id)
-    plan = folder.plan()
-    if plan is None:
-        raise NotFound(f"workflow {workflow_id} has no plan yet", hint="submit its manifest again")
-    checkpoints = {each.task_id: each for each in folder.tasks()}
-    left = rescued(plan, checkpoints, lambda task_id: folder.result(checkpoints[task_id]))
-    if left is None:
-        raise Refused(f"nothing is left of workflow {folder.workflow_id}: all its tasks have succeeded")
-    digest = hashlib.sha256(manifest.write(left, form="json")).hexdigest()[:12]
-    # The same rest is the same workflow, however often it is submitted.
-    return manifest.write(msgspec.structs.replace(left, id=f"rescue-{folder.workflow_id}-{digest}"), form=form)

@@ -11,7 +11,7 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
-from provisioning.core.identifiers import ChosenId, TaskId, Ulid
+from provisioning.core.identifiers import WORKFLOW_ID, ChosenId, TaskId, Ulid
 from provisioning.core.manifest import CODES as MANIFEST_CODES
 from provisioning.core.workflow import Instant
 from provisioning.errors import Problem
@@ -22,6 +22,8 @@ DROP_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\.(toml|json)\Z")
 """What a dropped manifest or request may be called."""
 PROOFS = (".sha256", ".sig")
 RECEIPT, REQUEST = ".receipt.json", ".request.json"
+RESCUE = ".rescue.json"
+"""How the name of a manifest ends that lies beside the receipt of a workflow that failed, and does what is left."""
 HOST_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,252}\Z")
 
 REASONS = {
@@ -116,6 +118,18 @@ def objection(sight: Sight, owner: int, private: Collection[int], max_bytes: int
     if sight.mode & stat.S_IWOTH or (sight.mode & stat.S_IWGRP and sight.group not in private):
         return "writable-by-others"
     return "too-large" if sight.size > max_bytes else None
+
+
+def rescue_name(name: str, workflow_id: str) -> str:
+    """What the manifest of what is left of a workflow is called, beside the receipt of the file of that name."""
+    return f"{name[:80]}.{workflow_id}{RESCUE}"
+
+
+def is_answer(sight: Sight, own: int) -> bool:
+    """Whether it is what we, who have the uid `own`, say to the operator: a receipt, or what is left of a workflow."""
+    name = sight.name.decode("utf-8", "replace")
+    rescue = name.endswith(RESCUE) and WORKFLOW_ID.match(name.removesuffix(RESCUE).rpartition(".")[2])
+    return name.endswith(RECEIPT) or bool(rescue and sight.owner == own)
 
 
 _SEAL = re.compile(rb"# end sha256=([0-9a-f]{64})\r?\n?\Z")
@@ -232,6 +246,8 @@ class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
     """Tasks by state."""
     failed: tuple[Failure, ...] = ()
     """Tasks that failed, with their last error; at most a hundred."""
+    rescue: str = ""
+    """The file beside it that does what is left of a failed workflow."""
 
 
 class Answer(msgspec.Struct, frozen=True, omit_defaults=True):

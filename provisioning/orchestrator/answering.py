@@ -14,15 +14,16 @@ import msgspec
 
 from provisioning.clock import new_ulid, now
 from provisioning.core.authority import Authority
-from provisioning.core.drop import Answer, AskedByFile, Facts, Failure, Origin, Reason, Receipt, Verdict
+from provisioning.core.drop import Answer, AskedByFile, Facts, Failure, Origin, Reason, Receipt, Verdict, rescue_name
 from provisioning.core.states import ENDED_WORKFLOWS, TaskState, WorkflowState
 from provisioning.core.workflow import FORMAT, Request, Submission
 from provisioning.errors import NotFound, ProvisioningError, Refused
 from provisioning.orchestrator.requests import objection
+from provisioning.orchestrator.rescue import rescue_manifest
 from provisioning.orchestrator.trust import Trust
 from provisioning.storage import drop, files, ids
 from provisioning.storage.audit import Audit
-from provisioning.storage.checkpoint import WorkflowFolder, encode
+from provisioning.storage.checkpoint import Damaged, WorkflowFolder, encode
 from provisioning.storage.spool import Spool
 from provisioning.views.status import Rejected, WorkflowView, rejections
 
@@ -30,13 +31,19 @@ VERBS = ("cancel", "pause", "resume", "retry", "rollback")
 ALWAYS_OF_ONES_OWN = ("cancel", "pause")
 """What an operator may ask of their own workflow, whatever the grants say by now."""
 MAX_FAILED = 100
+RESCUED = (WorkflowState.FAILED, WorkflowState.ROLLED_BACK)
+"""How a workflow ends whose operator gets what is left of it as a manifest. Who cancels does not want it to go on."""
+RESCUED_TASKS = 5000
+"""Of a larger workflow it is written when somebody asks for it: everyone's drops would wait meanwhile."""
 
 
 class Answering:
     """Says yes or no to drops, durably, and tells their operators."""
 
-    def __init__(self, spool: Spool, audit: Audit, trust: Trust) -> None:
+    def __init__(self, spool: Spool, audit: Audit, trust: Trust, *, max_bytes: int) -> None:
         self._spool = spool
+        self._max_bytes = max_bytes
+        """So large a drop may be."""
         self._audit = audit
         self._trust = trust
 
@@ -213,7 +220,7 @@ class Answering:
         if event not in said:
             self._audit.append(event, **facts)
         if not receipt.request:
-            answer = msgspec.structs.replace(answer, receipt=self.present(receipt))
+            answer = msgspec.structs.replace(answer, receipt=self._with_rescue(self.present(receipt)))
         drop.publish_receipt(self._spool, answer.receipt)
         if is_final(answer.receipt):
             drop.forget_answer(self._spool, answer.take_id)
@@ -253,6 +260,7 @@ class Answering:
         receipt = self.present(answer.receipt)
         if receipt == answer.receipt:
             return answer
+        receipt = self._with_rescue(receipt)
         drop.publish_receipt(self._spool, receipt, of_its_own=True)
         if is_final(receipt):
             drop.forget_answer(self._spool, answer.take_id)
@@ -260,6 +268,24 @@ class Answering:
         answer = msgspec.structs.replace(answer, receipt=receipt)
         drop.save_answer(self._spool, answer)
         return answer
+
+    def _with_rescue(self, receipt: Receipt) -> Receipt:
+        """The receipt of a workflow that failed, with the name of what is left of it, which is put beside it first.
+
+        None is written where the door would not take it: where it is too large, or cannot go on by itself.
+        """
+        path = self._spool.folder_path(receipt.workflow_id)
+        if receipt.state not in RESCUED or path is None or sum(receipt.counts.values()) > RESCUED_TASKS:
+            return receipt
+        try:
+            left = rescue_manifest(WorkflowFolder(path), "json")
+        except (NotFound, Refused, Damaged):
+            return receipt
+        if len(left) > self._max_bytes:
+            return receipt
+        receipt = msgspec.structs.replace(receipt, rescue=rescue_name(receipt.name, receipt.workflow_id))
+        drop.publish_rescue(self._spool, receipt, left)
+        return receipt
 
     def present(self, receipt: Receipt) -> Receipt:
         """The receipt as the workflow stands now: on its way, which is no state of its own here, paused, or ended."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from provisioning.clock import now
 from provisioning.config import Drop
-from provisioning.core.drop import PROOFS, RECEIPT, Reason, Sight
+from provisioning.core.drop import PROOFS, Reason, Sight, is_answer
 from provisioning.storage import drop, foreign
 from provisioning.storage.drop import Operator
 from provisioning.storage.spool import Spool
@@ -53,13 +53,13 @@ def candidates(spool: Spool, settings: Drop) -> tuple[list[Candidate], list[str]
 
 
 def _of(operator: Operator, sights: list[Sight], settings: Drop) -> list[Candidate]:
-    """Hidden names and receipts are nobody's drop; a proof belongs to its file."""
+    """Hidden names and what we wrote there are nobody's drop; a proof belongs to its file."""
     by_name = {sight.name: sight for sight in sights}
     over = _over_quota(sights, settings)
     found = []
     for sight in sights:
         name = sight.name
-        if name.startswith(b".") or name.endswith(RECEIPT.encode()):
+        if name.startswith(b".") or is_answer(sight, os.geteuid()):
             continue
         proof_of = next((name.removesuffix(end.encode()) for end in PROOFS if name.endswith(end.encode())), None)
         if proof_of in by_name:

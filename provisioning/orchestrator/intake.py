@@ -45,7 +45,7 @@ class Intake:
         self._config = config
         self._load_nulib = load_nulib
         self._oversight = oversight
-        self._answering = Answering(spool, oversight.audit, oversight.trust)
+        self._answering = Answering(spool, oversight.audit, oversight.trust, max_bytes=config.drop.max_bytes)
         self._doorway = Doorway(spool, config, oversight.audit)
         self._parsers = Parsers()
         self._lock: Lock | None = None

@@ -58,7 +58,7 @@ class Receiver:
         self._config = config
         self._oversight = oversight
         self._operator = operator
-        self._answering = Answering(spool, oversight.audit, oversight.trust)
+        self._answering = Answering(spool, oversight.audit, oversight.trust, max_bytes=config.drop.max_bytes)
 
     def receive(self, whole: bytes, load_nulib: Callable[[], Nulib]) -> Receipt:
         """The receipt."""

@@ -23,7 +23,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 import msgspec
 
 from provisioning.clock import new_ulid, now
-from provisioning.core.drop import OPERATOR, PROOFS, RECEIPT, Answer, Origin, Reason, Receipt, Sight
+from provisioning.core.drop import OPERATOR, PROOFS, RECEIPT, Answer, Origin, Reason, Receipt, Sight, is_answer
 from provisioning.core.identifiers import WORKFLOW_ID
 from provisioning.core.workflow import FORMAT, Submission
 from provisioning.errors import ProvisioningError
@@ -217,12 +217,11 @@ def load_answers(spool: Spool) -> tuple[dict[str, Answer], list[ProvisioningErro
     for name in sorted(reading.list_names(spool.receipts)):
         try:
             answer = load(spool.receipts / name, Answer)
+            found[answer.take_id] = answer
         except FileNotFoundError:
             continue
         except ProvisioningError as error:
             wrong.append(error)
-            continue
-        found[answer.take_id] = answer
     return found, wrong
 
 
@@ -302,8 +301,8 @@ def receipt_name(name: str) -> str:
 
 def publish_receipt(spool: Spool, receipt: Receipt, *, of_its_own: bool = False) -> None:
     """Put the receipt beside the file that it answers. With `of_its_own` it replaces none of another workflow's."""
-    folder = spool.drop / receipt.operator
-    if folder.is_symlink() or not folder.is_dir():
+    folder = _folder_of(spool, receipt)
+    if folder is None:
         return
     name = receipt_name(receipt.name)
     if of_its_own:
@@ -311,6 +310,17 @@ def publish_receipt(spool: Spool, receipt: Receipt, *, of_its_own: bool = False)
         if there is not None and there.workflow_id not in ("", receipt.workflow_id):
             name = receipt_name(f"{receipt.name[:100]}.{receipt.workflow_id}")
     foreign.publish(folder, name, encode(receipt), spool.scratch)
+
+
+def publish_rescue(spool: Spool, receipt: Receipt, data: bytes) -> None:
+    """Put the manifest of what is left beside the receipt that will name it."""
+    if folder := _folder_of(spool, receipt):
+        foreign.publish(folder, receipt.rescue, data, spool.scratch)
+
+
+def _folder_of(spool: Spool, receipt: Receipt) -> Path | None:
+    folder = spool.drop / receipt.operator
+    return None if folder.is_symlink() or not folder.is_dir() else folder
 
 
 def read_receipt(path: Path) -> Receipt | None:
@@ -321,13 +331,13 @@ def read_receipt(path: Path) -> Receipt | None:
 
 
 def remove_old_receipts(operator: Operator, before_ns: int) -> int:
-    """Remove receipts of ours that nobody has taken away since; how many."""
+    """Remove what we wrote there and nobody has taken away since; how many."""
     removed = 0
     descriptor = foreign.open_folder(operator.folder)
     try:
         for sight in foreign.list_sights(descriptor):
-            ours = sight.owner == os.geteuid() and sight.name.endswith(RECEIPT.encode())
-            if ours and sight.ctime_ns < before_ns and (sight.mode & 0o170000) == 0o100000:
+            ours = sight.owner == os.geteuid() and is_answer(sight, os.geteuid())
+            if ours and sight.ctime_ns < before_ns and stat.S_ISREG(sight.mode):
                 foreign.remove(descriptor, sight)
                 removed += 1
     finally:

@@ -177,6 +177,19 @@ def test_ended_without_receipt(doors: Doors) -> None:
     assert (doors.receipt("m.toml").state, drop.load_answers(doors.spool)[0]) == ("cancelled", {})
 
 
+def test_rescue_without_receipt(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+    doors.put("m.toml")
+    doors.work()
+    workflow_id = doors.receipt("m.toml").workflow_id
+    doors.has_failed(workflow_id)
+    crash(doors, monkeypatch, drop, "publish_rescue", after=True)
+    left = doors.left()
+    assert (left, doors.receipt("m.toml").state) == ([f"m.toml.{workflow_id}.rescue.json"], "")
+    doors.work()
+    assert (doors.receipt("m.toml").state, [doors.receipt("m.toml").rescue]) == ("failed", left)
+    assert (doors.left(), drop.load_answers(doors.spool)[0]) == (left, {})
+
+
 def test_audit_cut_off(doors: Doors) -> None:
     log = Audit(doors.root)
     log.append("accepted", operator="alice")

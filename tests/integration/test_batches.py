@@ -95,6 +95,14 @@ def test_what_is_left_of_a_workflow_continues_it(site: Installation) -> None:
 
 
 @pytest.mark.nu
+def test_what_cannot_go_on_by_itself_is_said(site: Installation) -> None:
+    tasks = [echo("a", {"ip": 1}), echo("b", "${tasks.a.result.name}", depends_on=["a"])]
+    workflow_id = site.run(tasks)
+    assert site.state(workflow_id) == "failed"
+    assert "there is no 'name' in it" in told(site, "batch", "rescue", workflow_id, ok=5)
+
+
+@pytest.mark.nu
 def test_graphs_and_figures(site: Installation) -> None:
     retry = {"max_attempts": 2, "initial_delay": "1ms"}
     tasks = [
