@@ -168,19 +168,32 @@ def validate(context: Context, file: str, form: str | None) -> None:
         context.answer(f"ok: {safe(workflow.name)}, {len(workflow.tasks)} {plural}")
 
 
-@batch.command(exits=(0, 2, 3, 4, 5, 6))
+@batch.command(exits=(0, 2, 3, 4, 5, 6, 130))
 @takes_manifest
-def plan(context: Context, file: str, form: str | None) -> None:
+@click.option("--check", is_flag=True, help="Ask each operation that can say it what it would change now.")
+def plan(context: Context, file: str, form: str | None, *, check: bool) -> None:
     """Show the waves and the critical path of a manifest, and submit nothing.
 
+    With --check, operations that can say what they would change are asked, which contacts what they work on: by a
+    workflow named NAME-check, which is worked here and changes nothing. One that cannot say it yet, as its server is
+    not there for instance, is no error.
+
     \b
-    Example:
+    Examples:
       provisioning batch plan site.toml
+      provisioning batch plan site.toml --check
     """
     from provisioning.core.manifest import planned
     from provisioning.views.plan_text import plan_page, plan_text
 
-    page = plan_page(planned(read_workflow(context, file, form), context.catalogue), context.catalogue)
+    workflow = read_workflow(context, file, form)
+    page = plan_page(planned(workflow, context.catalogue), context.catalogue)
+    if check:
+        from provisioning.cli.checking import checks
+
+        told = checks(context, workflow)
+        for task in page["tasks"]:
+            task["check"] = told.get(task["task_id"])
     if context.json:
         context.answer_json(page)
     else:

@@ -13,7 +13,7 @@ from provisioning.core.catalogue import Catalogue, Operation, filled
 from provisioning.core.graph import expected
 from provisioning.core.workflow import Task, Workflow
 from provisioning.views.table import table
-from provisioning.views.text import safe
+from provisioning.views.text import compact, safe
 
 _NAMED = 8
 """Tasks of one wave that the text names at most."""
@@ -57,6 +57,7 @@ def plan_page(workflow: Workflow, catalogue: Catalogue) -> dict[str, Any]:
                 "group": task.group,
                 "targets": _targets(task, catalogue.operation(task.operation), workflow.infra),
                 "expected_seconds": task.expected_seconds,
+                "can_check": catalogue.operation(task.operation).check is not None,
             }
             for task in workflow.tasks
         ],
@@ -119,5 +120,37 @@ def plan_text(page: dict[str, Any], *, width: int | None = None) -> str:
             f"operations: {counts}",
             *_more(page),
             f"on failure: {page['on_failure']}",
+            *_checked(page, width),
         ]
     )
+
+
+def _checked(page: dict[str, Any], width: int | None) -> Iterator[str]:
+    """What each task would change, where that was asked; or that it can be."""
+    able = [task for task in page["tasks"] if task["can_check"]]
+    if not any("check" in task for task in page["tasks"]):
+        if able:
+            yield f"{len(able)} of {page['counts']['tasks']} tasks can say what they would change now: add --check"
+        return
+    if able:
+        yield ""
+        yield table([[task["task_id"], _change(task)] for task in able], ["task", "would change now"], width=width)
+    others = sorted({task["operation"] for task in page["tasks"] if not task["can_check"]})
+    if others:
+        yield f"cannot say it: {', '.join(others)}"
+
+
+def _change(task: dict[str, Any]) -> str:
+    said = task["check"]
+    if "unknown" in said:
+        return f"not known before it runs: {', '.join(said['unknown'])}"
+    if "error" in said:
+        return f"not known: {said['error']['code']}: {said['error']['msg']}"
+    result = said["result"]
+    if not isinstance(result, dict):
+        return compact(result)
+    if result.get("changed") is False:
+        return "nothing"
+    news = {key: value for key, value in result.items() if key != "changed" and task["params"].get(key) != value}
+    return ", ".join(f"{key}: {compact(value)}" for key, value in news.items() if value not in (None, [], {})) or "yes"
+
