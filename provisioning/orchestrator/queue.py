@@ -127,5 +127,7 @@ class Queue:
         self._submissions.pop(workflow_id, None)
 
     def next_due(self) -> float | None:
-        """The boottime at which a postponed workflow may be claimed."""
+        """The boottime at which a postponed workflow may be claimed; one that somebody has taken meanwhile is none."""
+        while self._later and self._later[0][1] not in self._submissions:
+            heapq.heappop(self._later)
         return self._later[0][0] if self._later else None

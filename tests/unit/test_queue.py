@@ -66,3 +66,14 @@ def test_an_arrival_that_is_heard_and_seen_is_one(spool: Spool) -> None:
     assert best(queue) == ONE
     queue.pop()
     assert queue.best(at(0)) is None
+
+
+def test_nobody_waits_for_what_another_process_has_taken(spool: Spool) -> None:
+    queue = Queue(spool, None)
+    queue.scan(at(0))
+    queue.pop()
+    queue.postpone(ONE, 60)  # as its lock is held by whoever claims it
+    assert queue.next_due() == 60
+    spool.claim(ONE)
+    queue.scan(at(5))
+    assert queue.next_due() is None
