@@ -53,6 +53,7 @@ def batch() -> None:
 @click.option("--at", metavar="INSTANT", help="Not before: 2026-12-01T02:00:00Z, '2026-12-01 02:00', 02:00, +90m.")
 @click.option("--wait", is_flag=True, help="Wait until it has ended; progress on stderr.")
 @click.option("--max-wait", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait, so long at most.")
+@click.option("-q", "--quiet", is_flag=True, help="On stderr only what goes wrong: for cron.")
 @json_option
 @pass_context
 def submit(
@@ -60,8 +61,10 @@ def submit(
     file: str,
     form: str | None,
     at: str | None,
-    wait: bool,  # noqa: FBT001
+    *,
+    wait: bool,
     max_wait: float | None,
+    quiet: bool,
 ) -> None:
     """Submit a manifest and print its workflow_id.
 
@@ -91,17 +94,19 @@ def submit(
     waits = wait or max_wait is not None
     if not (waits and context.json):  # first of all: whatever comes now, it is accepted
         _accepted(context, workflow_id)
-    context.note_if_unworked()
+    if not quiet:
+        context.note_if_unworked()
     if not waits:
         return
     from provisioning.cli import following
     from provisioning.views.progress import progress_on
 
-    progress = progress_on(sys.stderr)
+    progress = None if quiet else progress_on(sys.stderr)
     try:
         page = following.wait(following.Follower(spool, workflow_id, progress), max_wait=max_wait)
     finally:
-        progress.close()
+        if progress:
+            progress.close()
     following.raise_unless_succeeded(context, page)
     if context.json:
         context.answer_json({"workflow_id": workflow_id, "state": page["state"], "counts": page["counts"]})

@@ -13,6 +13,7 @@ from provisioning.cli.context import Context
 from provisioning.cli.groups import Noun, json_option, pass_context
 from provisioning.errors import OrchestratorUnusable, ProvisioningError, UsageError
 
+SECONDS = click.FloatRange(min=0)
 STOP_GRACE_SECONDS = 15.0
 """Beyond the drain deadline, before stop gives up waiting."""
 
@@ -36,23 +37,25 @@ def orchestrator() -> None:
     """Run, start, stop and look at the orchestrator: the process that runs workflows."""
 
 
-@orchestrator.command(exits=(0, 1, 2, 6))
+@orchestrator.command(exits=(0, 1, 2, 6, 7))
 @slots_option
 @click.option("--until-empty", is_flag=True, help="Stop when nothing can start: for cron. Safe beside another one.")
-@click.option(
-    "--max-wait", type=click.FloatRange(min=0), metavar="SECONDS", help="With --until-empty: wait so long for a start."
-)
+@click.option("--max-wait", type=SECONDS, metavar="SECONDS", help="With --until-empty: wait so long for a start.")
+@click.option("--lock-wait", type=SECONDS, metavar="SECONDS", help="Be the only one: wait so long for another to end.")
 @pass_context
-def run(context: Context, until_empty: bool, max_wait: float | None) -> int:  # noqa: FBT001
+def run(context: Context, *, until_empty: bool, max_wait: float | None, lock_wait: float | None) -> int:
     """Work the spool in this process until told to stop.
 
     SIGTERM stops it: nothing new starts, and what still runs at the drain deadline goes on for the next start to
     adopt. With --until-empty each workflow that did not end well is a line on stderr, with the end of its task's
-    log, and the exit code is 1: cron mails what went wrong, and nothing else.
+    log, and the exit code is 1: cron mails what went wrong, and nothing else. Runs that overlap share the work, each
+    with its own slots; with --lock-wait there is one at a time, and one that finds another ends with 7 and says
+    nothing.
 
     \b
-    Example, from cron:
+    Examples, from cron:
       */5 * * * *  provisioning orchestrator run --until-empty
+      */5 * * * *  provisioning orchestrator run --until-empty --lock-wait 0
     """
     from provisioning.execution.nulib import load_nulib
     from provisioning.orchestrator.daemon import run as work
@@ -65,6 +68,7 @@ def run(context: Context, until_empty: bool, max_wait: float | None) -> int:  # 
         lambda: load_nulib(context.config),
         until_empty=until_empty,
         max_wait_seconds=max_wait or 0.0,
+        lock_wait_seconds=lock_wait,
         on_failure=partial(_tell_failure, context) if until_empty else None,
     )
 

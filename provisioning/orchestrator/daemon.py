@@ -77,15 +77,23 @@ def run(  # noqa: PLR0913 - what it works, how long, and who hears of it
     *,
     until_empty: bool = False,
     max_wait_seconds: float = 0.0,
+    lock_wait_seconds: float | None = None,
     on_failure: OnFailure | None = None,
 ) -> int:
     """Work the spool until told to stop, or until nothing can start; the exit code.
-    Only one process at a time is the orchestrator of a spool; until-empty workers may run beside it.
+    Only one process at a time is the orchestrator of a spool; until-empty workers may run beside it, but for those
+    with `lock_wait_seconds`: they want to be that one, and where another is for so long, that is all they say.
     """
     os.chdir("/")  # the folder it was started in may go away
     load_nulib()  # without Nushell there is nothing to do here: say so at once
     presence = Presence(spool.root)  # before the lock: it must be the lock of this one
-    lock = None if until_empty else spool.take_orchestrator_lock()
+    alone = not until_empty or lock_wait_seconds is not None
+    try:
+        lock = spool.take_orchestrator_lock(wait_seconds=lock_wait_seconds or 0.0) if alone else None
+    except OrchestratorUnusable:
+        if until_empty:
+            return GaveUp.exit_code
+        raise
     logs.log_to(spool.logs / "orchestrator.log")
     signals = _Signals()
     pool = Pool(spool, config.orchestrator.slots, config.orchestrator.idle_worker_seconds)

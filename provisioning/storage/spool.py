@@ -314,10 +314,10 @@ class Spool:
 
     # The orchestrator
 
-    def take_orchestrator_lock(self) -> Lock:
-        """The lock of the one orchestrator of this spool; OrchestratorUnusable says who has it."""
+    def take_orchestrator_lock(self, *, wait_seconds: float = 0.0) -> Lock:
+        """The lock of the one orchestrator of this spool; OrchestratorUnusable says who has had it for so long."""
         lock = Lock(self.locks / "orchestrator")
-        if lock.take():
+        if lock.take(wait_seconds=wait_seconds):
             return lock
         found = self.running_orchestrator()
         who = "another process"

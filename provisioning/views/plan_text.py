@@ -153,4 +153,3 @@ def _change(task: dict[str, Any]) -> str:
         return "nothing"
     news = {key: value for key, value in result.items() if key != "changed" and task["params"].get(key) != value}
     return ", ".join(f"{key}: {compact(value)}" for key, value in news.items() if value not in (None, [], {})) or "yes"
-
