@@ -10,7 +10,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +27,7 @@ from tests.crash.tracing import (
     ended,
     injection,
     let_workers_be,
+    likened,
     logs_of,
     may_trace,
     start_traced,
@@ -47,7 +48,7 @@ pytestmark = [
 ERRORS = ("ENOSPC", "EIO", "EDQUOT")
 ONCE, FOR_GOOD = "", "+"
 TIMES = [pytest.param(ONCE, id="once"), pytest.param(FOR_GOOD, id="for-good")]
-BESIDE = (0, 1, -1, 2, -2, 3, -3, 4, -4, 6, -6, 8, -8, -16, -32, -64)
+BESIDE = (0, 0, 1, -1, 2, -2, 3, -3, 4, -4, 6, -6, 8, -8, -16, -32, -64)
 """Which calls are tried in turn, where the one of that number was beside the spool this time, or never came."""
 ACCEPTED, UNUSABLE = 0, 6
 TOLD_TOO_LATE = -signal.SIGTERM
@@ -72,11 +73,13 @@ class Error(NamedTuple):
         """The strace option for it."""
         return injection(self.call, f"error={self.error}", times=self.times)
 
-    @property
-    def chances(self) -> Iterator[Error]:
-        """It, and the same at the calls beside it."""
-        numbers = [self.call.number + beside for beside in BESIDE]
-        return (self._replace(call=self.call._replace(number=number)) for number in numbers if number > 0)
+    def beside(self, distance: int) -> Error:
+        """The same error at a call beside that one."""
+        return self._replace(call=self.call._replace(number=max(1, self.call.number + distance)))
+
+    def likened(self, log: Path) -> Error:
+        """The same error at the call of another run that was like this one."""
+        return self._replace(call=likened(self.call, log))
 
 
 def errors_at(calls: list[Call], share: int, times: str) -> list[Error]:
@@ -209,11 +212,11 @@ def test_orchestrator_on_a_failing_disk(
     """Once: it goes on by itself. For good: it is stopped, and the next one goes on."""
 
     def trial(error: Error, root: Path) -> Figures:
-        for n, chance in enumerate(error.chances):
+        for n, distance in enumerate(BESIDE):
             with worked(root / str(n), cache_dir) as work:
                 site = work.site
                 site.settings(orchestrator_drain_seconds=1)
-                run = start_traced(site, Tracing(chance.inject), *RUN)
+                run = start_traced(site, Tracing(error.beside(distance).inject), *RUN)
                 if times:
                     stopped(site, run)
                 code = ended(site, run)
@@ -221,6 +224,8 @@ def test_orchestrator_on_a_failing_disk(
                     assert code in (0, 1, UNUSABLE) or (times and code == TOLD_TOO_LATE), site.said()
                     nobody_crashed(site)
                     return judged(work, undisturbed) + MET
+                if not injected(logs_of(site) / "orchestrator"):
+                    error = error.likened(logs_of(site) / "orchestrator")
         raise AssertionError("no error was met at the spool")
 
     calls = undisturbed.calls["orchestrator"]
@@ -245,11 +250,12 @@ def test_worker_on_a_failing_disk(
     def trial(error: Error, root: Path) -> Figures:
         if times and error.error == "EIO":
             error = error._replace(error="ENOSPC")
-        for n, chance in enumerate(error.chances):
+        for n, distance in enumerate(BESIDE):
             with worked(root / str(n), cache_dir) as work:
                 site = work.site
                 site.settings(orchestrator_drain_seconds=1)
-                run = start_traced(site, Tracing(None, chance.inject, "every" if times else "1"), *RUN)
+                tracing = Tracing(None, error.beside(distance).inject, "every" if times else "1")
+                run = start_traced(site, tracing, *RUN)
                 if times:
                     stopped(site, run)
                 code = ended(site, run)
@@ -258,6 +264,8 @@ def test_worker_on_a_failing_disk(
                     assert code in (0, 1) or (times and code == TOLD_TOO_LATE), site.said()
                     nobody_crashed(site)
                     return judged(work, undisturbed) + MET
+                if not log:
+                    error = error.likened(logs_of(site) / "worker.1")
         raise AssertionError("no error was met at the spool")
 
     points = errors_at(undisturbed.calls["worker.1"], share, times)

@@ -20,6 +20,7 @@ from tests.crash.tracing import (
     changes,
     ended,
     injection,
+    likened,
     logs_of,
     may_trace,
     start_traced,
@@ -69,16 +70,18 @@ def test_the_undisturbed_run_is_what_the_tasks_say(undisturbed: Undisturbed) -> 
 def test_orchestrator_killed(undisturbed: Undisturbed, cache_dir: Path, tmp_path: Path, share: int) -> None:
     """Its workers, and what they run, go on.
 
-    How many calls there are depends on how often it looks: where it ended before that one came, an earlier one is it.
+    How many calls there are depends on how often it looks: where it ended before that one came, it is tried again at
+    the one that was like it.
     """
 
     def trial(call: Call, root: Path) -> Figures:
-        for earlier in (0, 2, 8, 32):
-            chance = call._replace(number=max(1, call.number - earlier))
-            with worked(root / str(earlier), cache_dir) as work:
-                run = start_traced(work.site, Tracing(injection(chance, KILL)), *RUN)
+        for chance, earlier in enumerate((0, 0, 1, 4, 16)):
+            aim = call._replace(number=max(1, call.number - earlier))
+            with worked(root / str(chance), cache_dir) as work:
+                run = start_traced(work.site, Tracing(injection(aim, KILL)), *RUN)
                 if ended(work.site, run) == -signal.SIGKILL:
                     return killed(work, undisturbed, "orchestrator")
+                call = likened(call, logs_of(work.site) / "orchestrator")
         raise AssertionError("nobody was killed")
 
     sweep("orchestrator killed", spread(undisturbed.calls["orchestrator"], share), trial, tmp_path)
@@ -113,9 +116,8 @@ def test_worker_killed(undisturbed: Undisturbed, cache_dir: Path, tmp_path: Path
 
 
 def worker_killed(call: Call, number: int, undisturbed: Undisturbed, cache_dir: Path, root: Path) -> Figures:
-    """Kill that worker at that call. Which worker gets which attempt is chance: where it got too few, an earlier one.
-
-    Its calls of one name are much the same in each attempt.
+    """Kill that worker at that call. Which worker gets which attempt is chance: where it got too few, one that is like
+    it, or an earlier one: its calls of one name are much the same in each attempt.
     """
     for chance, earlier in enumerate((0, 0, 0, 2, 4, 8, 16)):
         aim = call._replace(number=max(1, call.number - earlier))
@@ -125,6 +127,7 @@ def worker_killed(call: Call, number: int, undisturbed: Undisturbed, cache_dir: 
             log = logs_of(work.site) / f"worker.{number}"
             if was_killed(log):
                 return killed(work, undisturbed, log.name)
+            call = likened(call, log)
     raise AssertionError("nobody was killed")
 
 

@@ -68,6 +68,21 @@ def changes(call: Call, spool: Path) -> bool:
     return f"{spool}/" in where and (call.name != "openat" or _OPENED.search(call.text) is not None)
 
 
+def likened(call: Call, log: Path) -> Call:
+    """The call of another run that is most like this one: the last of its name that says the same but for its numbers.
+
+    How many calls there are depends on how often a process looks; where none is like it, it is the last of its name.
+    """
+    same = [other for other in calls_of(log) if other.name == call.name] if log.exists() else []
+    like = [other for other in same if _plain(other) == _plain(call)]
+    return [call, *same[-1:], *like[-1:]][-1]
+
+
+def _plain(call: Call) -> str:
+    """What the call says, without ids, digests, descriptors and the folder of its test."""
+    return re.sub(r"[0-9a-z]{26,64}|/tmp/[^ \"<>]*/spool/|\d+", "N", call.text.partition(" = ")[0])
+
+
 def was_killed(log: Path) -> bool:
     """Whether strace saw the process end by SIGKILL."""
     return log.exists() and "+++ killed by SIGKILL +++" in log.read_text(errors="replace")
