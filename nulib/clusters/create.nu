@@ -1,8 +1,8 @@
 # clusters.create
 
-use ../lib/cluster.nu [load-cluster plan-creation taskservs-of]
+use ../lib/cluster.nu [load-cluster plan-creation taskservs-of with-dependencies]
 use ../lib/operation.nu *
-use ../lib/taskserv.nu [dependencies-of]
+use ../lib/taskserv.nu [dependencies-of load-taskserv said-data]
 
 # Plan a cluster: its servers, what is installed on them, and the gates between its groups.
 #
@@ -14,6 +14,10 @@ export def create-cluster [
   --infra: string = "default" # Whose cluster it is
 ]: nothing -> list<any> {
   let cluster = (load-cluster $name $infra)
-  # One that is not there is said now, and not when the servers are made.
-  plan-creation $cluster $infra (dependencies-of (taskservs-of $cluster))
+  # What is not there, or not known, is said now, and not when the servers are made.
+  let depends = (dependencies-of (taskservs-of $cluster))
+  for one in ($cluster.groups | each {|group| with-dependencies $group.taskservs $depends } | flatten | uniq) {
+    said-data (load-taskserv $one.name) $infra $one.data | ignore
+  }
+  plan-creation $cluster $infra $depends
 }

@@ -74,7 +74,7 @@ export def read-cluster [
   }
   let twice = ($groups | each {|group| $group.servers } | flatten | uniq --repeated)
   if ($twice | is-not-empty) {
-    refuse $name $"has ($twice | str join ', ') in two groups" "give each server one group, or the groups a prefix"
+    refuse $name $"has ($twice | str join ', ') twice" "give each server one group and one place in it, or the groups a prefix"
   }
   { name: $name description: ($written.description? | default "") groups: (in-order $name $groups) }
 }
@@ -174,6 +174,16 @@ export def with-dependencies [
   $found
 }
 
+# The id of a task: whose it is and what it does. One that would be too long for an id ends with a digest of itself.
+def task-id [
+  whose: string # Name of a server or a group
+  what: string # What is done
+]: nothing -> string {
+  let id = $"($whose)_($what)"
+  if ($id | str length) <= 64 { return $id }
+  $"($id | str substring 0..54)-($id | hash sha256 | str substring 0..7)"
+}
+
 # The tasks that make a cluster. Pure: the same data gives the same tasks.
 export def plan-creation [
   cluster: record # What `read-cluster` returned
@@ -194,10 +204,11 @@ export def plan-creation [
     $tasks = ($tasks ++ ($on_servers | flatten) ++ $gates.tasks)
     # One task that all others can wait for, where each would have to wait for many.
     let joined = $group.name in $waited_for and ($end | length) > 1
+    let joint = (task-id $group.name done)
     if $joined {
-      $tasks = ($tasks | append { id: $"($group.name)_done" operation: "selftest.noop" params: {} depends_on: $end })
+      $tasks = ($tasks | append { id: $joint operation: "selftest.noop" params: {} depends_on: $end })
     }
-    $ends = ($ends | insert $group.name (if $joined { [$"($group.name)_done"] } else { $end }))
+    $ends = ($ends | insert $group.name (if $joined { [$joint] } else { $end }))
   }
   $tasks
 }
@@ -211,21 +222,21 @@ def plan-server [
   before: list<string> # What must be done first
 ]: nothing -> list<any> {
   let create = {
-    id: $"($server)_create"
+    id: (task-id $server create)
     operation: "servers.create"
     params: ($group.create | merge { name: $server infra: $infra })
     depends_on: $before
   }
   if ($taskservs | is-empty) { return [$create] }
   let wait = {
-    id: $"($server)_wait"
+    id: (task-id $server wait)
     operation: "servers.wait"
     params: { name: $server infra: $infra }
     depends_on: [$create.id]
   }
   $taskservs | reduce --fold [$create $wait] {|taskserv tasks|
     $tasks | append {
-      id: $"($server)_($taskserv.name)"
+      id: (task-id $server $taskserv.name)
       operation: "taskservs.create"
       params: { name: $taskserv.name server: $server infra: $infra data: $taskserv.data }
       depends_on: [($tasks | last | get id)]
@@ -250,14 +261,14 @@ def plan-gates [
           _ => { {} }
         }
         {
-          id: $"($group.name)_gate-($gate.index + 1)_($server)"
+          id: (task-id $group.name $"gate-($gate.index + 1)_($server)")
           operation: $gate.item.operation
           params: ($own | merge (of-server $params $server))
           depends_on: $so_far.end
         }
       }
     } else {
-      [{ id: $"($group.name)_gate-($gate.index + 1)" operation: $gate.item.operation params: $params depends_on: $so_far.end }]
+      [{ id: (task-id $group.name $"gate-($gate.index + 1)") operation: $gate.item.operation params: $params depends_on: $so_far.end }]
     }
     { tasks: ($so_far.tasks ++ $made) end: ($made | get id) }
   }
@@ -270,7 +281,7 @@ def of-server [
 ]: nothing -> any {
   let kind = ($value | describe)
   if $kind == string {
-    $value | str replace --all "{server}" $server | str replace --all "{ip}" $"${tasks.($server)_create.result.ip}"
+    $value | str replace --all "{server}" $server | str replace --all "{ip}" $"${tasks.(task-id $server create).result.ip}"
   } else if ($kind | str starts-with record) {
     $value | transpose key item | reduce --fold {} {|one all| $all | insert $one.key (of-server $one.item $server) }
   } else if ($kind =~ '\A(list|table)') {
@@ -291,20 +302,20 @@ export def plan-deletion [
 ]: nothing -> list<any> {
   $cluster.groups | each {|group|
     let later = ($cluster.groups | where {|other| $group.name in $other.after } | each {|other| $other.servers } | flatten)
-    let before = ($later | each {|server| $"($server)_delete" })
+    let before = ($later | each {|server| task-id $server delete })
     let stays = (($group.create.provider? | default $provider) == "ssh")
     let taskservs = if $stays { with-dependencies $group.taskservs $depends | reverse } else { [] }
     $group.servers | each {|server|
       let removals = ($taskservs | reduce --fold [] {|taskserv tasks|
         $tasks | append {
-          id: $"($server)_($taskserv.name)"
+          id: (task-id $server $taskserv.name)
           operation: "taskservs.delete"
           params: { name: $taskserv.name server: $server infra: $infra }
           depends_on: (if ($tasks | is-empty) { $before } else { [($tasks | last | get id)] })
         }
       })
       $removals | append {
-        id: $"($server)_delete"
+        id: (task-id $server delete)
         operation: "servers.delete"
         params: { name: $server infra: $infra }
         depends_on: (if ($removals | is-empty) { $before } else { [($removals | last | get id)] })

@@ -12,6 +12,12 @@
 set -euo pipefail
 verb=$1 host=$2 port=$3 user=$4 key=$5 known_hosts=$6 sudo=$7
 
+for program in ssh flock setsid sha256sum stat mktemp; do
+  if ! command -v "$program" >/dev/null; then
+    echo "program missing: $program"
+    exit 255
+  fi >&2
+done
 folder=/tmp/provisioning-ssh-$EUID
 mkdir -m 700 -- "$folder" 2>/dev/null || :
 if [[ -L $folder || $(stat -c '%u %a' -- "$folder") != "$EUID 700" ]]; then

@@ -86,6 +86,13 @@ def explain [
 ]: nothing -> nothing {
   let where = $"($target.user)@($target.host):($target.port)"
   let last = ($said | str trim | lines | last 1 | str join)
+  if $last =~ '\Aprogram missing: ' {
+    error make {
+      msg: $"ssh to ($where): ($last)"
+      code: "provisioning::ssh::program-missing"
+      help: "on Debian: apt install openssh-client util-linux coreutils; and look at environment.path in the config"
+    }
+  }
   if $said =~ 'HOST IDENTIFICATION HAS CHANGED|Host key verification failed|No \S+ host key is known' {
     error make {
       msg: $"the host key of ($target.host) is not the one in ($target.known_hosts), or not there"

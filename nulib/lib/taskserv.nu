@@ -83,6 +83,15 @@ export def taskserv-data [
   server: record # What `server-facts` returned: `server` in templates
   given: record # What the caller says
 ]: nothing -> record {
+  $definition.data | merge (said-data $definition $infra $given) | insert server $server
+}
+
+# What an infra's settings and a caller say of a taskserv's data; a name that it does not know is an error.
+export def said-data [
+  definition: record # What `load-taskserv` returned
+  infra: string # Whose settings count
+  given: record # What the caller says
+]: nothing -> record {
   let settings = (load-settings $infra)
   let own = ($settings.taskservs? | default {} | get --optional $definition.name | default {})
   let unknown = ($own | columns | append ($given | columns) | uniq | where {|key| $key not-in ($definition.data | columns) })
@@ -93,7 +102,7 @@ export def taskserv-data [
       help: $"known are: ($definition.data | columns | str join ', ')"
     }
   }
-  $definition.data | merge $own | merge $given | insert server $server
+  $own | merge $given
 }
 
 # What templates may know of a server.

@@ -17,6 +17,8 @@ const passing = [
   "provisioning::upcloud::unreachable"
 ]
 
+const page_of = 100 # servers: as many as the API lists at once
+
 # The closures that README.md promises.
 export def upcloud-provider []: nothing -> record {
   {
@@ -42,11 +44,17 @@ def listed [
 ]: nothing -> list<any> {
   let labels = [$"provisioning-infra=($api.infra)" (if $name != "" { $"provisioning-name=($name)" })]
   let query = ($labels | compact | each {|label| $"label=($label | url encode --all)" } | str join "&")
-  let found = (call $api GET $"/server?($query)&limit=100").servers.server
+  mut found = []
+  loop {
+    let page = (call $api GET $"/server?($query)&limit=($page_of)&offset=($found | length)").servers.server
+    $found = ($found ++ $page)
+    if ($page | length) < $page_of { break }
+  }
   # Held against the labels here too: a filter that is not obeyed must not make others' servers ours.
   $found
   | where {|server| (label $server "provisioning-infra") == $api.infra }
   | where {|server| $name == "" or (label $server "provisioning-name") == $name }
+  | uniq-by uuid
   | sort-by {|server| label $server "provisioning-created" } uuid
 }
 
@@ -63,7 +71,7 @@ def details [
 def list-servers [
   api: record # What `connect` returned
 ]: nothing -> list<any> {
-  listed $api | uniq-by uuid | par-each --threads 4 --keep-order {|server| details $api $server.uuid } | compact | each {|server| shown $api $server }
+  listed $api | par-each --threads 4 --keep-order {|server| details $api $server.uuid } | compact | each {|server| shown $api $server }
 }
 
 # One server, or null.

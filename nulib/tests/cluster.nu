@@ -48,6 +48,17 @@ export def "test a cluster becomes tasks" [] {
   assert equal ($by_id | get edge_create | get depends_on) [web_gate-2]
 }
 
+export def "test ids of long names are short enough and stay different" [] {
+  let long = ("a" | fill --width 62 --character b)
+  let written = { groups: { $long: { servers: [$"($long)1" $"($long)2"] taskservs: [nginx] gates: [{ operation: "checks.tcp" params: { host: "{ip}" } each: true }] } } }
+  let tasks = (plan-creation (read-cluster site $written) prod $depends)
+  let ids = ($tasks | get id)
+  assert (($ids | all {|id| $id =~ '\A[a-z0-9][a-z0-9_-]{0,63}\z' })) ($ids | to json)
+  assert equal ($ids | uniq | length) 10
+  assert equal ($tasks | get 8.params.host) $"${tasks.($ids.0).result.ip}"
+  assert equal ($tasks | get 1.depends_on) [$ids.0]
+}
+
 export def "test the same data gives the same tasks" [] {
   let cluster = (read-cluster site $written)
   assert equal (plan-creation $cluster prod $depends) (plan-creation $cluster prod $depends)
@@ -85,7 +96,7 @@ export def "test what is no cluster is refused" [] {
     [{} "has no groups"]
     [{ groups: { web: {} } } "no servers"]
     [{ groups: { web: { servers: 0 } } } "no servers"]
-    [{ groups: { web: { servers: ["a" "a"] } } } "in two groups"]
+    [{ groups: { web: { servers: ["a" "a"] } } } "has a twice"]
     [{ groups: { web: { servers: 1 after: ["db"] } } } "has no group db"]
     [{ groups: { a: { servers: 1 after: ["b"] } b: { servers: 1 after: ["a"] } } } "wait for each other: a, b"]
     [{ groups: { a: { servers: ["A"] } } } "is not a valid server name"]

@@ -123,6 +123,10 @@ def test_what_is_no_cluster_is_refused_before_anything_is_done(cluster_site: Ins
     write_settings(cluster_site, '[clusters.deep.groups.web]\nservers = 1\ntaskservs = ["os", "ngnx"]\n')
     error = command(cluster_site, "cluster", "create", "deep", "--infra", "trial", code=3)["error"]
     assert "there is no taskserv ngnx" in json.dumps(error)
+    data = '{ name = "nginx", data = { prt = 80 } }'
+    write_settings(cluster_site, f"[clusters.deep.groups.web]\nservers = 1\ntaskservs = [{data}]\n")
+    error = command(cluster_site, "cluster", "create", "deep", "--infra", "trial", code=3)["error"]
+    assert "knows no prt" in json.dumps(error)
     assert list(cluster_site.spool.claimed_ids()) == []
 
 

@@ -1,6 +1,7 @@
 """The ssh provider against real sshds on loopback, in a network namespace of their own."""
 
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -141,6 +142,30 @@ def test_settings_that_cannot_be(site: SshSite) -> None:
     (site.folder / "known_hosts").unlink()
     error = site.operations.error("servers.create", name="web-1", infra=INFRA, provider="ssh")
     assert "ssh-keyscan" in error["help"]
+
+
+def test_missing_ssh_is_named(site: SshSite, tmp_path: Path) -> None:
+    for program in (
+        "bash",
+        "cat",
+        "tee",
+        "tail",
+        "base64",
+        "mktemp",
+        "rm",
+        "sha256sum",
+        "flock",
+        "stat",
+        "mkdir",
+        "cut",
+    ):
+        found = shutil.which(program)
+        assert found, program
+        (tmp_path / program).symlink_to(found)
+    site.operations.env["PATH"] = str(tmp_path)
+    error = site.operations.error("servers.create", name="web-1", infra=INFRA, provider="ssh")
+    assert error["code"] == "provisioning::ssh::program-missing"
+    assert "ssh" in error["msg"]
 
 
 def test_a_restart_is_a_reboot(site: SshSite) -> None:

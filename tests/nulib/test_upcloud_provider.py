@@ -143,6 +143,16 @@ def test_servers_of_others_are_not_ours(site: UpcloudSite) -> None:
     assert list(site.account.servers) == ["ff"]
 
 
+def test_servers_of_more_than_one_page(site: UpcloudSite) -> None:
+    create(site)
+    (server,) = site.account.servers.values()
+    for number in range(2, 103):
+        names = [{"key": "provisioning-infra", "value": INFRA}, {"key": "provisioning-name", "value": f"web-{number}"}]
+        site.account.servers[f"{number}"] = server | {"uuid": f"{number}", "labels": {"label": names}}
+    listed = site.operations.run("servers.list", infra=INFRA)
+    assert {one["name"] for one in listed} == {f"web-{number}" for number in range(1, 103)}
+
+
 @pytest.mark.parametrize(
     ("given", "case"),
     [

@@ -167,7 +167,9 @@ class FakeUpCloud:
             for server in self.servers.values()
             if all({"key": key, "value": value} in server["labels"]["label"] for key, value in wanted)
         ]
-        return [{key: item for key, item in _shown(one).items() if key != "networking"} for one in found]
+        begin, most = (int(dict(query).get(name, default)) for name, default in (("offset", 0), ("limit", 10)))
+        shown = [{key: item for key, item in _shown(one).items() if key != "networking"} for one in found]
+        return shown[begin : begin + min(most, 100)]
 
     def _create(self, asked: dict[str, Any]) -> dict[str, Any]:
         if asked["plan"] not in [plan["name"] for plan in PLANS]:
