@@ -145,20 +145,7 @@ def test_settings_that_cannot_be(site: SshSite) -> None:
 
 
 def test_missing_ssh_is_named(site: SshSite, tmp_path: Path) -> None:
-    for program in (
-        "bash",
-        "cat",
-        "tee",
-        "tail",
-        "base64",
-        "mktemp",
-        "rm",
-        "sha256sum",
-        "flock",
-        "stat",
-        "mkdir",
-        "cut",
-    ):
+    for program in "bash cat tee tail base64 mktemp rm sha256sum flock stat mkdir cut".split():
         found = shutil.which(program)
         assert found, program
         (tmp_path / program).symlink_to(found)

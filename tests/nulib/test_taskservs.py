@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.nulib.attempts import NULIB, Operations
+from tests.nulib.attempts import NULIB, Operations, wait_until
 from tests.nulib.sites import INFRA, LocalSite, local_site
 
 pytestmark = pytest.mark.nu
@@ -266,6 +266,20 @@ def test_a_local_server_lacks_what_its_host_lacks(server: Server) -> None:
     assert error["code"] == "provisioning::taskservs::invalid-host"
     assert "lacks no-such-program" in error["msg"]
     assert "apt install no-such-package" in error["help"]
+
+
+def test_killed_in_mid_create(server: Server) -> None:
+    """Some of its files are there, and no record: the next create makes it whole."""
+    files = server.operations.servers / INFRA / server.name / "root"
+    data = {"domain": "example.org"}
+    first = server.operations.start("taskservs.create", name="os", server=server.name, infra=INFRA, data=data)
+    wait_until(lambda: "example.org" in (files / "etc/hosts").read_text(), "a file of it")
+    first.kill()
+    assert server.taskserv("list") == []
+    assert server.taskserv("create", "os", data=data)["changed"]
+    assert not server.taskserv("create", "os", data=data)["changed"]
+    assert [one["name"] for one in server.taskserv("list")] == ["os"]
+    assert (files / "etc/sysctl.d/90-provisioning.conf").exists()
 
 
 def test_a_damaged_record_counts_as_none(server: Server) -> None:
