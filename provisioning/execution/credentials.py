@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from provisioning.core.conformity import CREDENTIAL_NAME
 from provisioning.core.redaction import MIN_SECRET_CHARS
 from provisioning.core.workflow import TaskError
 from provisioning.errors import ProvisioningError
+from provisioning.infra import Folder, load
 from provisioning.storage import reading
 
 MAX_BYTES = 64 << 10
@@ -31,6 +34,32 @@ def resolve(params: Mapping[str, Any], named: Mapping[str, str], folder: str) ->
     """
     secrets = {credential: _read(Path(folder), credential) for credential in sorted(set(named.values()))}
     return {**params, **{name: secrets[credential] for name, credential in named.items()}}, secrets
+
+
+def of_settings(params: Mapping[str, Any], variables: Mapping[str, str], folder: str) -> dict[str, str]:
+    """The secrets by name that the settings of an attempt's infra name: what must not be seen of it either.
+
+    Of a secret of several lines, `key = value`, the values count too. What is wrong with settings or secrets the
+    operation says that needs them.
+    """
+    infra = params.get("infra")
+    if not isinstance(infra, str):
+        return {}
+    try:
+        places = filter(None, variables.get("PROVISIONING_INFRA", "").split(":"))
+        document = load([Folder(Path(place)) for place in places], infra).document
+    except ProvisioningError:
+        return {}
+    sections = [section for section in document.values() if isinstance(section, dict)]
+    named = {name for section in sections if isinstance(name := section.get("credential"), str)}
+    found = {}
+    for name in sorted(filter(CREDENTIAL_NAME.match, named)):
+        with contextlib.suppress(Unusable):
+            text = _read(Path(folder), name)
+            lines = text.splitlines()
+            values = [line.partition("=")[2].strip() for line in lines] if len(lines) > 1 else []
+            found[name] = "\n".join([text, *filter(None, values)])
+    return found
 
 
 def _read(folder: Path, name: str) -> str:

@@ -17,7 +17,7 @@ from provisioning.core import identifiers
 from provisioning.core.redaction import Redactor
 from provisioning.core.states import Outcome
 from provisioning.core.workflow import FORMAT, OutcomeRecord, TaskError
-from provisioning.execution.credentials import Unusable, resolve
+from provisioning.execution.credentials import Unusable, of_settings, resolve
 from provisioning.execution.ending import Remnants, signal_group
 from provisioning.execution.executor import AttemptRequest
 from provisioning.execution.family import reap
@@ -55,7 +55,8 @@ class Running:
             self._params, secrets = resolve(request.params, request.credentials, request.credentials_folder)
         except Unusable as error:
             self._params, secrets, self.refusal = {}, {}, error.error
-        self._redactor = Redactor(secrets)
+        hidden = of_settings(request.params, request.task_environment, request.credentials_folder)
+        self._redactor = Redactor(secrets | hidden)
         self._log = AttemptLog(log, request.log_bytes, self._redactor)
         self._begun = False
         self._end_reason: Outcome | None = None

@@ -14,7 +14,7 @@ import pytest
 
 from tests.installation import Installation
 from tests.nulib.tls import Proxy, own_authority, proxy
-from tests.nulib.upcloud_fake import TOKEN, FakeUpCloud
+from tests.nulib.upcloud_fake import TOKEN, FakeUpCloud, Refusal
 
 pytestmark = [
     pytest.mark.nu,
@@ -87,6 +87,15 @@ def test_without_the_authority_or_with_a_dead_proxy_nothing_is_sent(cloud: Cloud
     assert error["code"] == "provisioning::upcloud::unreachable"
     assert "the proxy and the CA" in error["hint"]
     assert cloud.account.calls == []
+
+
+def test_a_token_that_an_answer_repeats_is_not_shown(cloud: Cloud) -> None:
+    cloud.account.inject("GET", "^/plan$", Refusal(400, "ECHO", f"I was told {TOKEN}, which I repeat."))
+    error = cloud.server("plans", "--provider", "upcloud", code=1)["error"]
+    assert "I was told [secret cloud], which" in error["message"]
+    kept = b"".join(path.read_bytes() for path in cloud.site.spool.root.rglob("*") if path.is_file())
+    assert b"I was told" in kept
+    assert TOKEN.encode() not in kept
 
 
 def test_a_token_that_others_may_read_is_refused(cloud: Cloud) -> None:

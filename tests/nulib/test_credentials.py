@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from provisioning.execution.credentials import Unusable, resolve
+from provisioning.core.redaction import Redactor
+from provisioning.execution.credentials import Unusable, of_settings, resolve
 from tests.nulib.attempts import NOBODY, NULIB, find_nu
 
 pytestmark = pytest.mark.nu
@@ -71,3 +72,19 @@ def test_one_verdict(tmp_path: Path, make: Callable[[Path], None], said: str) ->
     make(tmp_path / "name")
     expected = said if said == TOKEN.strip() else f"provisioning::credential::{said}"
     assert (said_by_the_worker(tmp_path), said_by_an_operation(tmp_path)) == (expected, expected)
+
+
+def test_what_settings_name_is_not_shown(tmp_path: Path) -> None:
+    """Values of a file of several lines too; what is not there, or cannot be used, is nobody's to show."""
+    settings = tmp_path / "infra" / "trial" / "settings.toml"
+    settings.parent.mkdir(parents=True)
+    named = {"aws": "keys", "upcloud": "open", "a": "none", "b": "../x"}
+    settings.write_text("".join(f'[{section}]\ncredential = "{name}"\n' for section, name in named.items()))
+    kept("[default]\naws_secret_access_key = wJalrXUtnFEMI/K7MDENG\n", 0o400)(tmp_path / "keys")
+    kept(TOKEN, 0o404)(tmp_path / "open")
+    variables = {"PROVISIONING_INFRA": f"{tmp_path / 'none'}:{tmp_path / 'infra'}"}
+    hidden = of_settings({"infra": "trial"}, variables, str(tmp_path))
+    assert list(hidden) == ["keys"]
+    assert Redactor(hidden).text("it is wJalrXUtnFEMI/K7MDENG.") == "it is [secret keys]."
+    for params in ({}, {"infra": "other"}, {"infra": 1}):
+        assert of_settings(params, variables, str(tmp_path)) == {}
