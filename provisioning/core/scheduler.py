@@ -282,8 +282,8 @@ class Schedule:
             return WorkflowEvent.ROLLING_BACK, ""
         if self._expired(boottime):
             return WorkflowEvent.CANCELLED, "expired"
-        delayed = any(self._may_start(i) for i in self._waking)
-        if self.paused or self._ready or delayed or self._held or self._parked:
+        waits = any(map(self._may_start, (*self._waking, *self._parked)))
+        if self.paused or self._ready or waits or self._held:
             return None
         return self._verdict()
 

@@ -86,14 +86,18 @@ class Limits:
             self._leave(waiting)
 
     def next_turns(self, wants: Callable[[str, str], bool]) -> list[Waiting]:
-        """Those who need not wait any longer. Who does not want to start any more, as `wants` says, leaves the line."""
-        found = []
-        for first in {line[0]: None for line in self._lines.values()}:
-            if not wants(*first):
-                self._leave(first)
-            elif not self.in_the_way(first, self._waiting[first]):
-                found.append(first)
-        return found
+        """Those who need not wait any longer.
+
+        Whoever is the first in a line and does not want to start now, as `wants` says, leaves it, and is among them: a
+        workflow that is paused may be resumed.
+        """
+        left = []
+        for line in list(self._lines.values()):
+            while line and not wants(*line[0]):
+                left.append(line[0])
+                self._leave(line[0])
+        firsts = {line[0]: None for line in self._lines.values()}
+        return left + [first for first in firsts if not self.in_the_way(first, self._waiting[first])]
 
     @property
     def waited_for(self) -> bool:

@@ -140,3 +140,52 @@ def test_tasks_that_want_the_same_targets_in_any_order_never_wait_for_each_other
         for i in range(8)
     ]
     assert site.state(site.run(tasks)) == "succeeded"
+
+
+@pytest.mark.nu
+def test_who_waits_for_a_target_when_another_fails_keeps_no_workflow_from_its_end(
+    site: Installation, gate: Gates
+) -> None:
+    waits = gate("g")
+    alone = {"operation": "trial.alone", "params": {"name": "x", "script": "true"}}
+    tasks: list[dict[str, Any]] = [
+        {"id": "first", **alone, "params": {"name": "x", "script": waits.script}},
+        {"id": "second", **alone},
+        {"id": "bad", "operation": "selftest.fail"},
+        *[{"id": task_id, "operation": "selftest.noop", "depends_on": ["first"]} for task_id in ("then", "last")],
+    ]
+    workflow_id = site.submit(tasks)
+    site.orchestrator()
+    waits.reached()
+    wait_for(lambda: site.states(workflow_id).get("bad") == "failed", 20, "its failure")
+    waits.open()
+    assert site.wait_ended(workflow_id) == "failed"
+    assert site.states(workflow_id) == {"first": "succeeded", "bad": "failed"}
+
+
+@pytest.mark.nu
+def test_who_waits_for_a_target_while_all_is_paused_starts_when_it_is_resumed(site: Installation, gate: Gates) -> None:
+    waits, other = gate("g"), gate("h")
+    tasks: list[dict[str, Any]] = [
+        {"id": "first", "operation": "trial.alone", "params": {"name": "x", "script": waits.script}},
+        {"id": "second", "operation": "trial.alone", "params": {"name": "x", "script": "true"}},
+        at_gate("third", other),
+        echo_of("first"),
+    ]
+    workflow_id = site.submit(tasks)
+    site.orchestrator()
+    waits.reached()
+    other.reached()
+    site.ask("pause", workflow_id)
+    site.wait_state(workflow_id, "paused")
+    waits.open()
+    wait_for(lambda: site.states(workflow_id)["first"] == "succeeded", 20, "the end of the first")
+    site.ask("resume", workflow_id)
+    wait_for(lambda: site.states(workflow_id).get("second") == "succeeded", 20, f"the second\n{site.said()}")
+    other.open()
+    assert site.wait_ended(workflow_id) == "succeeded"
+
+
+def echo_of(task_id: str) -> dict[str, Any]:
+    """So that the other task has the longest way to the end, and goes first."""
+    return {"id": "behind", "operation": "selftest.noop", "depends_on": [task_id]}

@@ -331,3 +331,13 @@ def test_retried_tasks_count_as_begun_only_from_the_retry() -> None:
     assert started(schedule(["a:", "b:"], *loaded)) == []
     loaded[1] = checkpoint("b", PENDING, Outcome.INTERRUPTED)
     assert started(schedule(["a:", "b:"], *loaded)) == ["b"]
+
+
+def test_who_waits_for_a_target_and_may_not_start_any_more_is_not_waited_for() -> None:
+    plan = schedule(["a:", "b:", "c:"], on_failure="stop")
+    assert set(started(plan)) == {"a", "b", "c"}
+    plan.park("b", "target:default/thing/x")
+    finish(plan, "a")
+    assert plan.end(0) is None
+    finish(plan, "c", Outcome.FAILED)
+    assert plan.end(0) == (WorkflowEvent.FAILED, "1 of 3 tasks failed")
