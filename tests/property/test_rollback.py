@@ -12,7 +12,7 @@ from provisioning.core.catalogue import Operation
 from provisioning.core.rollback import SUFFIX, Undoing, not_undone
 from provisioning.core.states import Outcome, TaskState, WorkflowEvent
 from provisioning.core.workflow import FORMAT, Plan, Rollback, Task, TaskCheckpoint, Undo, Workflow
-from tests.property.reference import Reference
+from tests.property.undoing import to_undo, waiting_for
 from tests.simulation.values import NULIB, WORKFLOW_ID, at, checkpoint, record
 
 OPERATIONS = {
@@ -62,34 +62,11 @@ def cases(draw: st.DrawFn) -> Case:
     return Case(plan, known, Rollback(to, (draw(st.sampled_from(ids)),) if draw(st.booleans()) else ()))
 
 
-def waited(case: Case) -> dict[str, set[str]]:
-    """Of each task all that wait for it, directly or not: from the manifest, slowly."""
-    reference = Reference(case.plan.workflow)
-    found = {task.id: set(reference.named((*task.depends_on, *task.after))) for task in case.plan.workflow.tasks}
-    for _ in found:
-        found = {task_id: others.union(*(found[other] for other in others)) for task_id, others in found.items()}
-    return {task_id: {other for other, before in found.items() if task_id in before} for task_id in found}
-
-
-def expected(case: Case) -> set[str]:
-    """The tasks that are to be undone: from the rules as they are written."""
-    behind = waited(case)
-    within = set().union(*(behind[task_id] for task_id in case.rollback.to)) if case.rollback.to else set(behind)
-    found = set()
-    for task in case.plan.workflow.tasks:
-        known = case.checkpoints.get(task.id)
-        if known is None or task.undo is None or task.preserve or task.id not in within:
-            continue
-        sure = known.state is TaskState.SUCCEEDED
-        if task.id not in case.rollback.preserve and (sure or task.undo.operation == "undo.again"):
-            found.add(task.id)
-    return found
-
-
 @settings(max_examples=300)
 @given(cases(), st.integers(1, 3), st.data())
 def test_what_is_to_be_undone_is_undone_behind_what_waited_for_it(case: Case, slots: int, data: st.DataObject) -> None:
-    behind, wanted = waited(case), expected(case)
+    behind = waiting_for(case.plan.workflow)
+    wanted = to_undo(case.plan, case.checkpoints, case.rollback)
     known = dict(case.checkpoints)
     schedule = Undoing(case.plan, known, case.rollback, at(0))
     running: list[str] = []
