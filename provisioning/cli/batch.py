@@ -127,16 +127,21 @@ def rescue(context: Context, workflow_id: str, form: str) -> None:
     """Write a manifest of what is left of a workflow to standard output.
 
     What finished tasks returned stands in it where others refer to it: submitted here or on another host, it continues
-    the work. Submitted twice, it is one workflow.
+    the work. Submitted twice, it is one workflow. What the workflow itself does from then on is done twice.
 
     \b
     Example:
       provisioning batch rescue 01jd > rest.json
     """
     from provisioning.orchestrator.rescue import rescue_manifest
-    from provisioning.views.status import find
+    from provisioning.views.status import ENDED, find
 
-    context.answer(rescue_manifest(find(context.spool, workflow_id), form).decode())
+    folder = find(context.spool, workflow_id)
+    context.answer(rescue_manifest(folder, form).decode())
+    checkpoint = folder.workflow()
+    if checkpoint is not None and checkpoint.state not in ENDED:
+        text = f"workflow {folder.workflow_id} is {checkpoint.state}: what it does from now on would be done twice"
+        context.say(f"note: {text}; to end it: provisioning workflow cancel {folder.workflow_id}")
 
 
 def _accepted(context: Context, workflow_id: str) -> None:

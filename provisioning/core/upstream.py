@@ -57,7 +57,9 @@ def matching(words: tuple[str, ...], graph: Graph) -> Sequence[int]:
     else:
         found = [i for i in members if _fits(graph.names[i].split("."), words)]
     if not found:
-        raise BadReference(f"no task is called like {shown(name)}", "name what for_each makes: web.*")
+        raise BadReference(
+            f"no task is called like {shown(name)}", "name what a for_each makes, if it makes anything: web.*"
+        )
     return found
 
 
@@ -76,7 +78,6 @@ def reference_findings(tasks: Sequence[Task], catalogue: Catalogue | None) -> It
     results = _Results(tasks, catalogue)
     wanted: dict[int, dict[int, str]] = defaultdict(dict)
     for index in referring:
-        path: Path = ("tasks", index, "params")
         for text in (*tasks[index].references, *_condition(tasks[index])):
             reference = words_of(text)
             if reference[0] != "tasks":
@@ -86,7 +87,7 @@ def reference_findings(tasks: Sequence[Task], catalogue: Catalogue | None) -> It
                 targets = matching(words, graph)
                 results.check(tasks[index], reference, targets, rest, many="*" in words)
             except BadReference as error:
-                yield Finding("bad-reference", error.message, error.hint, path)
+                yield Finding("bad-reference", error.message, error.hint, _place(tasks, index, text))
                 continue
             for target in targets:
                 wanted[index].setdefault(target, text)
@@ -97,7 +98,12 @@ def reference_findings(tasks: Sequence[Task], catalogue: Catalogue | None) -> It
             continue
         told.add((index, text))
         message = f"${{{text}}} is of {shown(name)}, which may not have succeeded when this task starts"
-        yield Finding("bad-reference", message, f"add {name} to depends_on", ("tasks", index, "params"))
+        yield Finding("bad-reference", message, f"add {name} to depends_on", _place(tasks, index, text))
+
+
+def _place(tasks: Sequence[Task], index: int, text: str) -> Path:
+    """Where the reference is: in a task's params, or in its condition."""
+    return ("tasks", index, "when" if text in _condition(tasks[index]) else "params")
 
 
 def _condition(task: Task) -> list[str]:

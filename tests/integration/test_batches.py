@@ -83,6 +83,7 @@ def test_what_is_left_of_a_workflow_continues_it(site: Installation) -> None:
     rest = json.loads(manifest.read_text())
     assert [task["id"] for task in rest["tasks"]] == ["b", "c", "d"]
     assert rest["tasks"][2]["params"] == {"value": ["w1", "w2"]}
+    assert "done twice" not in site.said(), "it has ended"
     gate.write_text("")
     first = told(site, "batch", "submit", str(manifest)).split()[0]
     assert told(site, "batch", "submit", str(manifest)).split()[0] == first, "the same rest is one workflow"
@@ -155,5 +156,6 @@ def test_explain_says_what_a_task_waits_for_and_who_holds_it(site: Installation,
     assert tasks["second"]["held_by"] == [f"{workflow_id}/first"]
     assert tasks["third"]["waiting_for"] == ["dependency:second"]
     assert f"held by {workflow_id}/first" in told(site, "workflow", "explain", workflow_id)
+    assert "is running: what it does from now on would be done twice" in told(site, "batch", "rescue", workflow_id)
     waits.open()
     assert site.wait_ended(workflow_id) == "succeeded"

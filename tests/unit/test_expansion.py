@@ -190,6 +190,14 @@ def test_references_that_are_refused(task: dict[str, Any], says: str) -> None:
     assert problem.hint
 
 
+def test_a_condition_on_what_is_not_there_is_where_it_is_written() -> None:
+    when = {"path": "result.ip", "equals": "x"}
+    for other, says in (("none", "no task is called 'none'"), ("web", "may not have succeeded")):
+        task = {"id": "t", "operation": "selftest.noop", "when": {**when, "task": other}}
+        (problem,) = refused([make("web"), task])
+        assert (problem.code, problem.field, says in problem.message) == ("bad-reference", "tasks.t.when", True)
+
+
 def test_params_beside_references_are_checked() -> None:
     web = make("web")
     good = {"name": "${tasks.web.result.ip}", "cores": "${tasks.web.result.cores}", "plan": "a-${tasks.web.result.ip}"}
