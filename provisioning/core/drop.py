@@ -13,7 +13,7 @@ import msgspec
 
 from provisioning.core.identifiers import WORKFLOW_ID, ChosenId, TaskId, Ulid
 from provisioning.core.manifest import CODES as MANIFEST_CODES
-from provisioning.core.workflow import Instant
+from provisioning.core.workflow import FORMAT, Instant, Submission
 from provisioning.errors import Problem
 
 OPERATOR = re.compile(r"[a-z_][a-z0-9_-]{0,31}\Z")
@@ -293,6 +293,25 @@ class Facts(msgspec.Struct, frozen=True, omit_defaults=True):
     expires_at: Instant | None = None
     id: ChosenId | None = None
     asked: AskedByFile | None = None
+
+    def submission(self, origin: Origin, door: str, at: datetime) -> Submission:
+        """What the manifest becomes where it is accepted at this instant: it keeps the id under which it was taken."""
+        return Submission(
+            format=FORMAT,
+            workflow_id=origin.take_id,
+            name=self.name,
+            infra=self.infra,
+            operator=origin.operator,
+            door=door,
+            digest=origin.digest,
+            submitted_at=at,
+            tasks=self.tasks,
+            priority=self.priority,
+            not_before=self.not_before,
+            expires_at=self.expires_at,
+            id=self.id,
+            origin=origin.name,
+        )
 
 
 class Verdict(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -16,7 +16,7 @@ from provisioning.clock import new_ulid, now
 from provisioning.core.authority import Authority
 from provisioning.core.drop import Answer, AskedByFile, Facts, Failure, Origin, Reason, Receipt, Verdict, rescue_name
 from provisioning.core.states import ENDED_WORKFLOWS, TaskState, WorkflowState
-from provisioning.core.workflow import FORMAT, Request, Submission
+from provisioning.core.workflow import FORMAT, Request
 from provisioning.errors import NotFound, ProvisioningError, Refused
 from provisioning.orchestrator.requests import objection
 from provisioning.orchestrator.rescue import rescue_manifest
@@ -72,7 +72,7 @@ class Answering:
         answer = Answer(FORMAT, origin.take_id, origin.operator, origin.name, receipt, id=facts.id)
         drop.save_answer(self._spool, answer)
         try:
-            workflow_id = drop.put_in(self._spool, origin.take_id, self._submission(origin, facts))
+            workflow_id = drop.put_in(self._spool, origin.take_id, facts.submission(origin, "drop", now()))
         except Refused:  # who has the id is nobody else's matter
             text = f"another manifest has the id {facts.id!r}"
             reason = Reason("id-conflict", text, "choose another id, or drop the same bytes", field="id")
@@ -91,24 +91,6 @@ class Answering:
             return None
         there = self._spool.folder_path(kept.workflow_id) or ids.was_cleaned(self._spool.ids, kept.workflow_id)
         return Facts(id=chosen) if there else None
-
-    def _submission(self, origin: Origin, facts: Facts) -> Submission:
-        return Submission(
-            format=FORMAT,
-            workflow_id=origin.take_id,
-            name=facts.name,
-            infra=facts.infra,
-            operator=origin.operator,
-            door="drop",
-            digest=origin.digest,
-            submitted_at=now(),
-            tasks=facts.tasks,
-            priority=facts.priority,
-            not_before=facts.not_before,
-            expires_at=facts.expires_at,
-            id=facts.id,
-            origin=origin.name,
-        )
 
     def request_answer(self, origin: Origin, facts: Facts) -> Answer | Reason:
         """What is to be made of a request, or why nothing; an id is reserved, nothing else happens."""
@@ -163,7 +145,7 @@ class Answering:
         if facts.id is None:
             return True
         name = _request_reservation(facts.id)
-        stands_in = self._submission(origin, facts)
+        stands_in = facts.submission(origin, "drop", now())
         try:
             ids.reserve(
                 self._spool.ids,

@@ -119,21 +119,7 @@ class Receiver:
             parsers.close()
 
     def _accept(self, received: _Received, facts: Facts) -> Receipt:
-        submission = Submission(
-            format=FORMAT,
-            workflow_id=received.take_id,
-            name=facts.name,
-            infra=facts.infra,
-            operator=self._operator,
-            door="receive",
-            digest=received.digest,
-            submitted_at=now(),
-            tasks=facts.tasks,
-            priority=facts.priority,
-            not_before=facts.not_before,
-            expires_at=facts.expires_at,
-            id=facts.id,
-        )
+        submission = facts.submission(self._origin(received, "manifest"), "receive", now())
 
         def prepare(decided: Submission) -> Path:
             files.write_new(received.folder / "submission.json", encode(decided), durable=True)
@@ -149,10 +135,7 @@ class Receiver:
 
     def _ask(self, received: _Received, facts: Facts) -> Receipt:
         assert facts.asked is not None
-        stands_for = Origin(
-            FORMAT, received.take_id, self._operator, NAME, "request", 0, 0, 0, 0, 0, 0, len(received.data), 0, 0
-        )
-        answer = self._answering.request_answer(msgspec.structs.replace(stands_for, digest=received.digest), facts)
+        answer = self._answering.request_answer(self._origin(received, "request"), facts)
         if isinstance(answer, Reason):
             return self._reject(received, (answer,))
         self._oversight.audit.append(
@@ -169,10 +152,7 @@ class Receiver:
 
     def _reject(self, received: _Received, reasons: tuple[Reason, ...]) -> Receipt:
         """Put it aside with the reasons, and keep that it was."""
-        origin = Origin(
-            FORMAT, received.take_id, self._operator, NAME, "manifest", 0, 0, 0, 0, 0, 0, len(received.data), 0, 0
-        )
-        origin = msgspec.structs.replace(origin, digest=received.digest, form=received.form)
+        origin = self._origin(received, "manifest")
         drop.note_reasons(self._spool, received.folder, origin, reasons, door="receive")
         drop.put_aside(self._spool, received.folder, origin)
         self._oversight.audit.append(
@@ -185,6 +165,12 @@ class Receiver:
             message=reasons[0].message[:300],
         )
         return self._receipt(received, "rejected", reason=reasons[0], reasons=reasons)
+
+    def _origin(self, received: _Received, kind: str) -> Origin:
+        """Where it comes from: no file, so nothing of one is known."""
+        size = len(received.data)
+        origin = Origin(FORMAT, received.take_id, self._operator, NAME, kind, 0, 0, 0, 0, 0, 0, size, 0, 0)
+        return msgspec.structs.replace(origin, digest=received.digest, form=received.form)
 
     def _receipt(self, received: _Received, answer: str, **more: object) -> Receipt:
         head = Receipt(FORMAT, NAME, self._operator, answer, now(), digest=received.digest)
