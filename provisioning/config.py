@@ -15,7 +15,9 @@ from provisioning.errors import NotFound, UsageError
 from provisioning.ownership import refuse_unless_ours
 from provisioning.sections import Audit as Audit
 from provisioning.sections import Drop as Drop
+from provisioning.sections import Metrics as Metrics
 from provisioning.sections import Receive as Receive
+from provisioning.sections import Retention as Retention
 
 MAX_FILE_BYTES = 1 << 20
 LOCAL_NULIB = Path("/usr/local/lib/provisioning")
@@ -78,14 +80,6 @@ class Disk(msgspec.Struct, frozen=True):
     free_inodes: int = 1000
 
 
-class Retention(msgspec.Struct, frozen=True):
-    """How long what has ended is kept, and how much of it; 0 is for ever, and all."""
-
-    age_seconds: float = 0.0
-    count: int = 0
-    """So many of the workflows that ended are kept, the latest."""
-
-
 class Environment(msgspec.Struct, frozen=True):
     """What the process of a task gets: built from nothing, never inherited."""
 
@@ -121,6 +115,7 @@ class Config(msgspec.Struct, frozen=True):
     drop: Drop = Drop()
     receive: Receive = Receive()
     audit: Audit = Audit()
+    metrics: Metrics = Metrics()
     search: str = ""
     """The caller's own PATH, on which Nushell is looked for where no setting names it."""
     ssh_agent: str = ""
@@ -167,6 +162,7 @@ class Config(msgspec.Struct, frozen=True):
             drop=Drop(**values["drop"]),
             receive=Receive(**values["receive"]),
             audit=Audit(**values["audit"]),
+            metrics=Metrics(**values["metrics"]),
             search=environ.get("PATH", ""),
             ssh_agent=environ.get("SSH_AUTH_SOCK", ""),
             term=environ.get("TERM", ""),
@@ -217,6 +213,7 @@ SECTIONS: dict[str, dict[str, convert.Converter]] = {
     },
     "receive": {"signature": convert.signature},
     "audit": {"bytes": convert.size, "syslog": convert.path},
+    "metrics": {"seconds": convert.seconds, "file": convert.path},
     "environment": {"path": convert.folders, "home": convert.path, "lang": convert.line, "tz": convert.line},
 }
 """Every key of the config file; [environment] takes the names of further variables besides."""

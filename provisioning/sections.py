@@ -1,4 +1,4 @@
-"""Sections of the configuration that are about the doors: what may come in by them, and what is kept of it."""
+"""Sections of the configuration about the doors and about what is kept and shown of what came in by them."""
 
 from __future__ import annotations
 
@@ -43,3 +43,21 @@ class Audit(msgspec.Struct, frozen=True):
 
     bytes: int = 64 << 20
     syslog: Path = Path("/dev/log")
+
+
+class Metrics(msgspec.Struct, frozen=True):
+    """What an orchestrator writes for monitoring, how often and where."""
+
+    seconds: float = 15.0
+    """Between two writes; 0: none."""
+    file: Path | None = None
+    """In the folder of node_exporter's textfile collector, where everybody may read it; None: `metrics.prom` in the
+    spool, which is its owner's alone."""
+
+
+class Retention(msgspec.Struct, frozen=True):
+    """How long what has ended is kept, and how much of it; 0 is for ever, and all."""
+
+    age_seconds: float = 0.0
+    count: int = 0
+    """So many of the workflows that ended are kept, the latest."""

@@ -24,6 +24,7 @@ from provisioning.orchestrator.complaints import Complaints, OnFailure
 from provisioning.orchestrator.installed import Installed
 from provisioning.orchestrator.intake import Intake
 from provisioning.orchestrator.loop import Orchestrator
+from provisioning.orchestrator.metering import Meter
 from provisioning.orchestrator.notify import Notifier
 from provisioning.orchestrator.oversight import Oversight
 from provisioning.orchestrator.presence import LOOK_SECONDS, Presence
@@ -103,13 +104,14 @@ def run(  # noqa: PLR0913 - what it works, how long, and who hears of it
     intake = _open_doors(spool, config, load_nulib, oversight)
     watcher = Watcher(lambda: [spool.incoming, spool.requests, spool.drop, *drop.folders(spool)])
     notifier = Notifier(Supervisor() if until_empty else config.supervisor)
-    announcement = None
+    announcement, meter = None, None
     if lock is not None:
         for name in oversight.orchestrating(began=True):
             _log.warning("the %s file has changed since the last start", name)
         announcement = Announcement(spool, config.orchestrator)  # what could end this start has been done
+        meter = Meter(spool, config, oversight, orchestrator)
         _log.info("orchestrator %s works %s with %d slots", __version__, spool.root, config.orchestrator.slots)
-    around = _Around(signals, presence, watcher, announcement, notifier, intake)
+    around = _Around(signals, presence, watcher, announcement, notifier, intake, meter)
     try:
         orchestrator.tick()  # finds what dead processes left under way; only then may the rest of theirs go
         files.sweep_scratch(spool.tmp, workers_with_children(spool))
@@ -152,6 +154,8 @@ class _Around(NamedTuple):
     """None of one that is not the orchestrator."""
     notifier: Notifier
     intake: Intake
+    meter: Meter | None
+    """None of one that is not the orchestrator, as `announcement`."""
 
 
 def _work(orchestrator: Orchestrator, around: _Around, max_wait: float | None) -> None:
@@ -159,7 +163,7 @@ def _work(orchestrator: Orchestrator, around: _Around, max_wait: float | None) -
 
     Then also what is in the way of all starts for so long ends it: it is raised.
     """
-    signals, presence, watcher, announcement, notifier, intake = around
+    signals, presence, watcher, announcement, notifier, intake, meter = around
     while signals.asked is None:
         notifier.alive()
         if max_wait is not None:
@@ -172,13 +176,16 @@ def _work(orchestrator: Orchestrator, around: _Around, max_wait: float | None) -
         if intake.step(instant()):
             orchestrator.scan_soon()
         orchestrator.tick()
+        if meter is not None:
+            meter.step(instant())
         if max_wait is not None and (error := orchestrator.stuck(max_wait)):
             raise error
         if max_wait is not None and not orchestrator.running and not intake.busy():
             at = orchestrator.next_start()
             if at is None or at > boottime() + max_wait:
                 return
-        due = max(0.0, min(60.0, notifier.at_most, intake.next_due() - boottime()))
+        later = min(intake.next_due(), meter.next_due() if meter is not None else math.inf) - boottime()
+        due = max(0.0, min(60.0, notifier.at_most, later))
         ready = orchestrator.wait([watcher.descriptor, signals.descriptor, *intake.waitables()], at_most=due)
         if watcher.descriptor in ready:
             orchestrator.scan_soon(watcher.drain())
@@ -188,7 +195,7 @@ def _work(orchestrator: Orchestrator, around: _Around, max_wait: float | None) -
 
 def _drain(orchestrator: Orchestrator, around: _Around, config: Config) -> None:
     """Start nothing more; let what runs finish until the deadline, or end it, as the signal said."""
-    signals, presence, _, announcement, notifier, _ = around
+    signals, presence, _, announcement, notifier, _, meter = around
     orchestrator.draining = True
     if announcement is not None and presence.is_here():
         announcement.drain()
@@ -215,6 +222,8 @@ def _drain(orchestrator: Orchestrator, around: _Around, config: Config) -> None:
             if announcement is not None:
                 announcement.keep()
             orchestrator.tick()
+            if meter is not None:
+                meter.step(instant())
 
 
 def _patience_seconds(asked: signal.Signals | None, config: Config) -> float:

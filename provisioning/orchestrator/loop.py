@@ -64,8 +64,8 @@ class Orchestrator:
         self._limits = Limits(spool.locks)
         self._starter = Starter(spool, config, executor, self._installed, self._limits)
         self._retainer = Retainer(spool, config.retention if only is None else Retention())
-        self._scan_at, self.draining = 0.0, False
-        self.errors = self._complaints.errors
+        self._scan_at, self.scanned_at, self.draining = 0.0, 0.0, False
+        self.errors, self.held = self._complaints.errors, self._held  # to be looked at, and changed by nobody else
 
     # One tick
 
@@ -154,7 +154,7 @@ class Orchestrator:
 
     def _scan(self) -> None:
         """Find what came in, and what nobody holds any more."""
-        self._scan_at = self._now.boottime + self._settings.scan_seconds
+        self.scanned_at, self._scan_at = self._now.boottime, self._now.boottime + self._settings.scan_seconds
         if self._only is None:
             for name, reason in self._spool.set_aside_damaged_requests():
                 self._complaints.tell(f"request {name}: {reason}")

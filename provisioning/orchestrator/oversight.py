@@ -1,4 +1,4 @@
-"""The gate of a spool that has doors for others: grants are asked again at each start, and the audit log is kept."""
+"""The gate of a spool with doors for others: grants are asked at each start, the audit log kept, attempts counted."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import contextlib
 from typing import Any
 
 from provisioning import __version__
+from provisioning.clock import now
 from provisioning.config import Config
-from provisioning.core.workflow import Plan, Request, Submission
+from provisioning.core.counters import Counters
+from provisioning.core.workflow import Plan, Request, Submission, TaskCheckpoint
 from provisioning.errors import Problem, SpoolUnusable
 from provisioning.orchestrator.trust import Trust
 from provisioning.storage.audit import Audit
@@ -20,6 +22,8 @@ class Oversight:
     def __init__(self, spool: Spool, config: Config) -> None:
         self.audit = Audit(spool.root, config.audit)
         self.trust = Trust(config)
+        self.counters = Counters()
+        self._adopted: set[str] = set()
         self._ending: set[tuple[str, str]] = set()
         """Ends that were kept here."""
         self.just_ended: set[str] = set()
@@ -55,8 +59,10 @@ class Oversight:
         self.audit.append("rejected", **_about(submission), code=code, message=problems[0].message[:300])
 
     def starting(self, submission: Submission) -> None:
-        """Keep it."""
+        """Keep it, and how long it has waited."""
         self.audit.append("started", **_about(submission))
+        could = max(submission.submitted_at, submission.not_before or submission.submitted_at)
+        self.counters.queue_seconds.observe(max(0.0, (now() - could).total_seconds()))
 
     def ending(self, workflow_id: str, operator: str, state: str, reason: str) -> None:
         """Keep it once, however often the end itself has to be tried."""
@@ -64,6 +70,16 @@ class Oversight:
             self.audit.append("ended", workflow_id=workflow_id, operator=operator, state=state, reason=reason[:300])
             self._ending.add((workflow_id, state))
         self.just_ended.add(workflow_id)
+
+    def attempted(self, operation: str, after: TaskCheckpoint) -> None:
+        """Count it."""
+        self.counters.note_attempt(operation, after)
+
+    def adopted(self, attempt: str) -> None:
+        """Count it once."""
+        if attempt not in self._adopted:
+            self._adopted.add(attempt)
+            self.counters.adoptions += 1
 
     def take_ended(self) -> set[str]:
         """The workflows that this process has ended since the last call."""

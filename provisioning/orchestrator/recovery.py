@@ -43,7 +43,7 @@ def take_news(  # noqa: PLR0913 - what settle takes, and the news
     """Record what a worker of ours said of the task's latest attempt; False where that is still to be found out."""
     if news.seen is Seen.NOT_STARTED:
         _log.warning("%s was not started: %s", news.key, news.problem)
-        held.record(attempts.not_started(checkpoint, now, news.problem), now)
+        _record(held, attempts.not_started(checkpoint, now, news.problem), now)
         return True
     if news.seen is not Seen.ENDED or news.record is None:
         _log.warning("%s was lost: %s", news.key, news.problem)
@@ -99,6 +99,8 @@ def settle(spool: Spool, config: Config, held: Held, checkpoint: TaskCheckpoint,
         if attempt_is_alive(log) or _has_children(spool, last.worker):  # the latter: it has let go of its log
             if _is_late(held.tasks[checkpoint.task_id], last, now, config.limits.grace_seconds):
                 _tell_worker(spool, checkpoint, signal.SIGCONT)  # be it stopped: it alone can end its attempt
+            if held.gate:
+                held.gate.adopted(str(held.key(checkpoint)))
             return False  # adopted: it goes on
     elif attempt_is_alive(log) or _has_children(spool, last.worker):
         _end_orphans(spool, config, held, checkpoint, now)
@@ -109,7 +111,14 @@ def settle(spool: Spool, config: Config, held: Held, checkpoint: TaskCheckpoint,
 def _ended(held: Held, checkpoint: TaskCheckpoint, record: OutcomeRecord, now: Now) -> None:
     task = held.tasks[checkpoint.task_id]
     asked = {"cancelling": held.checkpoint.cancelling, "stopping": held.stopping}
-    held.record(attempts.ended(checkpoint, task, record, now, **asked), now)
+    _record(held, attempts.ended(checkpoint, task, record, now, **asked), now)
+
+
+def _record(held: Held, after: TaskCheckpoint, now: Now) -> None:
+    """Record that the task's latest attempt has ended, and have it counted."""
+    held.record(after, now)
+    if held.gate:
+        held.gate.attempted(held.tasks[after.task_id].operation, after)
 
 
 def _make_sure_of(held: Held, record: OutcomeRecord) -> None:
@@ -133,10 +142,10 @@ def _interrupt(held: Held, checkpoint: TaskCheckpoint, now: Now) -> bool:
             _make_sure_of(held, record)
             _ended(held, checkpoint, record, now)
         elif never_began:
-            held.record(attempts.not_started(checkpoint, now, "its worker never began"), now)
+            _record(held, attempts.not_started(checkpoint, now, "its worker never began"), now)
         else:
             why = "the host went down" if last.boot_id != now.boot_id else "its worker died"
-            held.record(attempts.interrupted(checkpoint, held.tasks[checkpoint.task_id], now, why), now)
+            _record(held, attempts.interrupted(checkpoint, held.tasks[checkpoint.task_id], now, why), now)
     finally:
         os.close(descriptor)
     return True

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -156,20 +156,53 @@ class Audit:
             if newest is not None and len(lines) >= newest:
                 lines = lines[len(lines) - newest :]
                 break
-        for line in lines:
-            with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
-                yield msgspec.json.decode(line, type=dict[str, Any])
+        yield from _decoded(lines)
 
     def said(self, subjects: Collection[str]) -> set[tuple[str, str]]:
         """Subject and event of the records about these drops in the last two files: for who goes on after a crash."""
         found = set()
         for path in self.parts()[-2:] if subjects else ():
-            for line in _lines(path):
-                with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
-                    said = msgspec.json.decode(line, type=dict[str, Any])
-                    if (subject := said.get("take_id")) in subjects:
-                        found.add((str(subject), str(said.get("event"))))
+            for said in _decoded(_lines(path)):
+                if (subject := said.get("take_id")) in subjects:
+                    found.add((str(subject), str(said.get("event"))))
         return found
+
+
+class Tail:
+    """Reads what is added to an audit log from now on, whichever process adds it, over the beginnings of new files."""
+
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
+        self._file, self._offset = 0, 0
+        """Inode of the file that was read last, and how far."""
+        if parts := audit.parts():
+            found = os.stat(parts[-1])
+            self._file, self._offset = found.st_ino, found.st_size
+
+    def read(self, most_bytes: int) -> list[dict[str, Any]]:
+        """The records that are new, of so many bytes at most; none where nothing is. A damaged one is left out."""
+        paths = self._audit.parts()
+        inodes = [os.stat(path).st_ino for path in paths]
+        if self._file and self._file not in inodes:  # it was moved away: what it had then is not known
+            self._file = 0
+            paths, inodes = paths[-1:], inodes[-1:]
+        at = inodes.index(self._file) if self._file else 0
+        for path, inode in list(zip(paths, inodes, strict=True))[at:]:
+            offset = self._offset if inode == self._file else 0
+            with naming(path, "read"), open(path, "rb") as file:
+                file.seek(min(offset, os.fstat(file.fileno()).st_size))
+                offset, data = file.tell(), file.read(most_bytes)
+            whole = data[: data.rfind(b"\n") + 1]
+            self._file, self._offset = inode, offset + len(whole)
+            if whole:
+                return list(_decoded(whole.splitlines()))
+        return []
+
+
+def _decoded(lines: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            yield msgspec.json.decode(line, type=dict[str, Any])
 
 
 def _lines(path: Path) -> Iterator[bytes]:

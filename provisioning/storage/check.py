@@ -67,7 +67,7 @@ CODES = {
 
 LOOKS = 3
 """What is wrong is looked at so often before it is reported."""
-_KNOWN = {*FOLDERS, *DOORS, "format", "README.md", "examples", "orchestrator.json", "durations"}
+_KNOWN = {*FOLDERS, *DOORS, "format", "README.md", "examples", "orchestrator.json", "metrics.prom", "durations"}
 _INCOMING = {
     "origin.json",
     "manifest.sig",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 from provisioning.config import Disk
 from provisioning.errors import SpoolUnusable
@@ -24,6 +25,20 @@ class DiskLow(SpoolUnusable):
             hint=f"free some there, as with: provisioning workflow cleanup; or lower {key} in the config, "
             "and start the orchestrator anew",
         )
+
+
+class Free(NamedTuple):
+    """What is free on a file system for who is not root."""
+
+    bytes: int
+    inodes: int
+
+
+def free(root: Path) -> Free:
+    """What is free where the spool is."""
+    with naming(root, "look at the disk of"):
+        found = os.statvfs(root)
+    return Free(found.f_bavail * found.f_frsize, found.f_favail)
 
 
 def shortage(root: Path, marks: Disk) -> DiskLow | None:

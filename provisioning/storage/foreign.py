@@ -170,19 +170,23 @@ def publish(folder: Path, name: str, data: bytes, scratch: files.Scratch) -> Non
         files.sync_dir(folder)
 
 
-def replace(path: Path, data: bytes, mode: int) -> None:
-    """Replace a file of a user's own, whole, with this mode; what its name stood for is not followed."""
+def replace(path: Path, data: bytes, mode: int, *, durable: bool = True) -> None:
+    """Replace a file in a folder of others, whole, with this mode; what its name stood for is not followed."""
     temporary = path.with_name(f".{path.name[:200]}.{new_ulid()}")
     with naming(path):
         try:
-            files.write_new(temporary, data, durable=True)
-            os.chmod(temporary, mode)
+            with files.opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW) as descriptor:
+                os.fchmod(descriptor, mode)  # not by its name, which may be a link by now
+                files.write_all(descriptor, data)
+                if durable:
+                    os.fsync(descriptor)
             os.rename(temporary, path)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
             raise
-        files.sync_dir(path.parent)
+        if durable:
+            files.sync_dir(path.parent)
 
 
 def give(path: Path, *, owner: int, group: int, mode: int) -> None:

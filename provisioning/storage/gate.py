@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Protocol
 
-from provisioning.core.workflow import Plan, Request, Submission
+from provisioning.core.workflow import Plan, Request, Submission, TaskCheckpoint
 from provisioning.errors import Problem, SpoolUnusable
 
 
@@ -33,6 +33,12 @@ class Gate(Protocol):
 
     def ending(self, workflow_id: str, operator: str, state: str, reason: str) -> None:
         """The workflow is about to end in this state."""
+
+    def attempted(self, operation: str, after: TaskCheckpoint) -> None:
+        """The latest attempt of a task has ended, as its checkpoint says by now."""
+
+    def adopted(self, attempt: str) -> None:
+        """An attempt that another process began is under way; said again and again while it is."""
 
 
 @contextlib.contextmanager

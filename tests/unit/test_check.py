@@ -128,7 +128,7 @@ def test_what_is_missing(spool: Spool, place: str, code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["metrics.prom", "drop/no operator", "taking/x", f"{CLAIMED}/x", f"{CLAIMED}/logs/a.1.json"]
+    "name", ["metrics.txt", "drop/no operator", "taking/x", f"{CLAIMED}/x", f"{CLAIMED}/logs/a.1.json"]
 )
 def test_a_name_that_the_format_does_not_have(spool: Spool, name: str) -> None:
     (spool.root / name).write_bytes(b"")

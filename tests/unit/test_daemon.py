@@ -46,5 +46,6 @@ def test_nothing_is_ended_while_the_spool_is_away() -> None:
     played = Played(daemon.END, away=3)
     everything: Any = played
     config = Config.load({"orchestrator.drain_seconds": 1000}, {}, euid=0)
-    daemon._drain(everything, daemon._Around(everything, everything, everything, None, everything, everything), config)
+    around = daemon._Around(everything, everything, everything, None, everything, everything, None)
+    daemon._drain(everything, around, config)
     assert played.story == ["waited", "waited", "waited", "ended", "waited", "ticked"]

@@ -60,5 +60,6 @@ def use(made: Spool) -> Lock:
     for name in ("process", "group"):
         files.write_atomic(made.scratch.path / name, encode(own_identity()), durable=False)
     files.append(made.logs / "orchestrator.log", b"")
+    files.write_atomic(made.root / "metrics.prom", b"", durable=False, scratch=made.scratch)
     made.nudge()
     return lock
