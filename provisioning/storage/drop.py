@@ -16,6 +16,7 @@ import pwd
 import re
 import stat
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -23,7 +24,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 import msgspec
 
 from provisioning.clock import new_ulid, now
-from provisioning.core.drop import OPERATOR, PROOFS, RECEIPT, Answer, Origin, Reason, Receipt, Sight, is_answer
+from provisioning.core.drop import OPERATOR, PROOFS, RECEIPT, Answer, Origin, Reason, Receipt, Sight, is_answer, unsealed
 from provisioning.core.identifiers import WORKFLOW_ID
 from provisioning.core.workflow import FORMAT, Submission
 from provisioning.errors import ProvisioningError
@@ -164,15 +165,20 @@ def content_name(origin: Origin) -> str:
 
 def remove_original(spool: Spool, origin: Origin, opened: foreign.Opened | None = None) -> None:
     """Remove what was taken from the operator's folder, unless its name stands for something newer by now."""
-    folder, sight = spool.drop / origin.operator, sight_of(origin)
+    folder, sight, has_its_bytes = spool.drop / origin.operator, sight_of(origin), partial(_has_bytes_of, origin)
     into = spool.taking / origin.take_id / "original"
     if os.path.lexists(into):  # whoever moved it there died before it was compared
         with naming(into, "remove"):
             path = os.path.join(os.fsencode(folder), sight.name)
-            foreign.settle_away(path, sight, into, wanted=False)
+            foreign.settle_away(path, sight, into, has_its_bytes, wanted=False)
             files.sync_dir(folder)
     elif folder.is_dir() and not folder.is_symlink():
-        foreign.take_away(folder, sight, into, opened)
+        foreign.take_away(folder, sight, into, has_its_bytes, opened)
+
+
+def _has_bytes_of(origin: Origin, data: bytes) -> bool:
+    """Whether that is what was taken; of JSON the seal was taken off."""
+    return origin.digest in {hashlib.sha256(each).hexdigest() for each in (data, unsealed(data))}
 
 
 def remove_proofs(spool: Spool, origin: Origin) -> None:

@@ -11,6 +11,8 @@ import errno
 import fcntl
 import os
 import signal
+import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from provisioning.clock import new_ulid
@@ -117,35 +119,62 @@ def hand_over(folder: Path, target: Path) -> None:
         files.sync_dir(target.parent)
 
 
-def take_away(folder: Path, sight: Sight, into: Path, opened: Opened | None = None) -> bool:
-    """Remove the file that was looked at, durably; False where the name stands for another by now, which stays.
+HasItsBytes = Callable[[bytes], bool]
+"""Whether these bytes are those that were taken."""
+
+
+def take_away(folder: Path, sight: Sight, into: Path, has_its_bytes: HasItsBytes, opened: Opened | None = None) -> bool:
+    """Remove the file that was taken, durably; False where the name stands for another by now, which stays.
 
     It is moved to `into`, beside our own copy, and compared there: so nothing that takes its place meanwhile is lost.
     """
     path = os.path.join(os.fsencode(folder), sight.name)
-    if look(folder, sight.name) != sight:
+    found = look(folder, sight.name)
+    if found is None or not (found == sight or _is_only_marked(path, found, sight, has_its_bytes)):
         return False
     with naming(folder, "remove what was taken from"):
         try:
             os.rename(path, into)
         except FileNotFoundError:
             return False
-        gone = settle_away(path, sight, into, wanted=opened is not None and opened.is_wanted())
+        wanted = opened is not None and opened.is_wanted()
+        gone = settle_away(path, sight, into, has_its_bytes, wanted=wanted)
         files.sync_dir(folder)  # or it would be there again after a power cut, and be another drop
     return gone
 
 
-def settle_away(path: bytes, sight: Sight, into: Path, *, wanted: bool) -> bool:
+def settle_away(path: bytes, sight: Sight, into: Path, has_its_bytes: HasItsBytes, *, wanted: bool) -> bool:
     """Of a file that was moved away: remove it if it is the one that was taken, or else put it back where it was."""
     moved = look(into.parent, os.fsencode(into.name))
     if moved is None:
         return True
-    same = moved.same_file(sight) and not wanted
+    is_it = moved.same_file(sight) or _is_only_marked(os.fsencode(into), moved, sight, has_its_bytes)
+    same = is_it and not wanted
     if not same:
         with contextlib.suppress(FileExistsError):  # a newer one has the name: it counts
             os.link(into, path, follow_symlinks=False)
     os.unlink(into)
     return same
+
+
+def _is_only_marked(path: bytes, found: Sight, sight: Sight, has_its_bytes: HasItsBytes) -> bool:
+    """Whether the file has all its bytes still, and merely other times or another mode.
+
+    rsync --inplace, scp -p and others set them when all is written, by the name, and have nothing open any more.
+    """
+    as_before = (sight.device, sight.inode, sight.size, stat.S_IFREG)
+    if (found.device, found.inode, found.size, stat.S_IFMT(found.mode)) != as_before:
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (FileNotFoundError, PermissionError):
+        return False
+    try:
+        known = os.fstat(descriptor)
+        data = os.pread(descriptor, found.size + 1, 0) if known.st_ino == found.inode else b""
+    finally:
+        os.close(descriptor)
+    return len(data) == found.size and has_its_bytes(data)
 
 
 def remove(folder: int, sight: Sight) -> None:

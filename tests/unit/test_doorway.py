@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,6 +84,61 @@ def test_what_takes_its_place_meanwhile_is_not_lost(doors: Doors, monkeypatch: p
         within.undo()
     doors.work()
     assert (doors.left(), len(doors.spool.incoming_ids())) == ([], 2)
+
+
+@pytest.mark.parametrize("step", ["take_away", "settle_away"])
+@pytest.mark.parametrize("name", ["m.toml", "m.json"])
+def test_times_and_modes_that_are_set_meanwhile_make_no_other_drop(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch, step: str, name: str
+) -> None:
+    """As rsync --inplace and scp -p do once all is written: by the name, when nobody has it open any more."""
+    data = (
+        GOOD
+        if name == "m.toml"
+        else b'{"schema": 1, "name": "j", "tasks": [{"id": "a", "operation": "selftest.noop"}]}'
+    )
+    path = doors.put(name, data)
+    meanwhile = _before(
+        monkeypatch, step, lambda: (os.utime(found := _either(doors, path), (1, 1)), found.chmod(0o644))
+    )
+    doors.work()
+    doors.work()
+    assert meanwhile
+    assert (doors.left(), len(doors.spool.incoming_ids())) == ([], 1)
+
+
+@pytest.mark.parametrize("step", ["take_away", "settle_away"])
+def test_bytes_that_are_changed_meanwhile_are_another_drop(
+    doors: Doors, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    """In place, and so that size and name are the same."""
+    path = doors.put("m.toml", named("one-of-two"))
+    meanwhile = _before(monkeypatch, step, lambda: _either(doors, path).write_bytes(seal(named("two-of-two"))))
+    monkeypatch.setattr(foreign.Opened, "is_alone", lambda _: True)  # with a lease, who writes has to wait
+    doors.work()
+    doors.work()
+    assert meanwhile
+    assert (doors.left(), len(doors.spool.incoming_ids())) == ([], 2)
+
+
+def _either(doors: Doors, path: Path) -> Path:
+    """The file where it is: under its name, or moved away to be compared."""
+    moved = [*doors.spool.taking.glob("*/original")]
+    return moved[0] if moved else path
+
+
+def _before(patched: pytest.MonkeyPatch, step: str, act: Callable[[], object]) -> list[str]:
+    """Act before the first of these steps; what is returned tells that it was."""
+    original, done = getattr(foreign, step), list[str]()
+
+    def first(*arguments: Any, **more: Any) -> Any:
+        if not done:
+            done.append(step)
+            act()
+        return original(*arguments, **more)
+
+    patched.setattr(foreign, step, first)
+    return done
 
 
 def test_the_same_id_is_the_same_workflow(doors: Doors) -> None:
