@@ -98,9 +98,13 @@ def test_times_and_modes_that_are_set_meanwhile_make_no_other_drop(
         else b'{"schema": 1, "name": "j", "tasks": [{"id": "a", "operation": "selftest.noop"}]}'
     )
     path = doors.put(name, data)
-    meanwhile = _before(
-        monkeypatch, step, lambda: (os.utime(found := _either(doors, path), (1, 1)), found.chmod(0o644))
-    )
+
+    def mark() -> None:
+        found = _either(doors, path)
+        os.utime(found, (1, 1))
+        found.chmod(0o644)
+
+    meanwhile = _before(monkeypatch, step, mark)
     doors.work()
     doors.work()
     assert meanwhile
