@@ -16,6 +16,8 @@ from provisioning.cli.groups import Noun, json_option, pass_context
 from provisioning.errors import InvalidManifest, NotFound, Refused, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from provisioning.core.workflow import Workflow
 
 file_argument = click.argument("file", metavar="FILE", type=click.Path(allow_dash=True))
@@ -69,7 +71,8 @@ def submit(
     """Submit a manifest and print its workflow_id.
 
     FILE is TOML or JSON; - reads standard input. Either the whole manifest is accepted, or nothing, and all its
-    problems are told at once.
+    problems are told at once. Who does not own the spool submits into their drop folder in it, with FILE.sig if there
+    is one, and is answered by the receipt.
 
     \b
     Example:
@@ -78,6 +81,9 @@ def submit(
     from provisioning.storage.submission import submit as put_in
 
     text = read_manifest(context, file, form)
+    if (folder := context.drop_folder) is not None:
+        _drop(context, folder, text, at=at, wait=wait, max_wait=max_wait)
+        return
     spool = context.spool  # a spool that cannot be used is said before anything about the manifest
     workflow_id = put_in(
         text.data,
@@ -110,6 +116,17 @@ def submit(
     following.raise_unless_succeeded(context, page)
     if context.json:
         context.answer_json({"workflow_id": workflow_id, "state": page["state"], "counts": page["counts"]})
+
+
+def _drop(context: Context, folder: Path, text: Text, *, at: str | None, wait: bool, max_wait: float | None) -> None:
+    """Submit it into the own drop folder in another user's spool."""
+    from provisioning.cli import dropping
+
+    if at is not None:
+        raise UsageError("--at is for the spool's own user", hint="write into the manifest: not_before = …")
+    signature = read_manifest(context, f"{text.name}.sig", None).data if os.path.lexists(f"{text.name}.sig") else None
+    dropped = dropping.Dropped(text.data, text.form, text.name, signature)
+    dropping.submit(context, folder, dropped, wait=wait, max_wait=max_wait)
 
 
 def _not_before(at: str) -> datetime:

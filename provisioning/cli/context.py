@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from provisioning.errors import Unwritable, UsageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from provisioning.config import Config
     from provisioning.core.catalogue import Catalogue
     from provisioning.core.locate import Limits
@@ -72,6 +74,13 @@ class Context:
         spool = Spool.open(self.config.paths.spool, disk, network=disk.network)
         spool.gate = Oversight(spool, self.config)
         return spool
+
+    @property
+    def drop_folder(self) -> Path | None:
+        """Where this user's submissions go instead of into the spool, because that is another user's."""
+        from provisioning.storage.doors import own_folder
+
+        return own_folder(self.config.paths.spool, self.operator)
 
     @cached_property
     def nulib(self) -> Nulib:

@@ -11,7 +11,7 @@ import click
 
 from provisioning.cli.context import Context
 from provisioning.cli.groups import Verb, json_option, pass_context
-from provisioning.errors import InvalidManifest, Problem, Refused, UsageError
+from provisioning.errors import UsageError
 
 
 def open_doors(context: Context, root: Path, names: Sequence[str], group: str | None) -> None:
@@ -30,9 +30,6 @@ def open_doors(context: Context, root: Path, names: Sequence[str], group: str | 
     context.answer(doors_text(root, made, group, str(Path(sys.argv[0]).absolute())))
 
 
-REFUSALS = ("no-authority", "not-granted", "unknown-workflow", "request-refused", "wrong-host", "unknown-signer")
-
-
 @click.command(cls=Verb, exits=(0, 2, 3, 5, 6))
 @click.option("--as", "operator", required=True, metavar="OPERATOR", help="Who it is that speaks: whose key it was.")
 @pass_context
@@ -45,6 +42,7 @@ def receive(context: Context, operator: str) -> None:
     Example, in authorized_keys of the user who works the spool:
       restrict,command="provisioning spool receive --as alice" ssh-ed25519 AAAA… alice
     """
+    from provisioning.cli.dropping import raise_if_rejected
     from provisioning.core.drop import OPERATOR
     from provisioning.orchestrator.oversight import Oversight
     from provisioning.orchestrator.receiving import Receiver
@@ -61,12 +59,7 @@ def receive(context: Context, operator: str) -> None:
     from msgspec import to_builtins
 
     context.answer_json(to_builtins(receipt))
-    if receipt.reason is not None and receipt.answer == "rejected":
-        if receipt.reason.code in REFUSALS or receipt.reason.code.startswith("signature-"):
-            raise Refused(receipt.reason.message, hint=receipt.reason.hint)
-        raise InvalidManifest(
-            Problem(each.code, each.message, each.hint, receipt.name, each.line, each.field) for each in receipt.reasons
-        )
+    raise_if_rejected(receipt, receipt.name)
 
 
 @click.command(cls=Verb, exits=(0, 2, 5, 6))

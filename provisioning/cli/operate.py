@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from provisioning.cli.context import Context
 from provisioning.core.catalogue import Operation
-from provisioning.errors import InvalidParams
+from provisioning.errors import InvalidParams, Refused
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from provisioning.storage.lock import Lock
 
 
@@ -44,6 +46,9 @@ def operate(context: Context, operation: Operation, params: dict[str, Any], aske
     if asked.check and not operation.check:
         _answer(context, _intention(operation, params))
         return
+    if (folder := context.drop_folder) is not None:
+        _drop(context, folder, operation, manifest, asked)
+        return
     submission = checked(
         manifest,
         "json",
@@ -67,6 +72,17 @@ def operate(context: Context, operation: Operation, params: dict[str, Any], aske
         context.note_if_unworked()
         return
     _see_through(context, workflow_id, asked, lock, many=operation.plans)
+
+
+def _drop(context: Context, folder: Path, operation: Operation, manifest: bytes, asked: Asked) -> None:
+    """Submit it into the own drop folder in another user's spool."""
+    from provisioning.cli import dropping
+
+    if not asked.orchestrated:
+        text = f"the spool at {context.config.paths.spool} is another user's: it cannot be worked here"
+        raise Refused(text, hint="submit it with --orchestrated, or name a spool of your own: --spool DIR")
+    dropped = dropping.Dropped(manifest, "json", operation.name.replace(".", "-"))
+    dropping.submit(context, folder, dropped, wait=asked.wait, max_wait=asked.max_wait)
 
 
 def _answer_plan(context: Context, data: bytes) -> None:

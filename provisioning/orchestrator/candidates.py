@@ -70,10 +70,12 @@ def _of(operator: Operator, sights: list[Sight], settings: Drop) -> list[Candida
 
 
 def _over_quota(sights: list[Sight], settings: Drop) -> dict[bytes, str]:
-    """The names that an operator has beyond what is allowed, the latest ones."""
+    """The names that an operator has beyond what is allowed, the latest ones. Receipts of ours are none of theirs."""
     found = {}
     total = 0
-    for count, sight in enumerate(sorted(sights, key=lambda each: (each.ctime_ns, each.name)), 1):
+    me = os.geteuid()
+    theirs = [each for each in sights if each.owner != me or not each.name.endswith(RECEIPT.encode())]
+    for count, sight in enumerate(sorted(theirs, key=lambda each: (each.ctime_ns, each.name)), 1):
         counts = stat.S_ISREG(sight.mode) and sight.size <= settings.max_bytes  # a larger one is refused for that
         total += sight.size if counts else 0
         if settings.files and count > settings.files:

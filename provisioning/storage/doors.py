@@ -60,6 +60,37 @@ def add_operators(root: Path, names: Sequence[str], group: str | None) -> list[M
     return made
 
 
+def own_folder(root: Path, name: str) -> Path | None:
+    """The folder into which this user puts manifests; None where the spool is their own, or root's to judge.
+
+    Refused where it is another user's and they have no folder in it.
+    """
+    me = os.geteuid()
+    try:
+        owner = os.stat(root).st_uid
+    except OSError:
+        return None  # who opens it says what is wrong
+    if me in (0, owner):
+        return None
+    folder = root / "drop" / name
+    try:
+        found = os.lstat(folder)
+    except OSError:
+        found = None
+    if not OPERATOR.match(name) or found is None or not stat.S_ISDIR(found.st_mode) or found.st_uid != me:
+        text = f"the spool at {root} belongs to uid {owner}, and {name} has no drop folder in it"
+        raise Refused(text, hint=f"its administrator makes one: provisioning spool init {root} --operators {name}")
+    return folder
+
+
+def put_into_own_folder(folder: Path, name: str, data: bytes, digest: bytes, signature: bytes | None) -> None:
+    """Put a file there, whole; what proves it whole comes first. Readable by the group, which is that of the spool."""
+    if signature is not None:
+        foreign.replace(folder / f"{name}.sig", signature, 0o640)
+    foreign.replace(folder / f"{name}.sha256", digest, 0o640)
+    foreign.replace(folder / name, data, 0o640)
+
+
 def check_doors(root: Path) -> list[Problem]:
     """What is wrong with the drop folders: owners, modes, and whoever could change a folder above them."""
     drop = root / "drop"

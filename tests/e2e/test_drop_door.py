@@ -273,12 +273,12 @@ def test_what_is_cut_off_or_mixed_never_runs(door: Site, count: int) -> None:
     """Transfers, and overwrites of what waits, are killed at random points: only what was sent whole is run."""
     seed = int(os.environ.get("PROVISIONING_SEED", "0")) or random.randrange(1 << 32)
     print(f"seed {seed}")  # noqa: T201 - shown where it fails
-    dice = random.Random(seed)
+    dice, run = random.Random(seed), f"{seed}-of-{count}"
     whole: set[str] = set()
     for number in range(count):
-        how, name = dice.choice([way for way in WAYS if way != "cat"]), f"cut{seed}-{number}.toml"
+        how, name = dice.choice([way for way in WAYS if way != "cat"]), f"cut{run}-{number}.toml"
         path = door.root / name
-        lines = [f"{seed}-{number}-{version}" for version in ("old", "new")]
+        lines = [f"{run}-{number}-{version}" for version in ("old", "new")]
         if overwrite := dice.random() < 0.5:
             path.write_bytes(door.manifest(lines[0], filler=200_000))  # bare: it stays, and waits
             arrives(door, how, path)
@@ -290,13 +290,13 @@ def test_what_is_cut_off_or_mixed_never_runs(door: Site, count: int) -> None:
         if process.wait() == 0:
             whole.add(lines[1])
         path.unlink()
-    path = door.root / f"last{seed}.toml"
-    path.write_bytes(seal(door.manifest(f"{seed}-last")))
+    path = door.root / f"last{run}.toml"
+    path.write_bytes(seal(door.manifest(f"{run}-last")))
     arrives(door, "scp", path)
     door.answer("bob-door", path.name)
-    wait_for(lambda: f"{seed}-last" in door.installation.mark_lines(), 60, "the last one")
+    wait_for(lambda: f"{run}-last" in door.installation.mark_lines(), 60, "the last one")
     wait_for(lambda: whole <= set(door.installation.mark_lines()), 60, "those that were sent whole")
-    ran = [line for line in door.installation.mark_lines() if line.startswith(f"{seed}-") and not line.endswith("last")]
+    ran = [line for line in door.installation.mark_lines() if line.startswith(f"{run}-") and not line.endswith("last")]
     assert [line for line in ran if ran.count(line) > 1] == []
     assert [line for line in ran if line.endswith("old")] == []
     for folder in (door.spool.workflows, door.spool.incoming):

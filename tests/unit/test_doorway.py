@@ -180,6 +180,17 @@ def test_what_is_beyond_a_quota(
     doors.close()
 
 
+def test_receipts_of_ours_take_no_room_from_an_operator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who takes none of them away can drop as much as before."""
+    doors = Doors(tmp_path, monkeypatch, files=3, bytes=2000)
+    for number in range(8):
+        doors.put(f"m{number}.toml")
+        doors.work()
+        assert doors.receipt(f"m{number}.toml").answer == "accepted"
+    assert len(list(doors.folder.iterdir())) == 8
+    doors.close()
+
+
 def test_what_is_beyond_the_active_workflows_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     doors = Doors(tmp_path, monkeypatch, active_workflows=2)
     for number in range(3):

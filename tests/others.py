@@ -1,0 +1,43 @@
+"""Running the checkout's program as another user, who may have no way to where it or its interpreter lies."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import stat
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def as_other(uid: int, gid: int, needed: Iterable[Path] = ()) -> list[str]:
+    """What a command is to begin with, started by root: it then runs as that user, without further groups.
+
+    A folder that is closed to others, such as /root, is replaced in a view of the command's own, by one that has
+    nothing in it but what is needed.
+    """
+    programs = [Path(each) for each in (sys.prefix, sys.base_prefix, sys.executable)]
+    paths = {each.resolve() for each in (*programs, ROOT, *needed)}
+    lines = ["set -e"]
+    for closed in sorted({top for each in paths if (top := _closed(each)) is not None}):
+        inside = sorted(each for each in paths if closed in each.parents)
+        kept = [each for each in inside if not any(other in each.parents for other in inside)]
+        lines.append("keep=$(mktemp -d) && mount -t tmpfs tmpfs $keep")
+        for number, each in enumerate(kept):
+            what = "mkdir" if each.is_dir() else "touch"
+            lines.append(f"{what} $keep/{number}; mount --rbind {shlex.quote(str(each))} $keep/{number}")
+        lines.append(f"mount -t tmpfs -o mode=755 tmpfs {shlex.quote(str(closed))}")
+        for number, each in enumerate(kept):
+            path = shlex.quote(str(each))
+            make = f"mkdir -p {path}" if each.is_dir() else f"mkdir -p {shlex.quote(str(each.parent))}; touch {path}"
+            lines.append(f"{make}; mount --rbind $keep/{number} {path}")
+        lines.append("umount -l $keep; rmdir $keep")
+    lines.append(f'exec setpriv --reuid {uid} --regid {gid} --clear-groups "$@"')
+    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", "\n".join(lines), "sh"]
+
+
+def _closed(path: Path) -> Path | None:
+    """The topmost folder on the way to it that others may not pass through."""
+    return next((each for each in reversed(path.parents) if not os.stat(each).st_mode & stat.S_IXOTH), None)
