@@ -79,10 +79,12 @@ class Meter:
 
     def _look(self, until: float) -> bool:
         """Whether all that is new was looked at."""
-        records = self._tail.read(PORTION_BYTES)
-        for record in records:
-            self._counters.note_event(record)
-        return self._census.round(until) and not records
+        if records := self._tail.read(PORTION_BYTES):
+            for record in records:
+                self._counters.note_event(record)
+                self._census.note(str(record.get("workflow_id", "")))
+            return False
+        return self._census.round(until)
 
     def _ended(self, checkpoint: WorkflowCheckpoint) -> None:
         if checkpoint.started_at and checkpoint.ended_at and checkpoint.ended_at >= self._began:

@@ -7,13 +7,18 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
-from provisioning.clock import boottime
+from provisioning.clock import boottime, now
+from provisioning.core.identifiers import WORKFLOW_ID
 from provisioning.core.states import ENDED_WORKFLOWS, WorkflowState
 from provisioning.core.workflow import WorkflowCheckpoint
 from provisioning.errors import SpoolUnusable
+from provisioning.storage import reading
+from provisioning.storage.active import active_ids
 from provisioning.storage.checkpoint import WorkflowFolder
 from provisioning.storage.spool import Spool
 
+SETTLED_SECONDS = 1.0
+"""What has changed since could have the same time as what was seen."""
 DAMAGED = "damaged"
 """Counted for a workflow whose checkpoint cannot be read."""
 
@@ -32,25 +37,35 @@ _NONE = Known((0, 0), str(WorkflowState.QUEUED), ())
 
 
 class Census:
-    """Counts by state. A round can be made in portions; a checkpoint that has not changed is not read again."""
+    """Counts by state. A round can be made in portions.
+
+    Looked at is what is new, what is or was active (`locks/active/`), and what somebody has said to have changed: who
+    begins or ends a workflow says so in the audit log. Those at rest cost no more than their names.
+    """
 
     def __init__(self, spool: Spool, ended: Callable[[WorkflowCheckpoint], object] | None = None) -> None:
         self._spool = spool
         self._ended = ended
         """Told of each workflow that has ended, when it is read first and after each change."""
         self._known: dict[str, Known] = {}
+        self._changed: set[str] = set()
+        """What is to be looked at in the next round."""
         self._left: list[str] | None = None
         """What this round has still to look at; None where none is under way."""
         self._shapes: dict[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]] = {}
+        self._listed = 0
+        """Time of the last change of `workflows/` when its names were read; 0 where it may have changed since."""
         self.workflows: Counter[str] = Counter()
         self.tasks: Counter[str] = Counter()
 
+    def note(self, workflow_id: str) -> None:
+        """Take note that something became of this workflow."""
+        self._changed.add(workflow_id)
+
     def round(self, until: float) -> bool:
-        """Look at everything, or go on with it, until that boottime at the latest; whether the round is over."""
+        """Look at all that may have changed, or go on with it, until that boottime; whether the round is over."""
         if self._left is None:
-            self._left = self._spool.claimed_ids()
-            for gone in self._known.keys() - set(self._left):
-                self._set(gone, None)
+            self._left = self._begin()
         while self._left:
             self._look(self._left.pop())
             if boottime() >= until:
@@ -59,6 +74,20 @@ class Census:
             return False
         self._left = None
         return True
+
+    def _begin(self) -> list[str]:
+        active = active_ids(self._spool.root)
+        folder = os.stat(self._spool.workflows)
+        if self._listed != folder.st_mtime_ns:
+            names = set(filter(WORKFLOW_ID.match, reading.list_names(self._spool.workflows)))
+            for gone in self._known.keys() - names:
+                self._set(gone, None)
+            self._changed |= names - self._known.keys()
+            settled = now().timestamp() - folder.st_mtime > SETTLED_SECONDS
+            self._listed = folder.st_mtime_ns if settled else 0
+        found = sorted(filter(WORKFLOW_ID.match, self._changed.union(active)))
+        self._changed = set(active)  # the last change of one may come after this look, and before it is not active
+        return found
 
     def of(self, workflow_id: str) -> Known | None:
         """What is counted of a workflow, if it is."""

@@ -14,7 +14,6 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client.parser import text_string_to_metric_families
 
 from provisioning.clock import boot_id, boottime, new_ulid, now
 from provisioning.config import Audit as AuditSettings
@@ -28,25 +27,16 @@ from provisioning.core.workflow import Attempt, TaskCheckpoint
 from provisioning.orchestrator.metering import Meter
 from provisioning.orchestrator.oversight import Oversight
 from provisioning.storage import files
+from provisioning.storage.active import name_active, unname_active
 from provisioning.storage.audit import Audit, Tail
 from provisioning.storage.spool import Spool
 from provisioning.views.census import DAMAGED, Census
 from provisioning.views.metrics import Readings, metrics_text
+from tests.metrics import samples
 from tests.simulation.values import EPOCH
 
 ROOT = Path(__file__).parents[2]
 ALL = Readings("/spool", "1.0", 1.0, 2.0, 10, 3, 4, 5, 6, Head(7, "a" * 64), {"failed": 2}, {"pending": 3}, Counters())
-
-
-def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """What Prometheus' own parser finds, by name and labels, without that of the spool."""
-    found = {}
-    for family in text_string_to_metric_families(text):
-        for sample in family.samples:
-            labels = tuple(sorted((name, value) for name, value in sample.labels.items() if name != "spool"))
-            assert (sample.name, labels) not in found
-            found[sample.name, labels] = sample.value
-    return found
 
 
 def worked() -> Counters:
@@ -178,11 +168,23 @@ def test_a_census_keeps_up(spool: Spool) -> None:
     assert +census.tasks == {"succeeded": 2, "pending": 1, "running": 1}
     assert told == [first]
     put(spool, WorkflowState.FAILED, second, failed=2)
+    census.note(second)
     files.remove_tree(spool.workflows / first)
     (spool.workflows / put(spool, WorkflowState.FAILED) / "workflow.json").write_bytes(b"{")
     assert census.round(boottime() + 10)
     assert +census.workflows == {"failed": 1, "queued": 1, DAMAGED: 1}
     assert (+census.tasks, told) == ({"failed": 2}, [first, second])
+
+
+def test_what_changed_while_it_was_active_is_seen_although_nobody_says_so(spool: Spool) -> None:
+    workflow_id = put(spool, WorkflowState.RUNNING)
+    census = Census(spool)
+    name_active(spool.root, workflow_id)
+    assert census.round(boottime() + 10)
+    put(spool, WorkflowState.PAUSED, workflow_id)
+    unname_active(spool.root, workflow_id)
+    assert census.round(boottime() + 10)
+    assert +census.workflows == {"paused": 1}
 
 
 def test_a_census_can_be_made_in_portions_and_reads_nothing_twice(
