@@ -11,6 +11,8 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -302,3 +304,27 @@ def test_what_is_cut_off_or_mixed_never_runs(door: Site, count: int) -> None:
     for folder in (door.spool.workflows, door.spool.incoming):
         for manifest in folder.glob("*/manifest.toml"):
             assert seal(manifest.read_bytes()) == manifest.read_bytes(), "only whole ones were accepted"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(4500)
+def test_a_transfer_of_an_hour(door: Site) -> None:
+    """It outlasts every grace, which begins anew with each piece; nothing of it runs before the last one has come."""
+    seconds = float(os.environ.get("PROVISIONING_TRANSFER_SECONDS", "3600"))
+    data, target = seal(door.manifest("hour", filler=200_000)), f"{door.folder('alice-door')}/hour.toml"
+    command = ["ssh", "-p", str(door.port), *door.options("alice-door"), "alice-door@127.0.0.1", f"cat >{target}"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, bufsize=0)
+    assert process.stdin is not None
+    began, sent = time.monotonic(), 0
+    pause = threading.Event()
+    while sent < len(data):
+        due = int(len(data) * min(1.0, (time.monotonic() - began) / seconds))
+        sent += process.stdin.write(data[sent : max(due, sent + 1)])
+        pause.wait(min(10.0, seconds / 100))
+        receipt = door.receipt("alice-door", "hour.toml")
+        assert "hour" not in door.installation.mark_lines() or sent == len(data)
+        assert receipt is None or receipt.answer != "rejected"
+    process.stdin.close()
+    assert process.wait() == 0
+    wait_for(lambda: "hour" in door.installation.mark_lines(), 60, "its mark")
+    assert door.installation.mark_lines().count("hour") == 1

@@ -1,0 +1,72 @@
+"""Very many drops at once: each costs what it costs among few, and none is lost."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from provisioning.core.drop import seal
+from provisioning.orchestrator.trust import own_name
+from provisioning.storage.audit import Audit
+from tests.doors import GOOD
+from tests.installation import Installation
+from tests.waiting import wait_for
+
+pytestmark = [pytest.mark.nu, pytest.mark.long]
+
+FLAT = 1.3
+LATER = GOOD.replace(b'name = "x"', b'name = "x"\nnot_before = 2100-01-01T00:00:00Z')
+"""It is accepted, and not begun: what is measured is the door."""
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder in memory, where there is one: the disk of a busy machine is not what is measured."""
+    folder = Path("/dev/shm", f"provisioning-many-{os.getpid()}-{tmp_path.name}"[:200])
+    if not folder.parent.is_dir():
+        yield tmp_path
+        return
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def seconds_each(root: Path, cache: Path, count: int) -> float:
+    """The time from the first acceptance to the last, by manifest, where so many lie there when it starts."""
+    root.mkdir(parents=True)
+    site = Installation(root, cache)
+    folder = site.spool.drop / own_name()
+    folder.mkdir(mode=0o700)
+    for number in range(count):
+        path = folder / f"m{number}.toml"
+        path.write_bytes(seal(LATER + f"# {number}\n".encode()))
+        path.chmod(0o600)
+    try:
+        site.orchestrator()
+        wait_for(lambda: len(os.listdir(site.spool.incoming)) == count, 900, f"{count} acceptances")
+        wait_for(
+            lambda: sum(name.endswith(".receipt.json") for name in os.listdir(folder)) == count, 60, "the receipts"
+        )
+        accepted = [each for each in Audit(site.spool.root).records() if each["event"] == "accepted"]
+        assert len(accepted) == len({each["name"] for each in accepted}) == count
+        assert Audit(site.spool.root).verify()[0] == []
+        at = [datetime.fromisoformat(each["at"]).timestamp() for each in accepted]
+        return (max(at) - min(at)) / (count - 1)
+    finally:
+        site.close()
+        shutil.rmtree(root)
+
+
+@pytest.mark.timeout(2000)
+def test_ten_thousand_at_once_take_each_as_long_as_of_a_hundred(
+    memory: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    cache = tmp_path_factory.mktemp("cache")
+    few = min(seconds_each(memory / f"few-{number}", cache, 100) for number in range(3))
+    many = seconds_each(memory / "many", cache, 10_000)
+    print(f"of 100: {few * 1000:.2f} ms each, of 10,000: {many * 1000:.2f} ms each, ratio {many / few:.2f}")  # noqa: T201
+    assert many <= FLAT * few
