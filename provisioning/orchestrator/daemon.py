@@ -14,7 +14,7 @@ from typing import NamedTuple
 from provisioning import __version__
 from provisioning.clock import boottime
 from provisioning.config import Config, Supervisor
-from provisioning.errors import GaveUp, OrchestratorUnusable, ProvisioningError
+from provisioning.errors import GaveUp, OrchestratorUnusable, ProvisioningError, SpoolUnusable
 from provisioning.execution.command import Detached
 from provisioning.execution.nulib import Nulib
 from provisioning.execution.pool import Pool
@@ -173,7 +173,7 @@ def _work(orchestrator: Orchestrator, around: _Around, max_wait: float | None) -
             continue
         if announcement is not None:
             announcement.keep()
-        if intake.step(instant()):
+        if _take_drops(intake, insists=max_wait is not None):
             orchestrator.scan_soon()
         orchestrator.tick()
         if meter is not None:
@@ -191,6 +191,16 @@ def _work(orchestrator: Orchestrator, around: _Around, max_wait: float | None) -
             orchestrator.scan_soon(watcher.drain())
             intake.look_soon()
         watcher.renew()
+
+
+def _take_drops(intake: Intake, *, insists: bool) -> bool:
+    """Whether something came in by the doors. What the disk refuses is told and tried again, unless one `insists`."""
+    try:
+        return intake.step(instant())
+    except SpoolUnusable:
+        if insists:
+            raise
+        return False
 
 
 def _drain(orchestrator: Orchestrator, around: _Around, config: Config) -> None:

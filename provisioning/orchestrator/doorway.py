@@ -34,6 +34,7 @@ from provisioning.errors import ProvisioningError
 from provisioning.execution import signing
 from provisioning.orchestrator.candidates import Candidate, candidates
 from provisioning.orchestrator.complaints import concerns_all
+from provisioning.orchestrator.takings import Takings
 from provisioning.storage import drop, foreign
 from provisioning.storage.audit import Audit
 from provisioning.storage.drop import Take
@@ -86,6 +87,7 @@ class Doorway:
         self._config = config
         self._settings = config.drop
         self._audit = audit
+        self.takings = Takings(spool, audit)
         self.look_at = 0.0
         """The boottime of the next look at all of it."""
         self._listed_at = 0.0
@@ -107,10 +109,17 @@ class Doorway:
         """Take note of how much each operator has under way."""
         self._active = active
 
+    def is_due(self, this: Now) -> bool:
+        """Whether a look will find anything to do."""
+        return bool(self._items) or self._is_to_list(this)
+
+    def _is_to_list(self, this: Now) -> bool:
+        settled = not self._items or this.boottime >= self._listed_at + RELIST_SECONDS
+        return settled and this.boottime >= self.look_at
+
     def look(self, this: Now, until: float) -> Iterator[Origin]:
         """What was taken over, until that boottime."""
-        settled = not self._items or this.boottime >= self._listed_at + RELIST_SECONDS
-        if settled and this.boottime >= self.look_at:
+        if self._is_to_list(this):
             self.look_at = this.boottime + self._config.orchestrator.scan_seconds
             self._listed_at = this.boottime
             self._list()
@@ -145,7 +154,9 @@ class Doorway:
         age = now().timestamp() - item.changed_at
         late = age >= self._settings.grace_seconds
         known = seen is not None and seen.sights == item.sights and seen.told and seen.why not in _LOOKED_AT_AGAIN
-        if seen and known and (not late or seen.why == "directory"):
+        if (seen and known and (not late or seen.why == "directory")) or self.takings.has(
+            item.operator.name, item.sight
+        ):
             return None
         descriptor = foreign.open_folder(item.operator.folder)
         opened: foreign.Opened | None = None
@@ -290,29 +301,12 @@ class Doorway:
         return self._take_over(descriptor, item, Take(origin, data), opened)
 
     def _take_over(self, descriptor: int, item: Candidate, taken: Take, opened: foreign.Opened | None) -> Origin:
-        drop.take(self._spool, taken)
         self._seen.pop((item.operator.name, item.sight.name), None)
-        self.finish_taking(taken.origin, audited=False, opened=opened)
+        self.takings.take(taken, opened)
         for companion in (item.digest, item.signature):
             if companion is not None and stat.S_ISREG(companion.mode):
                 foreign.remove(descriptor, companion)
         return taken.origin
-
-    def finish_taking(self, origin: Origin, *, audited: bool, opened: foreign.Opened | None = None) -> None:
-        """Audit what has just been taken over, and remove the original; both may have been done before a crash."""
-        if not audited:
-            self._audit.append(
-                "taken",
-                take_id=origin.take_id,
-                operator=origin.operator,
-                door="drop",
-                name=origin.name,
-                digest=origin.digest,
-                proof=origin.sealed_by,
-            )
-        drop.remove_original(self._spool, origin, opened)
-        if opened is None:
-            drop.remove_proofs(self._spool, origin)
 
     # Answers without a verdict
 

@@ -7,8 +7,9 @@ the audit log, the removal of the original, then the verdict: text, signature, m
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ PORTION_SECONDS = 0.05
 """So long intake may hold up one tick."""
 FOLLOW_SECONDS = 1.0
 """Between two looks at what became of accepted drops that other processes work."""
+FOLLOW_REST = 20
+"""So many times what a part of such a look took passes before the next part: thousands take no more than a share."""
 OLD_RECEIPTS_SECONDS = 3600.0
 
 
@@ -49,13 +52,17 @@ class Intake:
         self._doorway = Doorway(spool, config, oversight.audit)
         self._parsers = Parsers()
         self._lock: Lock | None = None
-        self._waiting: dict[str, deque[Origin]] = {}
-        """Drops that were taken over and wait for a parser, by operator."""
+        self._waiting: dict[str, list[tuple[int, str, Origin]]] = {}
+        """Drops that were taken over and wait for a parser, by operator: heaps by size and age."""
         self._judged: dict[str, Origin] = {}
         """Those that are with a parser."""
+        self._later: dict[str, float] = {}
+        """Those of which something was refused, by take_id, and the boottime at which they are taken up again."""
         self._said: dict[str, frozenset[str]] = {}
         """What the audit log has of drops from before this process."""
         self._answers: dict[str, Answer] = {}
+        self._told_of: dict[str, set[str]] = {}
+        """Their take_ids, by workflow_id."""
         self._following: deque[str] = deque()
         """Decisions whose workflows are still to be looked at in this round."""
         self._follow_at = 0.0
@@ -64,24 +71,36 @@ class Intake:
         self._complained: dict[str, float] = {}
 
     def step(self, this: Now) -> bool:
-        """Do a portion; whether something came in or was asked. SpoolUnusable: the disk refuses."""
-        if not self._has_lock() or this.boottime < self._again_at:
+        """Do a portion; whether something came in or was asked. SpoolUnusable: the disk refuses; it is tried again."""
+        if this.boottime < self._again_at:
             return False
         try:
-            came = self._take_verdicts()
-            if self._spool.shortage() is None:
-                self._doorway.count_active(self._active())
-                for origin in self._doorway.look(this, boottime() + PORTION_SECONDS):
-                    self._waiting.setdefault(origin.operator, deque()).append(origin)
-            self._give_cases(this)
-            self._follow_up(this)
-            self._remove_old_receipts(this)
+            return self._portion(this)
         except SpoolUnusable as error:
-            if concerns_all(error):
-                raise
             self._complain(str(error), this)
             self._again_at = this.boottime + self._config.orchestrator.scan_seconds
+            if concerns_all(error):
+                raise
             return False
+        finally:
+            for take_id in self._doorway.takings.refused():
+                self._later.setdefault(take_id, boottime() + self._config.orchestrator.scan_seconds)
+
+    def _portion(self, this: Now) -> bool:
+        if not self._has_lock():
+            return False
+        if due := [take_id for take_id, at in self._later.items() if at <= this.boottime]:
+            self._later = {take_id: at for take_id, at in self._later.items() if at > this.boottime}
+            self._take_up(due)
+        came = self._take_verdicts()
+        if self._spool.shortage() is None:
+            if self._doorway.is_due(this):
+                self._doorway.count_active(self._active())
+            for origin in self._doorway.look(this, boottime() + PORTION_SECONDS):
+                self._wait_for_parser(origin)
+        self._give_cases(this)
+        self._follow_up(this)
+        self._remove_old_receipts(this)
         for text in self._doorway.complaints():
             self._complain(text, this)
         return came
@@ -130,51 +149,74 @@ class Intake:
         """Take up every drop that was taken over and not answered."""
         answers, wrong = drop.load_answers(self._spool)
         takings = drop.takings(self._spool)
-        open_ends = {take_id for take_id, answer in answers.items() if not answer.answered} | set(takings)
-        said: dict[str, set[str]] = {}
-        for take_id, event in self._oversight.audit.said(open_ends):
-            said.setdefault(take_id, set()).add(event)
-        self._said = {take_id: frozenset(events) for take_id, events in said.items()}
-        for take_id in takings:
-            try:
-                origin = drop.load_origin(self._spool, take_id)
-                self._doorway.finish_taking(origin, audited="taken" in self._said_of(take_id))
-                answer = answers.pop(take_id, None)
-                if reasons := drop.noted_reasons(self._spool, take_id):
-                    self._answering.reject(origin, reasons, self._said_of(take_id))
-                elif answer is not None and answer.receipt.request:
-                    self._keep(answer, self._answering.carry_out(answer, self._said_of(take_id)))
-                else:
-                    self._waiting.setdefault(origin.operator, deque()).append(origin)
-            except FAULTS as fault:
-                wrong.append(SpoolUnusable(f"taking/{take_id}: {fault}"))
+        self._waiting, self._judged = {}, {}
+        self._answers, self._told_of = {}, {}
         for answer in answers.values():
-            try:
-                done = answer.answered
-                self._keep(answer, answer if done else self._answering.resume(answer, self._said_of(answer.take_id)))
-            except FAULTS as fault:
-                wrong.append(SpoolUnusable(f"receipts/{answer.take_id}.json: {fault}"))
+            if answer.answered:
+                self._keep(answer, answer)
         for error in wrong:
             _log.error("a drop that was under way is left alone: %s", error)
+        self._take_up(sorted({*takings, *answers} - (self._answers.keys() - set(takings))))
+
+    def _take_up(self, take_ids: list[str]) -> None:
+        """Go on with drops from what the disk says of them, as a crash or an error has left it."""
+        said: dict[str, set[str]] = {}
+        for take_id, event in self._oversight.audit.said(set(take_ids)):
+            said.setdefault(take_id, set()).add(event)
+        for take_id in take_ids:
+            self._said[take_id] = frozenset(said.get(take_id, ()))
+            try:
+                self._take_up_one(take_id, self._said[take_id])
+            except FAULTS as fault:
+                self._put_off(take_id, fault)
+
+    def _take_up_one(self, take_id: str, said: frozenset[str]) -> None:
+        answer = drop.load_answer(self._spool, take_id)
+        if not (self._spool.taking / take_id).is_dir():
+            self._doorway.takings.forget(take_id)
+            if answer is not None:
+                self._keep(answer, answer if answer.answered else self._answering.resume(answer, said))
+            return
+        origin = drop.load_origin(self._spool, take_id)
+        self._doorway.takings.finish(origin, audited="taken" in said)
+        if reasons := drop.noted_reasons(self._spool, take_id):
+            self._answering.reject(origin, reasons, said)
+        elif answer is not None and answer.receipt.request:
+            self._keep(answer, self._answering.carry_out(answer, said))
+        else:
+            self._wait_for_parser(origin)
+
+    def _put_off(self, take_id: str, fault: Exception) -> None:
+        """Have a drop taken up again after a while: soon where what is wrong is not its own."""
+        all_wait = concerns_all(fault)
+        self._later[take_id] = boottime() + (self._config.orchestrator.scan_seconds if all_wait else AGAIN_SECONDS)
+        self._complain(f"drop taking/{take_id}: {fault}", Now(now(), boottime(), ""))
 
     def _said_of(self, take_id: str) -> frozenset[str]:
         return self._said.get(take_id, frozenset())
 
     def _keep(self, before: Answer, after: Answer | None) -> None:
+        told = self._told_of.get(before.receipt.workflow_id, set())
+        told.discard(before.take_id)
+        if not told:
+            self._told_of.pop(before.receipt.workflow_id, None)
         if after is None:
             self._answers.pop(before.take_id, None)
-        else:
-            self._answers[before.take_id] = after
+            return
+        self._answers[before.take_id] = after
+        self._told_of.setdefault(after.receipt.workflow_id, set()).add(after.take_id)
 
     def _active(self) -> dict[str, int]:
         """Workflows and drops under way, by operator."""
-        found: dict[str, int] = {}
-        origins = [*self._judged.values(), *(each for queue in self._waiting.values() for each in queue)]
-        for operator in (*(a.operator for a in self._answers.values()), *(each.operator for each in origins)):
-            found[operator] = found.get(operator, 0) + 1
+        found = Counter(each.operator for each in self._answers.values())
+        found.update(each.operator for each in self._judged.values())
+        found.update({operator: len(queue) for operator, queue in self._waiting.items()})
         return found
 
     # Verdicts
+
+    def _wait_for_parser(self, origin: Origin) -> None:
+        heappush(self._waiting.setdefault(origin.operator, []), (origin.size, origin.take_id, origin))
 
     def _give_cases(self, this: Now) -> None:
         """Hand what waits to the parsers: of each operator in turn, what is small first."""
@@ -183,21 +225,19 @@ class Intake:
         rules = self._rules(this)
         for operator in list(self._waiting) if rules else ():
             queue = self._waiting.pop(operator)
-            ordered = deque(sorted(queue, key=lambda each: (each.size, each.take_id))) if len(queue) > 1 else queue
-            left: deque[Origin] = deque()
-            while ordered:
-                origin = ordered.popleft()
-                if origin.refused:
-                    self._decide(origin, Verdict((Reason(origin.refused, origin.text, origin.hint),)), this)
-                elif rules is not None and self._ask(origin, rules):
-                    self._judged[origin.take_id] = origin
-                else:
-                    left.append(origin)
-                    if origin.size <= 0 or not self._parsers.has_room(origin.size):
-                        left.extend(ordered)
+            try:
+                while queue:
+                    origin = queue[0][2]
+                    if origin.refused:
+                        heappop(queue)
+                        self._decide(origin, Verdict((Reason(origin.refused, origin.text, origin.hint),)), this)
+                    elif rules is not None and self._ask(origin, rules):
+                        self._judged[origin.take_id] = heappop(queue)[2]
+                    else:
                         break
-            if left:
-                self._waiting[operator] = left  # behind the others: their turn is next
+            finally:
+                if queue:
+                    self._waiting[operator] = queue  # behind the others: their turn is next
 
     def _rules(self, this: Now) -> Path | None:
         try:
@@ -230,24 +270,33 @@ class Intake:
 
     def _take_verdicts(self) -> bool:
         came = False
+        refused: Exception | None = None
         for take_id, verdict in list(self._parsers.answers()):
             origin = self._judged.pop(take_id, None)
-            if origin is not None:
+            if origin is None:
+                continue
+            if refused is not None:  # what the disk refuses to one it refuses to all
+                self._put_off(take_id, refused)
+                continue
+            try:
                 came |= self._decide(origin, verdict, Now(now(), boottime(), ""))
+            except FAULTS as error:
+                refused = error
+        if refused is not None:
+            raise refused
         return came
 
     def _decide(self, origin: Origin, verdict: Verdict, this: Now) -> bool:
         try:
             answer = self._answering.decide(origin, verdict, said=self._said.pop(origin.take_id, frozenset()))
         except FAULTS as error:
+            self._put_off(origin.take_id, error)
             if concerns_all(error):
-                self._waiting.setdefault(origin.operator, deque()).append(origin)
                 raise
-            self._complain(f"drop {origin.name} of {origin.operator}, in taking/{origin.take_id}: {error}", this)
             return False
         reason = verdict.reasons[0] if verdict.reasons else None
         if answer is not None:
-            self._answers[answer.take_id] = answer
+            self._keep(answer, answer)
         told = f"rejected: {reason.code}: {reason.message}" if reason else "accepted"
         _log.info("drop %s of %s (%s): %s", origin.name, origin.operator, origin.take_id, told)
         return reason is None
@@ -256,19 +305,18 @@ class Intake:
 
     def _follow_up(self, this: Now) -> None:
         """Tell operators what became of their workflows: at once of those that ended here, in turn of all others."""
-        ended = self._oversight.take_ended()
-        if ended:
-            for answer in [each for each in self._answers.values() if each.receipt.workflow_id in ended]:
-                self._follow_one(answer, this)
+        for workflow_id in self._oversight.take_ended():
+            for take_id in sorted(self._told_of.pop(workflow_id, ())):
+                self._follow_one(self._answers[take_id], this)
         if this.boottime < self._follow_at:
             return
         self._following = self._following or deque(self._answers)
-        until = boottime() + PORTION_SECONDS / 5
-        while self._following and boottime() < until:
+        began = boottime()
+        while self._following and boottime() < began + PORTION_SECONDS / 5:
             if waiting := self._answers.get(self._following.popleft()):
                 self._follow_one(waiting, this)
-        if not self._following:
-            self._follow_at = this.boottime + FOLLOW_SECONDS
+        rest = FOLLOW_REST * (boottime() - began) if self._following else FOLLOW_SECONDS
+        self._follow_at = this.boottime + rest
 
     def _follow_one(self, answer: Answer, this: Now) -> None:
         try:

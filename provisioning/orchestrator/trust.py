@@ -21,6 +21,7 @@ from provisioning.execution.signing import Signers
 from provisioning.ownership import refuse_unless_ours
 from provisioning.storage import files, reading
 from provisioning.storage.checkpoint import encode
+from provisioning.storage.naming import naming
 from provisioning.storage.spool import Spool
 
 MAX_AUTHORITY_BYTES = 4 << 20
@@ -146,7 +147,8 @@ class Trust:
                 without_authority=why,
             )
             path = spool.scratch.name()
-            files.write_new(path, encode(rules), durable=False)
+            with naming(path):
+                files.write_new(path, encode(rules), durable=False)
             self._made = (mark, path)
             self._kept.append(path)
             if len(self._kept) > KEPT_RULES:  # a parser may still be about to read those before

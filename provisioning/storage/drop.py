@@ -128,33 +128,26 @@ def origin_of(operator: str, sight: Sight, *, kind: str, form: str = "") -> Orig
 
 def sight_of(origin: Origin) -> Sight:
     """What was looked at when the drop was taken."""
-    return Sight(
-        unquote_to_bytes(origin.name),
-        origin.device,
-        origin.inode,
-        origin.mode,
-        origin.owner,
-        origin.group,
-        origin.links,
-        origin.size,
-        origin.mtime_ns,
-        origin.ctime_ns,
-    )
+    return Sight(unquote_to_bytes(origin.name), *(getattr(origin, field) for field in Sight._fields[1:]))
 
 
 def take(spool: Spool, taken: Take) -> Path:
     """Make the folder of a drop that is taken over, durably."""
-    prepared = spool.scratch.name()
+    prepared, target = spool.scratch.name(), spool.taking / taken.origin.take_id
     files.make_dir(prepared)
-    with naming(prepared):
-        files.write_new(prepared / "origin.json", encode(taken.origin), durable=True)
-        if taken.data is not None:
-            files.write_new(prepared / content_name(taken.origin), taken.data, durable=True)
-        if taken.signature is not None:
-            files.write_new(prepared / "manifest.sig", taken.signature, durable=True)
-        files.sync_dir(prepared)
-    target = spool.taking / taken.origin.take_id
-    foreign.hand_over(prepared, target)
+    try:
+        with naming(prepared):
+            files.write_new(prepared / "origin.json", encode(taken.origin), durable=True)
+            if taken.data is not None:
+                files.write_new(prepared / content_name(taken.origin), taken.data, durable=True)
+            if taken.signature is not None:
+                files.write_new(prepared / "manifest.sig", taken.signature, durable=True)
+            files.sync_dir(prepared)
+        foreign.hand_over(prepared, target)
+    except BaseException:
+        with contextlib.suppress(OSError, ProvisioningError):  # it may have its name already, and then that counts
+            files.remove_tree(prepared)
+        raise
     return target
 
 
@@ -229,6 +222,13 @@ def load_answers(spool: Spool) -> tuple[dict[str, Answer], list[ProvisioningErro
         except ProvisioningError as error:
             wrong.append(error)
     return found, wrong
+
+
+def load_answer(spool: Spool, take_id: str) -> Answer | None:
+    """What was decided about this drop, if it was and more is to be said of it."""
+    with contextlib.suppress(FileNotFoundError):
+        return load(spool.receipts / f"{take_id}.json", Answer)
+    return None
 
 
 def forget_answer(spool: Spool, take_id: str) -> None:

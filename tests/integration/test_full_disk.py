@@ -12,14 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from provisioning.core.drop import seal
 from provisioning.core.locate import Limits
 from provisioning.core.tasks import Sources
 from provisioning.errors import SpoolUnusable
 from provisioning.execution.nulib import load_nulib
 from provisioning.orchestrator import foreground
+from provisioning.orchestrator.trust import own_name
 from provisioning.storage.spool import Spool
 from provisioning.storage.submission import checked
 from tests.disks import fill, fill_inodes, tmpfs
+from tests.doors import GOOD
 from tests.installation import Gate, Installation
 from tests.integration.test_attempt import shell
 from tests.waiting import wait_for
@@ -275,3 +278,22 @@ def test_a_full_disk_accepts_nothing_by_half(small: OnDisk) -> None:
     assert codes == {0, 6}
     filler.unlink()
     assert small.drain(max_wait=5) == 0
+
+
+def test_a_drop_waits_until_there_is_room_and_ends_no_orchestrator(small: OnDisk) -> None:
+    """No mark warns of it: the disk itself refuses."""
+    small.settings(metrics_seconds=0)  # what is said here is of the drop
+    folder = small.spool.drop / own_name()
+    folder.mkdir(mode=0o700)
+    (folder / ".m.toml").write_bytes(seal(b"# it needs room\n" + GOOD))
+    (folder / ".m.toml").chmod(0o600)
+    process = small.orchestrator()
+    filler = fill(small.disk)
+    (folder / ".m.toml").rename(folder / "m.toml")
+    wait_for(lambda: "No space left" in small.said(), 20, "what the disk said")
+    assert process.poll() is None
+    filler.unlink()
+    receipt = folder / "m.toml.receipt.json"
+    wait_for(lambda: receipt.exists() and json.loads(receipt.read_text()).get("state") == "succeeded", 30, "its end")
+    assert process.poll() is None
+    assert len(small.spool.claimed_ids()) == 1
