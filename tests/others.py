@@ -1,13 +1,17 @@
-"""Running the checkout's program as another user, who may have no way to where it or its interpreter lies."""
+"""Acting as another user, who may have no way to where the checkout or its interpreter lies."""
 
 from __future__ import annotations
 
 import os
+import pickle
 import shlex
 import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,6 +40,29 @@ def as_other(uid: int, gid: int, needed: Iterable[Path] = ()) -> list[str]:
         lines.append("umount -l $keep; rmdir $keep")
     lines.append(f'exec setpriv --reuid {uid} --regid {gid} --clear-groups "$@"')
     return ["unshare", "--mount", "--propagation", "private", "sh", "-c", "\n".join(lines), "sh"]
+
+
+def as_user(uid: int, gid: int, act: Callable[[], T]) -> T:
+    """What the call gives in a process of that user, forked from this one; an error in it fails the test.
+
+    What it has to import must have been imported before: the files may be closed to that user.
+    """
+    reading, writing = os.pipe()
+    if (pid := os.fork()) == 0:
+        try:
+            os.setgroups([])
+            os.setgid(gid)
+            os.setuid(uid)
+            os.write(writing, pickle.dumps(act()))
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with open(reading, "rb") as file:
+        said = file.read()
+    os.waitpid(pid, 0)
+    assert said, "it ended with an error"
+    found: T = pickle.loads(said)
+    return found
 
 
 def _closed(path: Path) -> Path | None:

@@ -59,6 +59,7 @@ CODES = {
     "no-reservation": "an `id` of a workflow that `ids/` does not keep for it",
     "no-workflow": "a request for a workflow that is not there",
     "no-operator": "a drop folder of a user whom the host does not have",
+    "not-removable": "a drop folder from which who works the spool can remove nothing",
     "unsafe-parent": "a folder above the spool that somebody else could change",
     "elsewhere": "a drop folder on another file system than the spool",
     "broken-chain": "a record of the audit log that was changed, or that is missing",

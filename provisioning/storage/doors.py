@@ -97,7 +97,7 @@ def check_doors(root: Path) -> list[Problem]:
     if not drop.is_dir():
         return []
     found = _parents(root)
-    device = os.lstat(root).st_dev
+    device, owner = os.lstat(root).st_dev, os.stat(root).st_uid
     for name in reading.list_names(drop):
         path = drop / name
         status = os.lstat(path)
@@ -116,6 +116,10 @@ def check_doors(root: Path) -> list[Problem]:
         if mode & 0o007 or (mode & 0o070 and not is_private(status.st_gid, name)):
             hint = f"provisioning spool init --operators {name}"
             found.append(Problem("open-to-others", f"others may look into it: its mode is {mode:o}", hint, str(path)))
+        if owner not in (0, uid) and (mode & stat.S_ISVTX or not mode & stat.S_IWGRP):
+            text = f"who works the spool can remove nothing from it: its mode is {mode:o}"
+            hint = f"provisioning spool init --operators {name}"
+            found.append(Problem("not-removable", text, hint, str(path)))
         if status.st_dev != device:
             found.append(Problem("elsewhere", "it is on another file system than the spool", "put it there", str(path)))
     return found

@@ -19,6 +19,7 @@ from provisioning.clock import new_ulid
 from provisioning.core.drop import Sight
 from provisioning.storage import files
 from provisioning.storage.naming import naming
+from provisioning.storage.room import give_name
 
 PUBLIC = 0o644
 """Mode of receipts: only those who may enter the folder can reach them."""
@@ -150,10 +151,13 @@ def settle_away(path: bytes, sight: Sight, into: Path, has_its_bytes: HasItsByte
         return True
     is_it = moved.same_file(sight) or _is_only_marked(os.fsencode(into), moved, sight, has_its_bytes)
     same = is_it and not wanted
-    if not same:
-        with contextlib.suppress(FileExistsError):  # a newer one has the name: it counts
-            os.link(into, path, follow_symlinks=False)
-    os.unlink(into)
+    named = Path(os.fsdecode(path))
+    if not same and give_name(into, named):
+        return False
+    if stat.S_ISDIR(moved.mode):  # nobody's drop, and not ours to remove: not even where its name is taken by now
+        give_name(into, named.with_name(f"{named.name[:200]}.{new_ulid()}"))
+    else:  # where a newer one has the name, that counts
+        os.unlink(into)
     return same
 
 
@@ -232,5 +236,7 @@ def give(path: Path, *, owner: int, group: int, mode: int) -> None:
 
 
 def is_writable(folder: Path) -> bool:
-    """Whether this process may take names away from the folder and give it some."""
-    return os.access(folder, os.W_OK | os.X_OK, effective_ids=True)
+    """Whether this process may take any name away from the folder and give it some."""
+    found = os.lstat(folder)
+    sticky = found.st_mode & stat.S_ISVTX and os.geteuid() not in (0, found.st_uid)
+    return not sticky and os.access(folder, os.W_OK | os.X_OK, effective_ids=True)
