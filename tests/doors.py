@@ -135,7 +135,7 @@ class Doors:
     def work(self) -> None:
         """Look at everything until there is nothing more to do."""
         intake = self.intake()
-        intake.look_soon()
+        intake._doorway.look_at = 0.0
         for _ in range(200):
             intake._follow_at = 0.0
             intake.step(Now(now(), boottime(), boot_id()))

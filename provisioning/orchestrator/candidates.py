@@ -45,22 +45,26 @@ def candidates(spool: Spool, settings: Drop) -> tuple[list[Candidate], list[str]
             wrong.append(f"{operator.folder}: {error.strerror}")
             continue
         try:
-            columns.append(_of(operator, foreign.list_sights(descriptor), settings))
+            columns.append(_of(operator, foreign.list_sights(descriptor, _is_a_drops), settings))
         finally:
             os.close(descriptor)
     longest = max(map(len, columns), default=0)
     return [column[row] for row in range(longest) for column in columns if row < len(column)], wrong
 
 
+def _is_a_drops(name: bytes) -> bool:
+    """Hidden names and receipts are nobody's drop: they are not even looked at, and count against no quota."""
+    return not name.startswith(b".") and not name.endswith(RECEIPT.encode())
+
+
 def _of(operator: Operator, sights: list[Sight], settings: Drop) -> list[Candidate]:
-    """Hidden names and what we wrote there are nobody's drop; a proof belongs to its file."""
+    """What we wrote there is nobody's drop; a proof belongs to its file."""
+    sights = [sight for sight in sights if not is_answer(sight, os.geteuid())]
     by_name = {sight.name: sight for sight in sights}
     over = _over_quota(sights, settings)
     found = []
     for sight in sights:
         name = sight.name
-        if name.startswith(b".") or is_answer(sight, os.geteuid()):
-            continue
         proof_of = next((name.removesuffix(end.encode()) for end in PROOFS if name.endswith(end.encode())), None)
         if proof_of in by_name:
             continue
@@ -70,12 +74,10 @@ def _of(operator: Operator, sights: list[Sight], settings: Drop) -> list[Candida
 
 
 def _over_quota(sights: list[Sight], settings: Drop) -> dict[bytes, str]:
-    """The names that an operator has beyond what is allowed, the latest ones. Receipts of ours are none of theirs."""
+    """The names that an operator has beyond what is allowed, the latest ones."""
     found = {}
     total = 0
-    me = os.geteuid()
-    theirs = [each for each in sights if each.owner != me or not each.name.endswith(RECEIPT.encode())]
-    for count, sight in enumerate(sorted(theirs, key=lambda each: (each.ctime_ns, each.name)), 1):
+    for count, sight in enumerate(sorted(sights, key=lambda each: (each.ctime_ns, each.name)), 1):
         counts = stat.S_ISREG(sight.mode) and sight.size <= settings.max_bytes  # a larger one is refused for that
         total += sight.size if counts else 0
         if settings.files and count > settings.files:

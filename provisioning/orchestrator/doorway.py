@@ -42,6 +42,8 @@ from provisioning.storage.spool import Spool
 
 SETTLE_SECONDS = 2.0
 """So long a file must have been as it is before its operator is told that it waits, or that it has a second name."""
+LIST_REST = 20
+"""So many times what a look at all folders took passes before the next: whoever fills one delays nobody else."""
 RELIST_SECONDS = 0.5
 """Before what has arrived meanwhile is seen, while there is still much to do: so nobody waits for another's many."""
 SIGNATURE_BYTES = 16 << 10
@@ -90,6 +92,7 @@ class Doorway:
         self.takings = Takings(spool, audit)
         self.look_at = 0.0
         """The boottime of the next look at all of it."""
+        self._rest_until = 0.0
         self._listed_at = 0.0
         self._items: list[Candidate] = []
         self._seen: dict[tuple[str, bytes], _Seen] = {}
@@ -109,6 +112,10 @@ class Doorway:
         """Take note of how much each operator has under way."""
         self._active = active
 
+    def look_by(self, at: float) -> None:
+        """Look at all of it at that boottime, or as soon after it as the last look allows."""
+        self.look_at = min(self.look_at, max(at, self._rest_until))
+
     def is_due(self, this: Now) -> bool:
         """Whether a look will find anything to do."""
         return bool(self._items) or self._is_to_list(this)
@@ -120,15 +127,16 @@ class Doorway:
     def look(self, this: Now, until: float) -> Iterator[Origin]:
         """What was taken over, until that boottime."""
         if self._is_to_list(this):
-            self.look_at = this.boottime + self._config.orchestrator.scan_seconds
-            self._listed_at = this.boottime
+            self._listed_at = began = boottime()
             self._list()
+            self._rest_until = boottime() + LIST_REST * (boottime() - began)
+            self.look_at = max(self._rest_until, this.boottime + self._config.orchestrator.scan_seconds)
         while self._items and boottime() < until:
             item = self._items.pop()
             try:
                 origin = self._examine(item)
             except (foreign.Changed, FileNotFoundError):
-                self.look_at = min(self.look_at, this.boottime + SETTLE_SECONDS)
+                self.look_by(this.boottime + SETTLE_SECONDS)
                 continue
             except (ProvisioningError, OSError) as error:
                 if isinstance(error, ProvisioningError) and concerns_all(error):
@@ -315,7 +323,7 @@ class Doorway:
         if told:
             self._tell(item, "waiting", waiting(drop.quoted(item.sight.name), why))
         else:
-            self.look_at = min(self.look_at, boottime() + SETTLE_SECONDS)
+            self.look_by(boottime() + SETTLE_SECONDS)
         self._seen[item.operator.name, item.sight.name] = _Seen(item.sights, why, told)
 
     def _tell(self, item: Candidate, answer: str, reason: Reason) -> None:

@@ -106,8 +106,8 @@ class Intake:
         return came
 
     def look_soon(self) -> None:
-        """Look at the drop folders in the next step."""
-        self._doorway.look_at = 0.0
+        """Look at the drop folders in the next step, or as soon as may be."""
+        self._doorway.look_by(0.0)
 
     def busy(self) -> bool:
         """Whether a drop is on its way to an answer."""

@@ -24,7 +24,19 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 import msgspec
 
 from provisioning.clock import new_ulid, now
-from provisioning.core.drop import OPERATOR, PROOFS, RECEIPT, Answer, Origin, Reason, Receipt, Sight, is_answer, unsealed
+from provisioning.core.drop import (
+    OPERATOR,
+    PROOFS,
+    RECEIPT,
+    RESCUE,
+    Answer,
+    Origin,
+    Reason,
+    Receipt,
+    Sight,
+    is_answer,
+    unsealed,
+)
 from provisioning.core.identifiers import WORKFLOW_ID
 from provisioning.core.workflow import FORMAT, Submission
 from provisioning.errors import ProvisioningError
@@ -341,7 +353,7 @@ def remove_old_receipts(operator: Operator, before_ns: int) -> int:
     removed = 0
     descriptor = foreign.open_folder(operator.folder)
     try:
-        for sight in foreign.list_sights(descriptor):
+        for sight in foreign.list_sights(descriptor, lambda name: name.endswith((RECEIPT.encode(), RESCUE.encode()))):
             ours = sight.owner == os.geteuid() and is_answer(sight, os.geteuid())
             if ours and sight.ctime_ns < before_ns and stat.S_ISREG(sight.mode):
                 foreign.remove(descriptor, sight)

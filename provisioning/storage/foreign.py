@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import os
 import signal
 import stat
@@ -21,6 +22,8 @@ from provisioning.storage import files
 from provisioning.storage.naming import naming
 from provisioning.storage.room import give_name
 
+MOST_NAMES = 100_000
+"""So many of a folder are read at once: its owner can make any number."""
 PUBLIC = 0o644
 """Mode of receipts: only those who may enter the folder can reach them."""
 
@@ -61,9 +64,11 @@ def open_folder(path: Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-def list_sights(folder: int) -> list[Sight]:
-    """All that is in the folder, by bytes of names."""
-    seen = (look(folder, os.fsencode(name)) for name in os.listdir(folder))
+def list_sights(folder: int, wanted: Callable[[bytes], bool]) -> list[Sight]:
+    """What is in the folder under names that are wanted, among the first `MOST_NAMES` that the system tells."""
+    with os.scandir(folder) as entries:
+        names = [os.fsencode(entry.name) for entry in itertools.islice(entries, MOST_NAMES)]
+    seen = (look(folder, name) for name in names if wanted(name))
     return [sight for sight in seen if sight is not None]
 
 

@@ -23,7 +23,7 @@ def work_on(doors: Doors) -> None:
     """As an orchestrator does: what the disk refuses is tried again later."""
     intake = doors.intake()
     for _ in range(300):
-        intake.look_soon()
+        intake._doorway.look_at = 0.0
         intake._follow_at = intake._again_at = 0.0
         intake._later = dict.fromkeys(intake._later, 0.0)
         try:

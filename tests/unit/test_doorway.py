@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from provisioning.clock import new_ulid
-from provisioning.core.drop import seal
+from provisioning.clock import boot_id, boottime, new_ulid, now
+from provisioning.core.drop import Sight, seal
+from provisioning.core.scheduler import Now
+from provisioning.orchestrator import doorway
 from provisioning.storage import foreign
 from tests.doors import GOOD, OWN, Doors, named
 
@@ -189,6 +193,33 @@ def test_receipts_of_ours_take_no_room_from_an_operator(tmp_path: Path, monkeypa
         assert doors.receipt(f"m{number}.toml").answer == "accepted"
     assert len(list(doors.folder.iterdir())) == 8
     doors.close()
+
+
+def test_a_folder_that_is_full_of_anything_delays_nobody(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no drop is not looked at, and a look that took long is not made again at once, whatever happens there."""
+    monkeypatch.setattr(foreign, "MOST_NAMES", 30)
+    for number in range(60):
+        (doors.folder / f".hidden-{number}").touch()
+        (doors.folder / f"x{number}.toml.receipt.json").touch()
+    looked: list[bytes] = []
+    look = foreign.look
+
+    def looking(folder: int | Path, name: bytes) -> Sight | None:
+        looked.append(name)
+        return look(folder, name)
+
+    doors.intake()._receipts_at = math.inf  # the receipts are looked at for their age, once an hour
+    with monkeypatch.context() as within:
+        within.setattr(foreign, "look", looking)
+        doors.work()
+    assert looked == []
+    intake = doors.intake()
+    began = boottime()
+    monkeypatch.setattr(intake._doorway, "_list", lambda: time.sleep(0.02))
+    intake._doorway.look_at = 0.0
+    intake.step(Now(now(), boottime(), boot_id()))
+    intake.look_soon()
+    assert intake.next_due() >= began + 0.02 * doorway.LIST_REST
 
 
 def test_what_is_beyond_the_active_workflows_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
