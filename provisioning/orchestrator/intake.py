@@ -25,6 +25,7 @@ from provisioning.orchestrator.answering import Answering
 from provisioning.orchestrator.complaints import AGAIN_SECONDS, FAULTS, concerns_all
 from provisioning.orchestrator.doorway import Doorway
 from provisioning.orchestrator.oversight import Oversight
+from provisioning.orchestrator.takings import first_takings
 from provisioning.storage import drop
 from provisioning.storage.lock import Lock
 from provisioning.storage.spool import Spool
@@ -148,7 +149,7 @@ class Intake:
     def _recover(self) -> None:
         """Take up every drop that was taken over and not answered."""
         answers, wrong = drop.load_answers(self._spool)
-        takings = drop.takings(self._spool)
+        takings = first_takings(self._spool)
         self._waiting, self._judged = {}, {}
         self._answers, self._told_of = {}, {}
         for answer in answers.values():

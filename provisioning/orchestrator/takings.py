@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from provisioning.core.drop import Origin, Sight
+from provisioning.errors import ProvisioningError
 from provisioning.storage import drop, foreign
 from provisioning.storage.audit import Audit
 from provisioning.storage.drop import Take
 from provisioning.storage.spool import Spool
+
+
+def first_takings(spool: Spool) -> list[str]:
+    """The drops that are being taken over, oldest first; of those that are of exactly the same file the oldest alone.
+
+    The others are removed, unless somebody decided about them.
+    """
+    found: dict[tuple[str, Sight], str] = {}
+    for take_id in drop.takings(spool):
+        with contextlib.suppress(ProvisioningError, FileNotFoundError):  # who takes it up says what is wrong with it
+            origin = drop.load_origin(spool, take_id)
+            first = found.setdefault((origin.operator, drop.sight_of(origin)), take_id)
+            decided = drop.load_answer(spool, take_id) or drop.noted_reasons(spool, take_id)
+            if first != take_id and not decided:
+                drop.discard(spool, take_id)
+    return drop.takings(spool)
 
 
 class Takings:
