@@ -169,6 +169,8 @@ class Doorway:
         descriptor = foreign.open_folder(item.operator.folder)
         opened: foreign.Opened | None = None
         try:
+            if foreign.look(descriptor, item.sight.name) != item.sight:
+                raise foreign.Changed
             try:
                 self._refuse_unread(item)
                 opened = self._open(descriptor, item, late=late)
@@ -310,10 +312,13 @@ class Doorway:
 
     def _take_over(self, descriptor: int, item: Candidate, taken: Take, opened: foreign.Opened | None) -> Origin:
         self._seen.pop((item.operator.name, item.sight.name), None)
-        self.takings.take(taken, opened)
-        for companion in (item.digest, item.signature):
-            if companion is not None and stat.S_ISREG(companion.mode):
-                foreign.remove(descriptor, companion)
+
+        def remove_proofs() -> None:
+            for companion in (item.digest, item.signature):
+                if companion is not None and stat.S_ISREG(companion.mode):
+                    foreign.remove(descriptor, companion)
+
+        self.takings.take(taken, opened, remove_proofs)
         return taken.origin
 
     # Answers without a verdict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 
 from provisioning.core.drop import Origin, Sight
 from provisioning.errors import ProvisioningError
@@ -38,7 +39,7 @@ class Takings:
         """What was begun and refused, by take_id: until it is finished or found gone, it is not taken again."""
         self._refused: list[str] = []
 
-    def take(self, taken: Take, opened: foreign.Opened | None) -> None:
+    def take(self, taken: Take, opened: foreign.Opened | None, remove_proofs: Callable[[], object]) -> None:
         """Take a drop over. An error leaves it for `finish`, if it has come so far."""
         origin = taken.origin
         self._unfinished[origin.take_id] = origin
@@ -47,10 +48,20 @@ class Takings:
         except BaseException:
             self._refused.append(origin.take_id)
             raise
-        self.finish(origin, audited=False, opened=opened)
+        self.finish(origin, audited=False, opened=opened, remove_proofs=remove_proofs)
 
-    def finish(self, origin: Origin, *, audited: bool, opened: foreign.Opened | None = None) -> None:
-        """Audit what was taken over, and remove the original; both may have been done before a crash or an error."""
+    def finish(
+        self,
+        origin: Origin,
+        *,
+        audited: bool,
+        opened: foreign.Opened | None = None,
+        remove_proofs: Callable[[], object] | None = None,
+    ) -> None:
+        """Audit what was taken over, and remove the original and its proofs: after a crash or an error, what is left.
+
+        `opened` and `remove_proofs` are of whoever has just looked at them.
+        """
         self._unfinished[origin.take_id] = origin
         try:
             if not audited:
@@ -64,7 +75,9 @@ class Takings:
                     proof=origin.sealed_by,
                 )
             drop.remove_original(self._spool, origin, opened)
-            if opened is None:
+            if remove_proofs is not None:
+                remove_proofs()
+            else:
                 drop.remove_proofs(self._spool, origin)
         except BaseException:
             self._refused.append(origin.take_id)

@@ -188,7 +188,7 @@ def _is_only_marked(path: bytes, found: Sight, sight: Sight, has_its_bytes: HasI
 
 def remove(folder: int, sight: Sight) -> None:
     """Remove a name that still stands for what was looked at, or that somebody else has removed."""
-    with contextlib.suppress(FileNotFoundError):
+    with naming(Path(os.fsdecode(sight.name)), "remove"), contextlib.suppress(FileNotFoundError):
         if look(folder, sight.name) == sight:
             os.unlink(sight.name, dir_fd=folder)
 

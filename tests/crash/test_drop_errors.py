@@ -66,4 +66,4 @@ def test_a_call_that_is_refused_once_loses_and_doubles_nothing(
         except AssertionError as error:
             wrong.append(f"{number} {refused[0]}: {str(error).splitlines()[0]}")
         doors.close()
-    assert wrong == []
+    assert wrong == [], "\n".join(wrong)
