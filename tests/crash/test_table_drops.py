@@ -15,6 +15,7 @@ from provisioning.clock import new_ulid
 from provisioning.core.states import WorkflowState
 from provisioning.core.workflow import FORMAT, Submission, WorkflowCheckpoint
 from provisioning.orchestrator.answering import Answering
+from provisioning.orchestrator.intake import Intake
 from provisioning.storage import drop, files, foreign, ids
 from provisioning.storage.audit import Audit
 from provisioning.storage.check import check
@@ -63,6 +64,19 @@ def test_taken_with_original(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> N
     assert (len(drop.takings(doors.spool)), doors.left()) == (1, ["m.toml"])
     doors.work()
     accepted_once(doors)
+
+
+def test_taken_twice(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a version that knew of none of its own past: it took again what it had not removed."""
+    doors.put("m.toml")
+    crash(doors, monkeypatch, drop, "remove_original")
+    with monkeypatch.context() as within:
+        within.setattr(Intake, "_recover", lambda _: None)
+        crash(doors, monkeypatch, drop, "remove_original")
+    assert (len(drop.takings(doors.spool)), doors.left()) == (2, ["m.toml"])
+    doors.work()
+    assert (doors.left(), len(doors.spool.incoming_ids()), drop.takings(doors.spool)) == ([], 1, [])
+    assert doors.events()["accepted", "m.toml"] == 1
 
 
 def test_taken_with_moved_original(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:

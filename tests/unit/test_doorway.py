@@ -15,7 +15,7 @@ from provisioning.clock import boot_id, boottime, new_ulid, now
 from provisioning.core.drop import Sight, seal
 from provisioning.core.scheduler import Now
 from provisioning.orchestrator import doorway
-from provisioning.storage import drop, foreign
+from provisioning.storage import foreign
 from tests.doors import GOOD, OWN, Doors, named
 
 
@@ -127,26 +127,6 @@ def test_bytes_that_are_changed_meanwhile_are_another_drop(
     doors.work()
     assert meanwhile
     assert (doors.left(), len(doors.spool.incoming_ids())) == ([], 2)
-
-
-def test_a_file_that_was_taken_twice_is_worked_once(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By processes that died, each before the original was removed."""
-    doors.put("m.toml")
-    for _ in range(3):
-        with monkeypatch.context() as within:
-            within.setattr(drop, "remove_original", _die)
-            within.setattr(doors.intake()._doorway.takings, "has", lambda *_: False)
-            within.setattr(doors.intake(), "_recover", lambda: None)  # as a version did that knew of none but its own
-            with pytest.raises(KeyboardInterrupt):
-                doors.work()
-        doors.die()
-    assert len(drop.takings(doors.spool)) == 3
-    doors.work()
-    assert (doors.left(), len(doors.spool.incoming_ids()), drop.takings(doors.spool)) == ([], 1, [])
-
-
-def _die(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _either(doors: Doors, path: Path) -> Path:
