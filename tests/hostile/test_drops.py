@@ -6,7 +6,6 @@ import contextlib
 import os
 import pwd
 import re
-import shutil
 import statistics
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from provisioning.orchestrator.trust import own_name
 from provisioning.storage import drop
 from provisioning.storage.audit import Audit
 from provisioning.storage.check import check
+from tests.disks import in_memory
 from tests.hostile.bad_files import Bad, bad_files, holding, manifest, proved
 from tests.hostile.signed_files import key_pairs, signed_files
 from tests.installation import Installation
@@ -39,14 +39,8 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def memory(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory, where there is one: what is measured here is the door, and not the disk of a busy machine."""
-    folder = Path("/dev/shm", f"provisioning-test-{os.getpid()}-{tmp_path.name}"[:200])
-    if not folder.parent.is_dir():
-        yield tmp_path
-        return
-    folder.mkdir(mode=0o755)
-    yield folder
-    shutil.rmtree(folder)
+    with in_memory(tmp_path) as folder:
+        yield folder
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from provisioning.core.drop import seal
 from provisioning.orchestrator.trust import own_name
 from provisioning.storage.audit import Audit
+from tests.disks import in_memory
 from tests.doors import GOOD
 from tests.installation import Installation
 from tests.waiting import wait_for
@@ -22,17 +22,6 @@ pytestmark = [pytest.mark.nu, pytest.mark.long]
 FLAT = 1.3
 LATER = GOOD.replace(b'name = "x"', b'name = "x"\nnot_before = 2100-01-01T00:00:00Z')
 """It is accepted, and not begun: what is measured is the door."""
-
-
-@pytest.fixture
-def memory(tmp_path: Path) -> Iterator[Path]:
-    """A folder in memory, where there is one: the disk of a busy machine is not what is measured."""
-    folder = Path("/dev/shm", f"provisioning-many-{os.getpid()}-{tmp_path.name}"[:200])
-    if not folder.parent.is_dir():
-        yield tmp_path
-        return
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def seconds_each(root: Path, cache: Path, count: int) -> float:
@@ -63,10 +52,11 @@ def seconds_each(root: Path, cache: Path, count: int) -> float:
 
 @pytest.mark.timeout(2000)
 def test_ten_thousand_at_once_take_each_as_long_as_of_a_hundred(
-    memory: Path, tmp_path_factory: pytest.TempPathFactory
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     cache = tmp_path_factory.mktemp("cache")
-    few = min(seconds_each(memory / f"few-{number}", cache, 100) for number in range(3))
-    many = seconds_each(memory / "many", cache, 10_000)
+    with in_memory(tmp_path) as memory:
+        few = min(seconds_each(memory / f"few-{number}", cache, 100) for number in range(3))
+        many = seconds_each(memory / "many", cache, 10_000)
     print(f"of 100: {few * 1000:.2f} ms each, of 10,000: {many * 1000:.2f} ms each, ratio {many / few:.2f}")  # noqa: T201
     assert many <= FLAT * few
