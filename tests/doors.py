@@ -136,6 +136,7 @@ class Doors:
         """Look at everything until there is nothing more to do."""
         intake = self.intake()
         intake._doorway.look_at = 0.0
+        intake._doorway._rests.clear()
         for _ in range(200):
             intake._follow_at = 0.0
             intake.step(Now(now(), boottime(), boot_id()))

@@ -6,12 +6,15 @@ import os
 import stat
 from typing import Any, NamedTuple
 
-from provisioning.clock import now
+from provisioning.clock import boottime, now
 from provisioning.config import Drop
-from provisioning.core.drop import PROOFS, Reason, Sight, is_answer
+from provisioning.core.drop import PROOFS, RECEIPT, Reason, Sight, is_answer
 from provisioning.storage import drop, foreign
 from provisioning.storage.drop import Operator
 from provisioning.storage.spool import Spool
+
+LIST_REST = 20
+"""So many times what a look at an operator's folder took passes before the next."""
 
 
 class Candidate(NamedTuple):
@@ -34,20 +37,35 @@ class Candidate(NamedTuple):
         return max(each.ctime_ns for each in self.sights if each) / 1e9
 
 
-def candidates(spool: Spool, settings: Drop) -> tuple[list[Candidate], list[str]]:
-    """All names in all folders, and what is wrong with folders."""
+def candidates(
+    spool: Spool, settings: Drop, rests: dict[str, float] | None = None
+) -> tuple[list[Candidate], list[str]]:
+    """All names in all folders, and what is wrong with folders.
+
+    `rests` has the boottimes before which operators' folders are left out, and gets them anew: who fills their folder
+    waits the longer themselves, and nobody else does.
+    """
     operators, wrong = drop.operators(spool)
     columns = []
     for operator in operators:
+        began = boottime()
+        if rests and rests.get(operator.name, 0.0) > began:
+            continue
         try:
             descriptor = foreign.open_folder(operator.folder)
         except OSError as error:
             wrong.append(f"{operator.folder}: {error.strerror}")
             continue
         try:
-            columns.append(_of(operator, foreign.list_sights(descriptor, _is_a_drops), settings))
+            sights, whole = foreign.list_sights(descriptor, _is_a_drops)
         finally:
             os.close(descriptor)
+        columns.append(_of(operator, sights, settings))
+        if not whole:
+            most = foreign.MOST_NAMES
+            wrong.append(f"{operator.folder} has more than {most} names, of which the others are not looked at")
+        if rests is not None:
+            rests[operator.name] = boottime() + LIST_REST * (boottime() - began)
     longest = max(map(len, columns), default=0)
     return [column[row] for row in range(longest) for column in columns if row < len(column)], wrong
 

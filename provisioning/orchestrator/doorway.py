@@ -32,7 +32,7 @@ from provisioning.core.scheduler import Now
 from provisioning.core.workflow import FORMAT
 from provisioning.errors import ProvisioningError
 from provisioning.execution import signing
-from provisioning.orchestrator.candidates import Candidate, candidates
+from provisioning.orchestrator.candidates import LIST_REST, Candidate, candidates
 from provisioning.orchestrator.complaints import concerns_all
 from provisioning.orchestrator.takings import Takings
 from provisioning.storage import drop, foreign
@@ -42,8 +42,8 @@ from provisioning.storage.spool import Spool
 
 SETTLE_SECONDS = 2.0
 """So long a file must have been as it is before its operator is told that it waits, or that it has a second name."""
-LIST_REST = 20
-"""So many times what a look at all folders took passes before the next: whoever fills one delays nobody else."""
+MOST_REST_SECONDS = 0.2
+"""So long at most passes between two looks where something changes all the time."""
 RELIST_SECONDS = 0.5
 """Before what has arrived meanwhile is seen, while there is still much to do: so nobody waits for another's many."""
 SIGNATURE_BYTES = 16 << 10
@@ -93,6 +93,8 @@ class Doorway:
         self.look_at = 0.0
         """The boottime of the next look at all of it."""
         self._rest_until = 0.0
+        self._rests: dict[str, float] = {}
+        """The boottimes before which the folders of operators are not looked at again."""
         self._listed_at = 0.0
         self._items: list[Candidate] = []
         self._seen: dict[tuple[str, bytes], _Seen] = {}
@@ -129,7 +131,7 @@ class Doorway:
         if self._is_to_list(this):
             self._listed_at = began = boottime()
             self._list()
-            self._rest_until = boottime() + LIST_REST * (boottime() - began)
+            self._rest_until = boottime() + min(MOST_REST_SECONDS, LIST_REST * (boottime() - began))
             self.look_at = max(self._rest_until, this.boottime + self._config.orchestrator.scan_seconds)
         while self._items and boottime() < until:
             item = self._items.pop()
@@ -148,11 +150,13 @@ class Doorway:
                 yield origin
 
     def _list(self) -> None:
-        found, wrong = candidates(self._spool, self._settings)
+        began = boottime()
+        resting = {name for name, until in self._rests.items() if until > began}
+        found, wrong = candidates(self._spool, self._settings, self._rests)
         self._complaints += wrong
         there = {(item.operator.name, item.sight.name) for item in found}
-        self._seen = {key: seen for key, seen in self._seen.items() if key in there}
-        self._items = found[::-1]
+        self._seen = {key: seen for key, seen in self._seen.items() if key in there or key[0] in resting}
+        self._items = [item for item in self._items if item.operator.name in resting] + found[::-1]
 
     # One name
 

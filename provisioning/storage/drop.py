@@ -353,7 +353,8 @@ def remove_old_receipts(operator: Operator, before_ns: int) -> int:
     removed = 0
     descriptor = foreign.open_folder(operator.folder)
     try:
-        for sight in foreign.list_sights(descriptor, lambda name: name.endswith((RECEIPT.encode(), RESCUE.encode()))):
+        names = (RECEIPT.encode(), RESCUE.encode())
+        for sight in foreign.list_sights(descriptor, lambda name: name.endswith(names))[0]:
             ours = sight.owner == os.geteuid() and is_answer(sight, os.geteuid())
             if ours and sight.ctime_ns < before_ns and stat.S_ISREG(sight.mode):
                 foreign.remove(descriptor, sight)

@@ -22,7 +22,7 @@ from provisioning.storage import files
 from provisioning.storage.naming import naming
 from provisioning.storage.room import give_name
 
-MOST_NAMES = 100_000
+MOST_NAMES = 300_000
 """So many of a folder are read at once: its owner can make any number."""
 PUBLIC = 0o644
 """Mode of receipts: only those who may enter the folder can reach them."""
@@ -64,12 +64,13 @@ def open_folder(path: Path) -> int:
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
 
 
-def list_sights(folder: int, wanted: Callable[[bytes], bool]) -> list[Sight]:
-    """What is in the folder under names that are wanted, among the first `MOST_NAMES` that the system tells."""
+def list_sights(folder: int, wanted: Callable[[bytes], bool]) -> tuple[list[Sight], bool]:
+    """What is in the folder under names that are wanted; whether that is all: no more than `MOST_NAMES` are read."""
     with os.scandir(folder) as entries:
         names = [os.fsencode(entry.name) for entry in itertools.islice(entries, MOST_NAMES)]
+        whole = next(entries, None) is None
     seen = (look(folder, name) for name in names if wanted(name))
-    return [sight for sight in seen if sight is not None]
+    return [sight for sight in seen if sight is not None], whole
 
 
 class Opened:

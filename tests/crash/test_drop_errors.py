@@ -24,6 +24,7 @@ def work_on(doors: Doors) -> None:
     intake = doors.intake()
     for _ in range(300):
         intake._doorway.look_at = 0.0
+        intake._doorway._rests.clear()
         intake._follow_at = intake._again_at = 0.0
         intake._later = dict.fromkeys(intake._later, 0.0)
         try:

@@ -15,6 +15,7 @@ from provisioning.clock import boot_id, boottime, new_ulid, now
 from provisioning.core.drop import Sight, seal
 from provisioning.core.scheduler import Now
 from provisioning.orchestrator import doorway
+from provisioning.orchestrator.candidates import candidates
 from provisioning.storage import foreign
 from tests.doors import GOOD, OWN, Doors, named
 
@@ -219,7 +220,27 @@ def test_a_folder_that_is_full_of_anything_delays_nobody(doors: Doors, monkeypat
     intake._doorway.look_at = 0.0
     intake.step(Now(now(), boottime(), boot_id()))
     intake.look_soon()
-    assert intake.next_due() >= began + 0.02 * doorway.LIST_REST
+    assert intake.next_due() >= began + doorway.MOST_REST_SECONDS
+
+
+def test_a_folder_that_takes_long_to_list_rests_the_longer(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
+    doors.put("m.toml")
+    rests: dict[str, float] = {}
+    list_sights = foreign.list_sights
+
+    def slowly(*arguments: Any) -> Any:
+        time.sleep(0.02)
+        return list_sights(*arguments)
+
+    monkeypatch.setattr(foreign, "list_sights", slowly)
+    assert len(candidates(doors.spool, doors.config.drop, rests)[0]) == 1
+    assert rests[OWN] > boottime() + 0.2
+    assert candidates(doors.spool, doors.config.drop, rests)[0] == []
+    assert len(candidates(doors.spool, doors.config.drop)[0]) == 1
+    monkeypatch.setattr(foreign, "MOST_NAMES", 0)
+    found, wrong = candidates(doors.spool, doors.config.drop)
+    assert (found, len(wrong)) == ([], 1)
+    assert "not looked at" in wrong[0]
 
 
 def test_what_is_beyond_the_active_workflows_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
