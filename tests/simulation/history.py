@@ -38,7 +38,7 @@ from tests.simulation.disk import Disk
 from tests.simulation.processes import Incarnation, SimulatedExecutor, drop_scratch
 from tests.simulation.promises import Said
 from tests.simulation.values import submission
-from tests.simulation.workload import load_nulib, random_workflow
+from tests.simulation.workload import GROUPS, load_nulib, random_workflow
 from tests.simulation.world import World
 
 MOST_WORKFLOWS = 4
@@ -64,12 +64,8 @@ class History:
         self.world = World(seed, self.person, self.calls)
         self.said = Said()
         self.world.check = lambda key: promises.may_begin(self.world, self.said, key)
-        self.config = Config(
-            paths=Paths(root, root),
-            orchestrator=OrchestratorSettings(slots=self.chance.randint(1, 4)),
-            limits=Bounds(grace_seconds=1.0),
-            environment=Environment(),
-        )
+        slots = OrchestratorSettings(slots=self.chance.randint(1, 4))
+        self.config = Config(Paths(root, root), slots, Bounds(grace_seconds=1.0), Environment(), groups=GROUPS)
         self.alive: list[Incarnation] = []
         self.sleeps: list[float] = []
         self._crash_at = 0

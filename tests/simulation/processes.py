@@ -9,8 +9,9 @@ from provisioning.config import Config
 from provisioning.execution.executor import Ahead, AttemptRequest, Key, News
 from provisioning.orchestrator.loop import Orchestrator
 from provisioning.storage.spool import Spool
+from tests.simulation.worker import Worker
 from tests.simulation.workload import load_nulib
-from tests.simulation.world import Worker, World
+from tests.simulation.world import World
 
 
 class SimulatedExecutor:
@@ -81,6 +82,7 @@ class Incarnation:
     def die(self) -> None:
         """Its descriptors close, and with them its locks; what it left half written stays."""
         self.executor.close()
+        self.orchestrator._limits.close()
         for held in self.orchestrator._held.values():
             held.release()
         drop_scratch(self.spool)

@@ -18,7 +18,7 @@ from tests.simulation import promises
 from tests.simulation.history import History
 from tests.simulation.processes import Incarnation
 from tests.simulation.values import submission
-from tests.simulation.world import Begin
+from tests.simulation.worker import Begin
 
 MANY_STEPS = 2000
 BAD = "bad"

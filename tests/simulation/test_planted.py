@@ -14,15 +14,17 @@ from provisioning.core import attempts
 from provisioning.core.scheduler import Schedule
 from provisioning.core.workflow import TaskCheckpoint, Workflow, WorkflowCheckpoint
 from provisioning.execution.executor import Key, News, Seen
-from provisioning.orchestrator import claim, held, loop, queue, recovery, requests
+from provisioning.orchestrator import claim, held, loop, queue, recovery, requests, work
 from provisioning.orchestrator.held import Held
-from provisioning.storage import files, reading
+from provisioning.orchestrator.limits import Limits
+from provisioning.storage import files, limits, reading
 from provisioning.storage.checkpoint import Damaged, WorkflowFolder
 from provisioning.storage.lock import Lock
 from provisioning.storage.naming import naming
 from provisioning.storage.spool import Spool
 from tests.simulation import world
 from tests.simulation.history import run_histories
+from tests.simulation.worker import Worker
 
 SEEDS = range(400)
 """A fifth of the ordinary run: each defect shows in fewer."""
@@ -37,7 +39,7 @@ def outcome_after_the_message(patched: pytest.MonkeyPatch) -> None:
     """A worker says how its attempt ended, and only then puts the outcome on the disk."""
     original = world.World._put_outcome
 
-    def hasty(self: world.World, worker: world.Worker) -> None:
+    def hasty(self: world.World, worker: Worker) -> None:
         assert worker.record is not None
         worker.news(News(worker.key, Seen.ENDED, worker.record))
         worker.news = lambda news: None
@@ -176,6 +178,17 @@ def leave_outcomes(patched: pytest.MonkeyPatch) -> None:
     patched.setattr(recovery, "_ended", lambda *_args: None)
 
 
+def hold_nothing(patched: pytest.MonkeyPatch) -> None:
+    """Targets and groups keep nobody apart."""
+    patched.setattr(limits, "_take", lambda *_: True)
+    patched.setattr(Limits, "in_the_way", lambda *_: "")
+
+
+def ask_no_condition(patched: pytest.MonkeyPatch) -> None:
+    """A task is done whatever it asks of another's result."""
+    patched.setattr(work, "_decided", lambda *_: None)
+
+
 @pytest.mark.parametrize(
     ("plant", "found"),
     [
@@ -195,6 +208,8 @@ def leave_outcomes(patched: pytest.MonkeyPatch) -> None:
         (work_unasked, "Problem|was done . times|began"),
         (share_locks, "a living worker is never killed|began|was not done|was done . times"),
         (leave_outcomes, "it has no end"),
+        (hold_nothing, "began while others held"),
+        (ask_no_condition, "began and t. had returned"),
     ],
 )
 def test_a_planted_defect_is_found(plant: Callable[[pytest.MonkeyPatch], None], found: str) -> None:

@@ -13,10 +13,8 @@ import os
 import random
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 from provisioning.core.identifiers import Process, ulid
 from provisioning.core.scheduler import Now
@@ -24,56 +22,18 @@ from provisioning.core.states import Outcome
 from provisioning.core.workflow import FORMAT, OutcomeRecord, TaskError
 from provisioning.errors import SpoolUnusable
 from provisioning.execution.attempt import _is_wanted
-from provisioning.execution.executor import AttemptRequest, Key, News, Seen
+from provisioning.execution.executor import Key, News, Seen
 from provisioning.storage import files
 from provisioning.storage.checkpoint import WorkflowFolder, encode
+from provisioning.storage.limits import taken
 from provisioning.storage.logs import open_attempt_log
 from provisioning.storage.room import Room
 from provisioning.storage.spool import Spool
 from tests.simulation.calls import Calls, Crash
 from tests.simulation.values import EPOCH
+from tests.simulation.worker import Begin, End, Worker
 
 PROBE = "work.probe"
-
-
-class Begin(NamedTuple):
-    """An attempt began its work."""
-
-    key: Key
-    boot: int
-
-
-class End(NamedTuple):
-    """Nothing of the attempt lives any more; its outcome, if it was published."""
-
-    key: Key
-    outcome: Outcome | None
-
-
-@dataclass
-class Worker:
-    """A worker process and the attempt that it runs."""
-
-    name: str
-    pid: int
-    scratch: files.Scratch | None = None
-    room: Room | None = None
-    request: AttemptRequest | None = None
-    log: int | None = None
-    alive: bool = True
-    begun: bool = False
-    cancelled: bool = False
-    stubborn: bool = False
-    """What it runs ends only by KILL."""
-    record: OutcomeRecord | None = None
-    """How its attempt ended, once it has."""
-    news: Callable[[News], None] = field(default=lambda news: None)
-    """Its pipe to the executor."""
-
-    @property
-    def key(self) -> Key:
-        assert self.request is not None
-        return self.request.key
 
 
 class World:
@@ -191,9 +151,12 @@ class World:
             self._report(worker, News(worker.key, Seen.LOST))
             return
         try:
+            _, others = worker.targets.enter_context(taken(self.spool.locks, request.wanted))
+            if others:
+                raise SpoolUnusable(f"{others} is held by others")
             worker.room = Room(worker.scratch)
             worker.room.make(4096)
-        except SpoolUnusable as error:
+        except (SpoolUnusable, OSError) as error:
             self._close_log(worker)
             self._report(worker, News(worker.key, Seen.NOT_STARTED, problem=str(error)))
             return
@@ -238,7 +201,10 @@ class World:
             self._close_log(worker)
             return
         wall = self.wall()
-        worker.record = OutcomeRecord(FORMAT, *worker.key, outcome=outcome, started_at=wall, ended_at=wall, error=error)
+        result = {"present": self.fate(f"{worker.key}/result").random() < 0.7}
+        worker.record = OutcomeRecord(
+            FORMAT, *worker.key, outcome=outcome, started_at=wall, ended_at=wall, error=error, result=result
+        )
         self._put_outcome(worker)
 
     def _put_outcome(self, worker: Worker) -> None:
@@ -282,6 +248,7 @@ class World:
         if worker.log is not None:
             os.close(worker.log)
             worker.log = None
+            worker.targets.close()
             if worker.begun:
                 self.trace.append(End(worker.key, outcome))
 
