@@ -265,6 +265,42 @@ def test_the_forced_command(door: Site) -> None:
     assert "received-cut" not in door.installation.mark_lines()
 
 
+def test_what_is_left_of_a_failure_comes_back_by_scp(door: Site) -> None:
+    late = door.root / "late"
+    tasks = [
+        door.installation.mark("left-done"),
+        {
+            "id": "bad",
+            "operation": "selftest.mark",
+            "depends_on": ["left-done"],
+            "params": {"file": str(late / "marks"), "line": "left"},
+        },
+    ]
+    path = door.root / "left.json"
+    _drop(door, path, json.dumps({"schema": 1, "name": "left", "tasks": tasks}).encode())
+    wait_for(lambda: getattr(door.receipt("alice-door", "left.json"), "state", "") == "failed", 60, "its failure")
+    receipt = door.receipt("alice-door", "left.json")
+    assert receipt is not None
+    late.mkdir(mode=0o755)
+    rest = door.root / "left-rest.json"
+    theirs = f"alice-door@127.0.0.1:{door.folder('alice-door')}/{receipt.rescue}"
+    fetch = ["scp", "-q", "-P", str(door.port), *door.options("alice-door"), theirs, str(rest)]
+    subprocess.run(fetch, check=True, timeout=60)
+    _drop(door, rest, rest.read_bytes())
+    wait_for(lambda: getattr(door.receipt("alice-door", rest.name), "state", "") == "succeeded", 60, "its end")
+    assert (late / "marks").read_text() == "left\n"
+    assert door.installation.mark_lines().count("left-done") == 1
+
+
+def _drop(door: Site, path: Path, data: bytes) -> None:
+    """Send a file of JSON, its digest first, as alice does."""
+    listing = path.with_name(f"{path.name}.sha256")
+    path.write_bytes(data)
+    listing.write_text(f"{hashlib.sha256(data).hexdigest()}  {path.name}\n")
+    for each in (listing, path):
+        assert door.send("scp", "alice-door", each).wait(60) == 0
+
+
 def arrives(door: Site, how: str, path: Path) -> None:
     """Send it whole; a busy server may turn a client away."""
     wait_for(lambda: door.send(how, "bob-door", path).wait(60) == 0, 60, f"{how} of {path.name}")
