@@ -4,6 +4,17 @@ use failure.nu [fail-for-now]
 use provider.nu [run-in-server]
 use taskserv.nu [on-server]
 
+const background = (path self background.bash)
+
+# The commands of a service that stays in the foreground, for `have-running` and `have-stopped`.
+export def in-background [
+  name: string # Name of the service
+  argv: list<string> # The program and its arguments
+]: nothing -> record<running: list<string>, start: list<string>, reload: list<string>, stop: list<string>> {
+  let script = (open --raw $background | decode utf-8)
+  [running start reload stop] | reduce --fold {} {|verb all| $all | insert $verb [bash -c $script $name $verb $name ...$argv] }
+}
+
 # Take the step that stdin asks for, and answer on stdout. `steps` are closures by
 # name, each of which takes what is asked for and returns whether it changed anything.
 export def take-steps [
@@ -191,7 +202,7 @@ export def wait-until [
   let until = ((date now) + $max)
   while not (succeeds $it $argv) {
     if (date now) > $until {
-      fail-for-now "provisioning::taskservs::unhealthy" $"($it.definition.name) on server ($it.server.name) does not answer: ($argv | str join ' ')" --retry-after 10sec
+      fail-for-now "provisioning::taskservs::unhealthy" $"($it.definition.name) on server ($it.server.name) does not answer: ($argv | str join ' ')" --retry-after 10sec --advice "see what it says on the server, in /var/log or by journalctl"
     }
     sleep 100ms
   }

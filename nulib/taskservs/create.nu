@@ -33,7 +33,7 @@ export def create-taskserv [
   if ($lacking | is-not-empty) {
     error make {
       msg: $"taskserv ($name) needs ($lacking | str join ', ') on server ($server) first"
-      code: "provisioning::taskservs::missing-dependency"
+      code: "provisioning::taskservs::invalid-dependency"
       help: $"install it: provisioning taskserv create ($lacking.0) --server ($server) --infra ($infra)"
     }
   }

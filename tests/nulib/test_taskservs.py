@@ -143,7 +143,7 @@ def test_os_refuses_what_is_no_name(server: Server, data: dict[str, Any]) -> Non
 
 def test_what_is_needed_comes_first(server: Server) -> None:
     error = server.refused("create", "etcd")
-    assert error["code"] == "provisioning::taskservs::missing-dependency"
+    assert error["code"] == "provisioning::taskservs::invalid-dependency"
     assert f"taskserv create os --server {server.name}" in error["help"]
     server.taskserv("create", "os")
     records = {"name": "etcd", "version": "1", "digest": "", "data": {}}

@@ -2,11 +2,9 @@
 
 use ../../lib/steps.nu *
 
-const commands = {
-  running: [bash -c 'kill -0 "$(cat /run/chrony.pid)" 2>/dev/null']
-  start: [bash -c 'chronyd -x && while ! cat /run/chrony/chronyd.pid >/run/chrony.pid; do sleep 0.05; done']
-  reload: [bash -c 'kill "$(cat /run/chrony.pid)"; chronyd -x && while ! cat /run/chrony/chronyd.pid >/run/chrony.pid; do sleep 0.05; done']
-  stop: [bash -c 'kill "$(cat /run/chrony.pid)" && rm -f /run/chrony.pid']
+# What runs it where there is no service manager.
+def commands []: nothing -> record {
+  in-background chrony [chronyd -x -d]
 }
 
 # Take the step that stdin asks for.
@@ -26,7 +24,7 @@ def apply [
   let installed = (have-programs $it)
   on $it [install -d /etc/chrony /var/log/chrony /var/lib/chrony] | ignore
   let changed = (put-files $it)
-  let served = (have-running $it chrony $commands --reload=($changed | is-not-empty))
+  let served = (have-running $it chrony (commands) --reload=($changed | is-not-empty))
   check $it
   $installed or $served or ($changed | is-not-empty)
 }
@@ -42,6 +40,6 @@ def check [
 def remove [
   it: record # What the step was given
 ]: nothing -> bool {
-  let stopped = (have-stopped $it chrony $commands)
+  let stopped = (have-stopped $it chrony (commands))
   (remove-files $it) or $stopped
 }

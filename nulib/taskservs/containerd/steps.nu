@@ -2,11 +2,9 @@
 
 use ../../lib/steps.nu *
 
-const commands = {
-  running: [bash -c 'kill -0 "$(cat /run/containerd.pid)" 2>/dev/null']
-  start: [bash -c 'setsid containerd >>/var/log/containerd.log 2>&1 </dev/null & echo $! >/run/containerd.pid']
-  reload: [bash -c 'kill "$(cat /run/containerd.pid)"; setsid containerd >>/var/log/containerd.log 2>&1 </dev/null & echo $! >/run/containerd.pid']
-  stop: [bash -c 'kill "$(cat /run/containerd.pid)" && rm -f /run/containerd.pid']
+# What runs it where there is no service manager.
+def commands []: nothing -> record {
+  in-background containerd [containerd]
 }
 
 # Take the step that stdin asks for.
@@ -26,7 +24,7 @@ def apply [
   let installed = (have-programs $it)
   on $it [install -d /etc/containerd] | ignore
   let changed = (put-files $it)
-  let served = (have-running $it containerd $commands --reload=($changed | is-not-empty))
+  let served = (have-running $it containerd (commands) --reload=($changed | is-not-empty))
   check $it
   $installed or $served or ($changed | is-not-empty)
 }
@@ -42,6 +40,6 @@ def check [
 def remove [
   it: record # What the step was given
 ]: nothing -> bool {
-  let stopped = (have-stopped $it containerd $commands)
+  let stopped = (have-stopped $it containerd (commands))
   (remove-files $it) or $stopped
 }

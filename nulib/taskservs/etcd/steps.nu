@@ -2,11 +2,9 @@
 
 use ../../lib/steps.nu *
 
-const commands = {
-  running: [bash -c 'kill -0 "$(cat /run/etcd.pid)" 2>/dev/null']
-  start: [bash -c 'set -a; . /etc/default/etcd; setsid etcd >>/var/log/etcd.log 2>&1 </dev/null & echo $! >/run/etcd.pid']
-  reload: [bash -c 'kill "$(cat /run/etcd.pid)"; set -a; . /etc/default/etcd; setsid etcd >>/var/log/etcd.log 2>&1 </dev/null & echo $! >/run/etcd.pid']
-  stop: [bash -c 'kill "$(cat /run/etcd.pid)" && rm -f /run/etcd.pid']
+# What runs it where there is no service manager.
+def commands []: nothing -> record {
+  in-background etcd [bash -c 'set -a; . /etc/default/etcd; exec etcd']
 }
 
 # Take the step that stdin asks for.
@@ -26,7 +24,7 @@ def apply [
   let installed = (have-programs $it)
   on $it [install -d /var/lib/etcd] | ignore
   let changed = (put-files $it)
-  let served = (have-running $it etcd $commands --reload=($changed | is-not-empty))
+  let served = (have-running $it etcd (commands) --reload=($changed | is-not-empty))
   check $it
   $installed or $served or ($changed | is-not-empty)
 }
@@ -42,6 +40,6 @@ def check [
 def remove [
   it: record # What the step was given
 ]: nothing -> bool {
-  let stopped = (have-stopped $it etcd $commands)
+  let stopped = (have-stopped $it etcd (commands))
   (remove-files $it) or $stopped
 }
