@@ -173,8 +173,8 @@ def _work(orchestrator: Orchestrator, around: _Around, max_wait: float | None) -
             continue
         if announcement is not None:
             announcement.keep()
-        if _take_drops(intake, insists=max_wait is not None):
-            orchestrator.scan_soon()
+        if came := _take_drops(intake, insists=max_wait is not None):
+            orchestrator.scan_soon(came)
         orchestrator.tick()
         if meter is not None:
             meter.step(instant())
@@ -188,19 +188,21 @@ def _work(orchestrator: Orchestrator, around: _Around, max_wait: float | None) -
         due = max(0.0, min(60.0, notifier.at_most, later))
         ready = orchestrator.wait([watcher.descriptor, signals.descriptor, *intake.waitables()], at_most=due)
         if watcher.descriptor in ready:
-            orchestrator.scan_soon(watcher.drain())
-            intake.look_soon()
+            arrived = watcher.drain()
+            elsewhere = intake.heed(arrived)
+            if elsewhere or not arrived:
+                orchestrator.scan_soon(elsewhere)
         watcher.renew()
 
 
-def _take_drops(intake: Intake, *, insists: bool) -> bool:
-    """Whether something came in by the doors. What the disk refuses is told and tried again, unless one `insists`."""
+def _take_drops(intake: Intake, *, insists: bool) -> list[str]:
+    """The paths of what came in by the doors. What the disk refuses is told and tried again, unless one `insists`."""
     try:
         return intake.step(instant())
     except SpoolUnusable:
         if insists:
             raise
-        return False
+        return []
 
 
 def _drain(orchestrator: Orchestrator, around: _Around, config: Config) -> None:

@@ -62,6 +62,7 @@ class Intake:
         self._said: dict[str, frozenset[str]] = {}
         """What the audit log has of drops from before this process."""
         self._answers: dict[str, Answer] = {}
+        self._came: list[str] = []
         self._told_of: dict[str, set[str]] = {}
         """Their take_ids, by workflow_id."""
         self._following: deque[str] = deque()
@@ -71,29 +72,30 @@ class Intake:
         self._again_at = 0.0
         self._complained: dict[str, float] = {}
 
-    def step(self, this: Now) -> bool:
-        """Do a portion; whether something came in or was asked. SpoolUnusable: the disk refuses; it is tried again."""
+    def step(self, this: Now) -> list[str]:
+        """Do a portion; the paths of what came into `incoming/`. SpoolUnusable: the disk refuses; it is tried again."""
         if this.boottime < self._again_at:
-            return False
+            return []
         try:
-            return self._portion(this)
+            self._portion(this)
         except SpoolUnusable as error:
             self._complain(str(error), this)
             self._again_at = this.boottime + self._config.orchestrator.scan_seconds
             if concerns_all(error):
                 raise
-            return False
         finally:
             for take_id in self._doorway.takings.refused():
                 self._later.setdefault(take_id, boottime() + self._config.orchestrator.scan_seconds)
+        came, self._came = self._came, []
+        return came
 
-    def _portion(self, this: Now) -> bool:
+    def _portion(self, this: Now) -> None:
         if not self._has_lock():
-            return False
+            return
         if due := [take_id for take_id, at in self._later.items() if at <= this.boottime]:
             self._later = {take_id: at for take_id, at in self._later.items() if at > this.boottime}
             self._take_up(due)
-        came = self._take_verdicts()
+        self._take_verdicts()
         if self._spool.shortage() is None:
             if self._doorway.is_due(this):
                 self._doorway.count_active(self._active())
@@ -104,11 +106,13 @@ class Intake:
         self._remove_old_receipts(this)
         for text in self._doorway.complaints():
             self._complain(text, this)
-        return came
 
-    def look_soon(self) -> None:
-        """Look at the drop folders in the next step, or as soon as may be."""
-        self._doorway.look_by(0.0)
+    def heed(self, arrived: list[str]) -> list[str]:
+        """Look at the drop folders as soon as may be where something has arrived there; what has arrived elsewhere."""
+        elsewhere = [path for path in arrived if not path.startswith(f"{self._spool.drop}/")]
+        if len(elsewhere) < len(arrived) or not arrived:
+            self._doorway.look_by(0.0)
+        return elsewhere
 
     def busy(self) -> bool:
         """Whether a drop is on its way to an answer."""
@@ -269,8 +273,7 @@ class Intake:
                 f"no parser can be started: {error}", hint="the host has no process to spare"
             ) from error
 
-    def _take_verdicts(self) -> bool:
-        came = False
+    def _take_verdicts(self) -> None:
         refused: Exception | None = None
         for take_id, verdict in list(self._parsers.answers()):
             origin = self._judged.pop(take_id, None)
@@ -280,27 +283,26 @@ class Intake:
                 self._put_off(take_id, refused)
                 continue
             try:
-                came |= self._decide(origin, verdict, Now(now(), boottime(), ""))
+                self._decide(origin, verdict, Now(now(), boottime(), ""))
             except FAULTS as error:
                 refused = error
         if refused is not None:
             raise refused
-        return came
 
-    def _decide(self, origin: Origin, verdict: Verdict, this: Now) -> bool:
+    def _decide(self, origin: Origin, verdict: Verdict, this: Now) -> None:
         try:
             answer = self._answering.decide(origin, verdict, said=self._said.pop(origin.take_id, frozenset()))
         except FAULTS as error:
             self._put_off(origin.take_id, error)
             if concerns_all(error):
                 raise
-            return False
+            return
         reason = verdict.reasons[0] if verdict.reasons else None
         if answer is not None:
             self._keep(answer, answer)
+            self._came.append(str(self._spool.incoming / answer.receipt.workflow_id))
         told = f"rejected: {reason.code}: {reason.message}" if reason else "accepted"
         _log.info("drop %s of %s (%s): %s", origin.name, origin.operator, origin.take_id, told)
-        return reason is None
 
     # Afterwards
 

@@ -219,7 +219,7 @@ def test_a_folder_that_is_full_of_anything_delays_nobody(doors: Doors, monkeypat
     monkeypatch.setattr(intake._doorway, "_list", lambda: time.sleep(0.02))
     intake._doorway.look_at = 0.0
     intake.step(Now(now(), boottime(), boot_id()))
-    intake.look_soon()
+    assert intake.heed([f"{doors.folder}/.x", "/elsewhere"]) == ["/elsewhere"]
     assert intake.next_due() >= began + doorway.MOST_REST_SECONDS
 
 
