@@ -43,7 +43,7 @@ from provisioning.storage.spool import Spool
 SETTLE_SECONDS = 2.0
 """So long a file must have been as it is before its operator is told that it waits, or that it has a second name."""
 MOST_REST_SECONDS = 0.2
-"""So long at most passes between two looks where something changes all the time."""
+"""So long at most passes between two looks where something changes all the time, or has changed in between."""
 RELIST_SECONDS = 0.5
 """Before what has arrived meanwhile is seen, while there is still much to do: so nobody waits for another's many."""
 SIGNATURE_BYTES = 16 << 10
@@ -138,7 +138,7 @@ class Doorway:
             try:
                 origin = self._examine(item)
             except (foreign.Changed, FileNotFoundError):
-                self.look_by(this.boottime + SETTLE_SECONDS)
+                self.look_by(this.boottime + MOST_REST_SECONDS)
                 continue
             except (ProvisioningError, OSError) as error:
                 if isinstance(error, ProvisioningError) and concerns_all(error):

@@ -66,8 +66,7 @@ class Intake:
             if self._made is not None:
                 self._made[1].close()
                 self._made[0].cleanup()
-            memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
-            folder = tempfile.TemporaryDirectory(dir=memory)
+            folder = tempfile.TemporaryDirectory()
             self._made = folder, Doors(Path(folder.name), self._patched, grace_seconds=0.0)
         return self._made[1]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -11,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from provisioning.core.drop import seal
+from tests.disks import in_memory
 from tests.doors import GOOD, named
 
 ROOT = Path(__file__).parents[2]
 REQUEST = b'{"verb": "cancel", "workflow_id": "01kc0000000000000000000001", "id": "x"}'
 JSON = b'{"schema": 1, "name": "j", "id": "y", "tasks": [{"id": "a", "operation": "selftest.noop"}]}'
-RUNS = 20_000
+RUNS = int(os.environ.get("PROVISIONING_FUZZ_RUNS", "20000"))
 
 
 def files(target: str) -> list[bytes]:
@@ -40,14 +42,16 @@ def test_nothing_breaks(target: str, tmp_path: Path) -> None:
     for number, data in enumerate(files(target)):
         (corpus / str(number)).write_bytes(data)
     command = [sys.executable, str(ROOT / "tests/property/fuzzing.py"), target, f"-runs={RUNS}", "-max_len=4000"]
-    done = subprocess.run(
-        [*command, "-timeout=30", f"-artifact_prefix={tmp_path}/", str(corpus)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    with in_memory(tmp_path / "drops") as memory:  # which libFuzzer leaves as it is when it ends
+        done = subprocess.run(
+            [*command, "-timeout=60", f"-artifact_prefix={tmp_path}/", str(corpus)],
+            cwd=tmp_path,
+            env={**os.environ, "TMPDIR": str(memory)},
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     covered = re.findall(r"DONE +cov: (\d+)", done.stderr)
     assert f"Done {RUNS} runs" in done.stderr
