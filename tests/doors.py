@@ -17,7 +17,8 @@ from provisioning.clock import boot_id, boottime, now
 from provisioning.config import Bounds, Config, Drop, Environment, Paths
 from provisioning.config import Orchestrator as OrchestratorSettings
 from provisioning.core.catalogue import Catalogue, Operation, Param
-from provisioning.core.drop import Receipt, Verdict, seal
+from provisioning.core.drop import Receipt, Verdict
+from provisioning.core.proof import seal
 from provisioning.core.scheduler import Now
 from provisioning.core.states import TaskState, WorkflowState
 from provisioning.core.workflow import FORMAT, Plan, Task, TaskCheckpoint, Workflow, WorkflowCheckpoint
@@ -27,7 +28,7 @@ from provisioning.orchestrator import doorway
 from provisioning.orchestrator.intake import Intake
 from provisioning.orchestrator.oversight import Oversight
 from provisioning.orchestrator.trust import own_name
-from provisioning.storage import drop, files
+from provisioning.storage import files, receipts
 from provisioning.storage.checkpoint import encode, load
 from provisioning.storage.spool import Spool
 
@@ -109,7 +110,7 @@ class Doors:
 
     def receipt(self, name: str) -> Receipt:
         """The receipt of a file."""
-        found = drop.read_receipt(self.folder / drop.receipt_name(name))
+        found = receipts.read(self.folder / receipts.name_of(name))
         assert found is not None, f"{name} has no receipt: {sorted(os.listdir(self.folder))}"
         return found
 

@@ -18,8 +18,8 @@ from provisioning.clock import new_ulid
 from provisioning.core.drop import RECEIPT, Reason, Receipt
 from provisioning.core.states import ENDED_WORKFLOWS, WorkflowState
 from provisioning.errors import GaveUp, Interrupted, InvalidManifest, Problem, Refused
+from provisioning.storage import receipts
 from provisioning.storage.doors import put_into_own_folder
-from provisioning.storage.drop import read_receipt
 from provisioning.views.text import safe
 
 ANSWER_SECONDS = 30.0
@@ -80,7 +80,7 @@ class _Following:
     def answer(self, deadline: float) -> Receipt:
         """The receipt, once it is a decision."""
         while True:
-            receipt = read_receipt(self.path)
+            receipt = receipts.read(self.path)
             if receipt is not None and receipt.answer != "waiting":
                 return receipt
             if receipt is not None and receipt.reason is not None:
@@ -102,7 +102,7 @@ class _Following:
                 text = f"workflow {receipt.workflow_id} has not ended yet; it stays in the spool"
                 raise GaveUp(text, hint=f"its end will be in {self.path}")
             time.sleep(POLL_SECONDS)
-            receipt = read_receipt(self.path) or receipt
+            receipt = receipts.read(self.path) or receipt
         if receipt.state != WorkflowState.SUCCEEDED:
             raise _failed(receipt)
         if self._context.json:

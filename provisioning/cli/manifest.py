@@ -34,7 +34,7 @@ def seal(context: Context, file: Path, *, to_stdout: bool) -> None:
       provisioning manifest seal site.json && scp site.json site.json.sha256 host:
       provisioning manifest seal --stdout site.json | ssh provisioning@host
     """
-    from provisioning.core.drop import seal as sealed
+    from provisioning.core.proof import seal as sealed
     from provisioning.storage.foreign import replace
 
     data = _read(file)

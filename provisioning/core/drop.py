@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import stat
 from collections.abc import Collection
@@ -130,38 +129,6 @@ def is_answer(sight: Sight, own: int) -> bool:
     name = sight.name.decode("utf-8", "replace")
     rescue = name.endswith(RESCUE) and WORKFLOW_ID.match(name.removesuffix(RESCUE).rpartition(".")[2])
     return name.endswith(RECEIPT) or bool(rescue and sight.owner == own)
-
-
-_SEAL = re.compile(rb"# end sha256=([0-9a-f]{64})\r?\n?\Z")
-_SHA256SUM = re.compile(r"\\?([0-9a-f]{64}) [ *](.+)")
-
-
-def seal(data: bytes) -> bytes:
-    """The bytes with a last line that proves them whole; one that is there is replaced."""
-    data = unsealed(data)
-    data += b"" if data.endswith(b"\n") or not data else b"\n"
-    return data + f"# end sha256={hashlib.sha256(data).hexdigest()}\n".encode()
-
-
-def unsealed(data: bytes) -> bytes:
-    """The bytes without their seal."""
-    found = _SEAL.search(data, max(0, len(data) - 96))
-    return data[: found.start()] if found else data
-
-
-def is_sealed(data: bytes) -> bool | None:
-    """Whether the last line proves the bytes whole; None where there is no such line."""
-    found = _SEAL.search(data, max(0, len(data) - 96))
-    if found is None or (found.start() and data[found.start() - 1 : found.start()] != b"\n"):
-        return None
-    return hashlib.sha256(data[: found.start()]).hexdigest().encode() == found[1]
-
-
-def is_listed(data: bytes, name: str, listing: bytes) -> bool:
-    """Whether a listing, as sha256sum writes it, has the bytes under this name, in whatever folder."""
-    digest = hashlib.sha256(data).hexdigest()
-    lines = map(_SHA256SUM.fullmatch, listing.decode("utf-8", "replace").splitlines())
-    return any(line and line[1] == digest and line[2].rpartition("/")[2] == name for line in lines)
 
 
 class Origin(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -358,7 +325,3 @@ def waiting(name: str, why: str) -> Reason:
 def is_past(at: datetime | None, now: datetime) -> bool:
     """Whether an instant that may be missing has come."""
     return at is not None and at <= now
-
-
-DIGEST_BYTES = 4096
-"""At most so many bytes of a `.sha256` or `.sig` are read."""

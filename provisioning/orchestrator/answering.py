@@ -21,7 +21,7 @@ from provisioning.errors import NotFound, ProvisioningError, Refused
 from provisioning.orchestrator.requests import objection
 from provisioning.orchestrator.rescue import rescue_manifest
 from provisioning.orchestrator.trust import Trust
-from provisioning.storage import drop, files, ids
+from provisioning.storage import drop, files, ids, receipts
 from provisioning.storage.audit import Audit
 from provisioning.storage.checkpoint import Damaged, WorkflowFolder, encode
 from provisioning.storage.spool import Spool
@@ -176,7 +176,7 @@ class Answering:
                 code=reasons[0].code,
                 message=reasons[0].message[:300],
             )
-        drop.publish_receipt(self._spool, self._receipt(origin, "rejected", reason=reasons[0], reasons=reasons))
+        receipts.publish(self._spool, self._receipt(origin, "rejected", reason=reasons[0], reasons=reasons))
         drop.put_aside(self._spool, folder, origin)
         drop.forget_answer(self._spool, origin.take_id)
 
@@ -203,7 +203,7 @@ class Answering:
             self._audit.append(event, **facts)
         if not receipt.request:
             answer = msgspec.structs.replace(answer, receipt=self._with_rescue(self.present(receipt)))
-        drop.publish_receipt(self._spool, answer.receipt)
+        receipts.publish(self._spool, answer.receipt)
         if is_final(answer.receipt):
             drop.forget_answer(self._spool, answer.take_id)
             return None
@@ -243,7 +243,7 @@ class Answering:
         if receipt == answer.receipt:
             return answer
         receipt = self._with_rescue(receipt)
-        drop.publish_receipt(self._spool, receipt, of_its_own=True)
+        receipts.publish(self._spool, receipt, of_its_own=True)
         if is_final(receipt):
             drop.forget_answer(self._spool, answer.take_id)
             return None
@@ -266,7 +266,7 @@ class Answering:
         if len(left) > self._max_bytes:
             return receipt
         receipt = msgspec.structs.replace(receipt, rescue=rescue_name(receipt.name, receipt.workflow_id))
-        drop.publish_rescue(self._spool, receipt, left)
+        receipts.publish_rescue(self._spool, receipt, left)
         return receipt
 
     def present(self, receipt: Receipt) -> Receipt:

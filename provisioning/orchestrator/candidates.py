@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from provisioning.clock import boottime, now
 from provisioning.config import Drop
 from provisioning.core.drop import PROOFS, RECEIPT, Reason, Sight, is_answer
-from provisioning.storage import drop, foreign
+from provisioning.storage import drop, foreign, receipts
 from provisioning.storage.drop import Operator
 from provisioning.storage.spool import Spool
 
@@ -119,7 +119,7 @@ def standing(spool: Spool, settings: Drop) -> tuple[list[dict[str, Any]], list[s
         page["files"] += 1
         page["bytes"] += each.sight.size
         name = drop.quoted(each.sight.name)
-        receipt = drop.read_receipt(each.operator.folder / drop.receipt_name(name))
+        receipt = receipts.read(each.operator.folder / receipts.name_of(name))
         said = receipt.reason if receipt and receipt.answer != "accepted" else None
         reason = said or Reason("new", "nobody has looked at it yet", "is an orchestrator running?")
         page["waiting"].append(

@@ -88,29 +88,28 @@ def run(  # noqa: PLR0913 - what it works, how long, and who hears of it
     os.chdir("/")  # the folder it was started in may go away
     load_nulib()  # without Nushell there is nothing to do here: say so at once
     presence = Presence(spool.root)  # before the lock: it must be the lock of this one
-    alone = not until_empty or lock_wait_seconds is not None
+    beside = until_empty and lock_wait_seconds is None
     try:
-        lock = spool.take_orchestrator_lock(wait_seconds=lock_wait_seconds or 0.0) if alone else None
+        lock = None if beside else spool.take_orchestrator_lock(wait_seconds=lock_wait_seconds or 0.0)
     except OrchestratorUnusable:
         if until_empty:
             return GaveUp.exit_code
         raise
     logs.log_to(spool.logs / "orchestrator.log")
-    signals = _Signals()
+    signals, complaints = _Signals(), Complaints(on_failure)
     pool = Pool(spool, config.orchestrator.slots, config.orchestrator.idle_worker_seconds)
-    complaints = Complaints(on_failure)
     orchestrator = Orchestrator(spool, config, pool, load_nulib, complaints=complaints)
     oversight = spool.gate if isinstance(spool.gate, Oversight) else Oversight(spool, config)
     intake = _open_doors(spool, config, load_nulib, oversight)
     watcher = Watcher(lambda: [spool.incoming, spool.requests, spool.drop, *drop.folders(spool)])
-    notifier = Notifier(Supervisor() if until_empty else config.supervisor)
-    announcement, meter = None, None
+    announcement = meter = None
     if lock is not None:
         for name in oversight.orchestrating(began=True):
             _log.warning("the %s file has changed since the last start", name)
         announcement = Announcement(spool, config.orchestrator)  # what could end this start has been done
         meter = Meter(spool, config, oversight, orchestrator)
         _log.info("orchestrator %s works %s with %d slots", __version__, spool.root, config.orchestrator.slots)
+    notifier = Notifier(Supervisor() if until_empty else config.supervisor)
     around = _Around(signals, presence, watcher, announcement, notifier, intake, meter)
     try:
         orchestrator.tick()  # finds what dead processes left under way; only then may the rest of theirs go
@@ -125,8 +124,8 @@ def run(  # noqa: PLR0913 - what it works, how long, and who hears of it
         watcher.close()
         if lock is not None:
             _log.info("orchestrator stopped")
-            if presence.is_same():  # the audit log of another spool is not ours to write
-                with contextlib.suppress(ProvisioningError):
+            with contextlib.suppress(ProvisioningError):
+                if presence.is_same():  # the audit log of another spool is not ours to write
                     oversight.orchestrating(began=False)
         spool.close()
         if lock is not None:

@@ -13,7 +13,6 @@ import msgspec
 from provisioning.clock import boottime, now
 from provisioning.config import Config
 from provisioning.core.drop import (
-    DIGEST_BYTES,
     DROP_NAME,
     PROOFS,
     REQUEST,
@@ -21,13 +20,11 @@ from provisioning.core.drop import (
     Reason,
     Receipt,
     Sight,
-    is_listed,
-    is_sealed,
     objection,
     refusal,
-    unsealed,
     waiting,
 )
+from provisioning.core.proof import DIGEST_BYTES, is_listed, is_sealed, unsealed
 from provisioning.core.scheduler import Now
 from provisioning.core.workflow import FORMAT
 from provisioning.errors import ProvisioningError
@@ -35,7 +32,7 @@ from provisioning.execution import signing
 from provisioning.orchestrator.candidates import LIST_REST, Candidate, candidates
 from provisioning.orchestrator.complaints import concerns_all
 from provisioning.orchestrator.takings import Takings
-from provisioning.storage import drop, foreign
+from provisioning.storage import drop, foreign, receipts
 from provisioning.storage.audit import Audit
 from provisioning.storage.drop import Take
 from provisioning.storage.spool import Spool
@@ -338,9 +335,9 @@ class Doorway:
     def _tell(self, item: Candidate, answer: str, reason: Reason) -> None:
         """Write the receipt, unless it is there already: a look that finds nothing new says nothing new."""
         name = drop.quoted(item.sight.name)
-        there = drop.read_receipt(item.operator.folder / drop.receipt_name(name))
+        there = receipts.read(item.operator.folder / receipts.name_of(name))
         if there is None or (there.answer, there.reason) != (answer, reason):
             receipt = Receipt(FORMAT, name, item.operator.name, answer, now(), reason=reason, reasons=(reason,))
-            drop.publish_receipt(self._spool, receipt)
+            receipts.publish(self._spool, receipt)
             if answer == "rejected":
                 self._audit.append("rejected", operator=item.operator.name, door="drop", name=name, code=reason.code)

@@ -26,7 +26,7 @@ from provisioning.orchestrator.complaints import AGAIN_SECONDS, FAULTS, concerns
 from provisioning.orchestrator.doorway import Doorway
 from provisioning.orchestrator.oversight import Oversight
 from provisioning.orchestrator.takings import first_takings
-from provisioning.storage import drop
+from provisioning.storage import drop, receipts
 from provisioning.storage.lock import Lock
 from provisioning.storage.spool import Spool
 
@@ -336,7 +336,7 @@ class Intake:
         before_ns = int((this.wall.timestamp() - self._config.drop.receipt_seconds) * 1e9)
         for operator in drop.operators(self._spool)[0]:
             try:
-                drop.remove_old_receipts(operator, before_ns)
+                receipts.remove_old(operator, before_ns)
             except OSError as error:
                 self._complain(f"old receipts in {operator.folder}: {error.strerror}", this)
 

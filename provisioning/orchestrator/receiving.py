@@ -11,16 +11,8 @@ import msgspec
 
 from provisioning.clock import new_ulid, now
 from provisioning.config import Config
-from provisioning.core.drop import (
-    Facts,
-    Origin,
-    Reason,
-    Receipt,
-    Verdict,
-    is_sealed,
-    refusal,
-    unsealed,
-)
+from provisioning.core.drop import Facts, Origin, Reason, Receipt, Verdict, refusal
+from provisioning.core.proof import is_sealed, unsealed
 from provisioning.core.workflow import FORMAT, Submission
 from provisioning.errors import Refused
 from provisioning.execution import signing

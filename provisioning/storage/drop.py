@@ -13,7 +13,6 @@ import hashlib
 import itertools
 import os
 import pwd
-import re
 import stat
 from collections.abc import Sequence
 from functools import partial
@@ -24,20 +23,9 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes
 import msgspec
 
 from provisioning.clock import new_ulid, now
-from provisioning.core.drop import (
-    OPERATOR,
-    PROOFS,
-    RECEIPT,
-    RESCUE,
-    Answer,
-    Origin,
-    Reason,
-    Receipt,
-    Sight,
-    is_answer,
-    unsealed,
-)
+from provisioning.core.drop import OPERATOR, PROOFS, Answer, Origin, Reason, Sight
 from provisioning.core.identifiers import WORKFLOW_ID
+from provisioning.core.proof import unsealed
 from provisioning.core.workflow import FORMAT, Submission
 from provisioning.errors import ProvisioningError
 from provisioning.storage import files, foreign, reading
@@ -45,8 +33,6 @@ from provisioning.storage.checkpoint import MAX_RECORD_BYTES, encode, load, owne
 from provisioning.storage.naming import naming
 from provisioning.storage.spool import Spool
 
-MAX_RECEIPT_BYTES = 1 << 20
-_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,200}\Z")
 _SAFE = "".join(map(chr, range(0x21, 0x7F))).replace("%", "").replace("/", "")
 
 
@@ -305,60 +291,3 @@ def discard(spool: Spool, take_id: str) -> None:
     """Remove a drop that is nothing new."""
     if (spool.taking / take_id).is_dir():
         files.remove_tree(spool.discard(spool.taking / take_id))
-
-
-# Receipts
-
-
-def receipt_name(name: str) -> str:
-    """What the receipt of a file is called; a name that is no name to us is told by its digest."""
-    if _PLAIN.match(name):
-        return f"{name}{RECEIPT}"
-    return f"bad-name-{hashlib.sha256(name.encode()).hexdigest()[:12]}{RECEIPT}"
-
-
-def publish_receipt(spool: Spool, receipt: Receipt, *, of_its_own: bool = False) -> None:
-    """Put the receipt beside the file that it answers. With `of_its_own` it replaces none of another workflow's."""
-    folder = _folder_of(spool, receipt)
-    if folder is None:
-        return
-    name = receipt_name(receipt.name)
-    if of_its_own:
-        there = read_receipt(folder / name)
-        if there is not None and there.workflow_id not in ("", receipt.workflow_id):
-            name = receipt_name(f"{receipt.name[:100]}.{receipt.workflow_id}")
-    foreign.publish(folder, name, encode(receipt), spool.scratch)
-
-
-def publish_rescue(spool: Spool, receipt: Receipt, data: bytes) -> None:
-    """Put the manifest of what is left beside the receipt that will name it."""
-    if folder := _folder_of(spool, receipt):
-        foreign.publish(folder, receipt.rescue, data, spool.scratch)
-
-
-def _folder_of(spool: Spool, receipt: Receipt) -> Path | None:
-    folder = spool.drop / receipt.operator
-    return None if folder.is_symlink() or not folder.is_dir() else folder
-
-
-def read_receipt(path: Path) -> Receipt | None:
-    """The receipt that is there, if it is one: its folder's owner may have put anything there."""
-    with contextlib.suppress(FileNotFoundError, ProvisioningError, OSError):
-        return load(path, Receipt, MAX_RECEIPT_BYTES)
-    return None
-
-
-def remove_old_receipts(operator: Operator, before_ns: int) -> int:
-    """Remove what we wrote there and nobody has taken away since; how many."""
-    removed = 0
-    descriptor = foreign.open_folder(operator.folder)
-    try:
-        names = (RECEIPT.encode(), RESCUE.encode())
-        for sight in foreign.list_sights(descriptor, lambda name: name.endswith(names))[0]:
-            ours = sight.owner == os.geteuid() and is_answer(sight, os.geteuid())
-            if ours and sight.ctime_ns < before_ns and stat.S_ISREG(sight.mode):
-                foreign.remove(descriptor, sight)
-                removed += 1
-    finally:
-        os.close(descriptor)
-    return removed

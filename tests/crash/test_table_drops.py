@@ -16,7 +16,7 @@ from provisioning.core.states import WorkflowState
 from provisioning.core.workflow import FORMAT, Submission, WorkflowCheckpoint
 from provisioning.orchestrator.answering import Answering
 from provisioning.orchestrator.intake import Intake
-from provisioning.storage import drop, files, foreign, ids
+from provisioning.storage import drop, files, foreign, ids, receipts
 from provisioning.storage.audit import Audit
 from provisioning.storage.check import check
 from provisioning.storage.checkpoint import encode
@@ -154,7 +154,7 @@ def rejected_once(doors: Doors, name: str, count: int) -> None:
 
 
 def test_rejected_half_way(doors: Doors, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number, (where, step) in enumerate(((drop, "publish_receipt"), (drop, "put_aside"))):
+    for number, (where, step) in enumerate(((receipts, "publish"), (drop, "put_aside"))):
         doors.put(f"m{number}.toml", b"schema = 1\n")
         crash(doors, monkeypatch, where, step)
         (take_id,) = drop.takings(doors.spool)
@@ -196,7 +196,7 @@ def test_rescue_without_receipt(doors: Doors, monkeypatch: pytest.MonkeyPatch) -
     doors.work()
     workflow_id = doors.receipt("m.toml").workflow_id
     doors.has_failed(workflow_id)
-    crash(doors, monkeypatch, drop, "publish_rescue", after=True)
+    crash(doors, monkeypatch, receipts, "publish_rescue", after=True)
     left = doors.left()
     assert (left, doors.receipt("m.toml").state) == ([f"m.toml.{workflow_id}.rescue.json"], "")
     doors.work()

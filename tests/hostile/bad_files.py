@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from provisioning.core.drop import seal
+from provisioning.core.proof import seal
 
 GOOD = b'schema = 1\nname = "good"\n[[tasks]]\nid = "a"\noperation = "selftest.noop"\n'
 MAX_BYTES = 1 << 20

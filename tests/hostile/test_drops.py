@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from provisioning.core.drop import REASONS, Receipt, seal
+from provisioning.core.drop import REASONS, Receipt
+from provisioning.core.proof import seal
 from provisioning.orchestrator.trust import own_name
-from provisioning.storage import drop
+from provisioning.storage import drop, receipts
 from provisioning.storage.audit import Audit
 from provisioning.storage.check import check
 from tests.disks import in_memory
@@ -68,7 +69,7 @@ def door(site: Installation, name: str) -> Path:
 
 
 def receipt(folder: Path, name: bytes) -> Receipt | None:
-    return drop.read_receipt(folder / drop.receipt_name(drop.quoted(name)))
+    return receipts.read(folder / receipts.name_of(drop.quoted(name)))
 
 
 def put_good(folder: Path, name: str, marks: Path) -> float:

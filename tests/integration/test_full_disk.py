@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from provisioning.core.drop import seal
 from provisioning.core.locate import Limits
+from provisioning.core.proof import seal
 from provisioning.core.tasks import Sources
 from provisioning.errors import SpoolUnusable
 from provisioning.execution.nulib import load_nulib

@@ -11,7 +11,7 @@ from statistics import median
 
 import pytest
 
-from provisioning.core.drop import seal
+from provisioning.core.proof import seal
 from provisioning.orchestrator.trust import own_name
 from provisioning.storage.audit import Audit
 from tests.disks import in_memory

@@ -15,7 +15,7 @@ import pytest
 
 from provisioning.core.drop import Receipt
 from provisioning.orchestrator.trust import own_name
-from provisioning.storage import drop
+from provisioning.storage import receipts
 from provisioning.storage.check import check
 from tests.installation import Installation
 from tests.waiting import wait_for
@@ -49,7 +49,7 @@ def ended(site: Installation, folder: Path, name: str) -> Receipt:
     """The last receipt of the file."""
 
     def last() -> Receipt | None:
-        found = drop.read_receipt(folder / f"{name}.receipt.json")
+        found = receipts.read(folder / f"{name}.receipt.json")
         return found if found is not None and (found.ended_at or found.answer == "rejected") else None
 
     wait_for(lambda: last() is not None, 40, f"the end of {name}\n{site.said()}")

@@ -17,7 +17,7 @@ atheris: Any = importlib.import_module("atheris")  # of the extra `fuzz`: nothin
 ROOT = Path(__file__).parents[2]
 with atheris.instrument_imports(include=["provisioning", "tomllib", "json"]):
     sys.path.insert(0, str(ROOT))
-    from provisioning.storage import drop
+    from provisioning.storage import receipts
     from tests.doors import Doors
     from tests.property.test_drops import verdict_holds
 
@@ -53,7 +53,7 @@ class Intake:
         doors.work()
         assert [name for name in doors.left() if not name.startswith(".")] == []
         for path in doors.folder.glob("*.receipt.json"):
-            receipt = drop.read_receipt(path)
+            receipt = receipts.read(path)
             if receipt is None:
                 assert path.name == "a.toml.receipt.json"  # which an operator may put there
             else:

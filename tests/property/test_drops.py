@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from provisioning.core.drop import REASONS, Sight, is_listed, is_sealed, objection, seal, unsealed
+from provisioning.core.drop import REASONS, Sight, objection
+from provisioning.core.proof import is_listed, is_sealed, seal, unsealed
 from provisioning.execution.judge import Case, Rules, judge
 from provisioning.execution.signing import Signers
-from provisioning.storage import drop
+from provisioning.storage import drop, receipts
 from tests.doors import CATALOGUE, GOOD, Doors
 
 WORDS = [
@@ -102,7 +103,7 @@ def test_no_mix_of_two_is_whole(old: bytes, new: bytes, at: int) -> None:
 
 @given(st.binary(min_size=1, max_size=255).filter(lambda name: b"\0" not in name and b"/" not in name))
 def test_any_name_has_a_receipt_of_a_plain_name(name: bytes) -> None:
-    made = drop.receipt_name(drop.quoted(name))
+    made = receipts.name_of(drop.quoted(name))
     assert made.isascii()
     assert made.isprintable()
     assert "/" not in made
@@ -137,7 +138,7 @@ def test_any_folder_is_worked(files: list[tuple[str, bytes]]) -> None:
         doors.work()
         assert doors.left() == []
         for path in doors.folder.iterdir():
-            receipt = drop.read_receipt(path)
+            receipt = receipts.read(path)
             assert receipt is not None
             assert receipt.answer in ("accepted", "rejected")
         doors.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioning.core.drop import seal
+from provisioning.core.proof import seal
 from tests.disks import in_memory
 from tests.doors import GOOD, named
 

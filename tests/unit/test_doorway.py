@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from provisioning.clock import boot_id, boottime, new_ulid, now
-from provisioning.core.drop import Sight, seal
+from provisioning.core.drop import Sight
+from provisioning.core.proof import seal
 from provisioning.core.scheduler import Now
 from provisioning.orchestrator import doorway
 from provisioning.orchestrator.candidates import candidates
