@@ -37,10 +37,8 @@ def rescued(plan: Plan, checkpoints: Mapping[str, TaskCheckpoint], result: Resul
     gone = undone(checkpoints)
     done = {task_id for task_id, c in checkpoints.items() if c.state is TaskState.SUCCEEDED and task_id not in gone}
     left = [task for task in plan.workflow.tasks if task.id not in done]
-    out: set[str] = {task.id for task in left if task.when and task.when.task in done and not _is_met(task, result)}
-    if out:
-        out = graph.behind(out) - {task.id for task in left if _only_after(task, out)}
-        left = [task for task in left if task.id not in out]
+    out = _out(left, graph, done, result)
+    left = [task for task in left if task.id not in out]
     names = {name for task in left for name in (task.id, *prefixes(task.id))}
     tasks = tuple(_freed(task, names, graph, done, result, plan) for task in left)
     if not tasks:
@@ -49,9 +47,17 @@ def rescued(plan: Plan, checkpoints: Mapping[str, TaskCheckpoint], result: Resul
     return msgspec.structs.replace(plan.workflow, tasks=tasks, **head)
 
 
-def _only_after(task: Task, out: set[str]) -> bool:
-    """Whether the task waits for what is left out without needing its success."""
-    return task.id not in out and out.isdisjoint(task.depends_on)
+def _out(left: list[Task], graph: Graph, done: set[str], result: Result) -> set[str]:
+    """The tasks whose condition is known not to be met, and those that need their success, directly or not."""
+    tasks = {graph.index[task.id]: task for task in left}
+    out: set[str] = set()
+    names: set[str] = set()
+    for task in (tasks[i] for i in graph.order if i in tasks):
+        unmet = task.when is not None and task.when.task in done and not _is_met(task, result)
+        if unmet or not names.isdisjoint(task.depends_on):
+            out.add(task.id)
+            names |= {task.id, *prefixes(task.id)}
+    return out
 
 
 def _is_met(task: Task, result: Result) -> bool:
@@ -60,7 +66,7 @@ def _is_met(task: Task, result: Result) -> bool:
         value = value_at({"result": result(task.when.task)}, tuple(task.when.path.split(".")), ("when",))
     except BadReference:
         return True  # let the task say so itself
-    return bool(value == task.when.equals)
+    return bool(value == task.when.equals) and isinstance(value, bool) is isinstance(task.when.equals, bool)
 
 
 def _freed(  # noqa: PLR0913 - the parts of a workflow

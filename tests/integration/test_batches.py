@@ -75,6 +75,8 @@ def test_what_is_left_of_a_workflow_continues_it(site: Installation) -> None:
         echo("c", ["${tasks.a.result.ip} of ${workflow.name}", "${tasks.a.result}"], depends_on=["a", "b"]),
         echo("d", "${tasks.web.*.result}", depends_on=["web", "c"]),
         echo("e", 1, depends_on=["a"], when={"task": "a", "path": "result.ip", "equals": "other"}),
+        echo("f", 1, depends_on=["e"]),
+        echo("g", 1, depends_on=["f"]),
     ]
     workflow_id = site.run(tasks)
     assert site.state(workflow_id) == "failed"

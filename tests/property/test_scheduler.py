@@ -17,11 +17,6 @@ from tests.property.driving import drive, workflows
 from tests.simulation.values import at
 
 
-@pytest.fixture(scope="module")
-def locks(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("locks")
-
-
 def agree(locks: Path, workflow: Workflow, slots: int, data: st.DataObject) -> None:
     """Conditions, groups, targets, retries, rollback, pauses, a cancel at any moment: `Driver` compares each step."""
     driven = drive(workflow, slots, data, locks)
@@ -36,6 +31,7 @@ def agree(locks: Path, workflow: Workflow, slots: int, data: st.DataObject) -> N
         assert set(states.values()) <= {"succeeded", "skipped"}
 
 
+@pytest.mark.timeout(600)
 @settings(max_examples=200)
 @given(workflows(), st.integers(1, 5), st.data())
 def test_every_history_is_that_of_the_reference(
