@@ -302,8 +302,8 @@ def test_every_code_is_in_the_table_of_the_format() -> None:
 
 def test_every_code_can_be_found() -> None:
     tested = {code for code, _, _ in CHANGES.values()} | {"foreign-owner", "unreadable", "unusable", "foreign-file"}
-    in_a_mount_or_above = {"elsewhere", "unsafe-parent", "not-removable"}  # tests/unit/test_doors.py
-    assert tested | {"no-plan", "no-outcome", "unknown-task"} | in_a_mount_or_above == set(CODES)
+    in_a_mount_or_of_others = {"elsewhere", "unsafe-parent", "not-removable"}  # tests/unit/test_doors.py
+    assert tested | {"no-plan", "no-outcome", "unknown-task"} | in_a_mount_or_of_others == set(CODES)
 
 
 def test_what_is_wrong_for_a_moment_is_not_reported(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
