@@ -105,14 +105,8 @@ def submit(
     if not waits:
         return
     from provisioning.cli import following
-    from provisioning.views.progress import progress_on
 
-    progress = None if quiet else progress_on(sys.stderr)
-    try:
-        page = following.wait(following.Follower(spool, workflow_id, progress), max_wait=max_wait)
-    finally:
-        if progress:
-            progress.close()
+    page = following.follow(context, workflow_id, None if quiet else sys.stderr, max_wait=max_wait)
     following.raise_unless_succeeded(context, page)
     if context.json:
         context.answer_json({"workflow_id": workflow_id, "state": page["state"], "counts": page["counts"]})

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, TextIO
 
 from provisioning.cli.context import Context
 from provisioning.errors import GaveUp, Interrupted, NotFound, WorkflowFailed
@@ -17,6 +17,7 @@ from provisioning.views.page_text import error_text
 from provisioning.views.progress import Progress
 from provisioning.views.status import ENDED, Page, WorkflowView, find
 from provisioning.views.text import safe, safe_block
+from provisioning.views.watching import WatchedWorkflow
 
 POLL_SECONDS = 0.2
 LOG_LINES = 12
@@ -35,40 +36,74 @@ class Failed(WorkflowFailed):
 class Follower:
     """One workflow as it goes on; it may be claimed, moved or rejected meanwhile."""
 
-    def __init__(self, spool: Spool, workflow_id: str, progress: Progress | None = None) -> None:
+    def __init__(self, spool: Spool, workflow_id: str, progress: Progress | None = None, *, slots: int = 1) -> None:
         self._spool = spool
         self.workflow_id = workflow_id
-        self._progress = progress
-        self._view: WorkflowView | None = None
+        self.progress = progress
+        self._slots = slots
+        self._view: WatchedWorkflow | None = None
 
     def look(self) -> Page:
-        """The page as it is now, shown as progress; Rejected where it was rejected."""
+        """What is new of it, shown as progress; the page has what `WatchedWorkflow.news` says. Rejected if it was."""
+        page = self._read(lambda view: view.news(self._slots))
+        if self.progress:
+            self.progress.update(page)
+        return page
+
+    def whole(self) -> Page:
+        """The page with every task, without results."""
+        return self._read(lambda view: view.glance())
+
+    def _read(self, look: Callable[[WatchedWorkflow], Page]) -> Page:
         for _ in range(3):
             folder = find(self._spool, self.workflow_id)
             if self._view is None or self._view.folder.path != folder.path:
-                self._view = WorkflowView(folder)
+                self._view = WatchedWorkflow(folder)
             try:
-                page = self._view.glance()
+                return look(self._view)
             except FileNotFoundError:  # moved while we read
                 continue
-            if self._progress:
-                self._progress.update(page)
-            return page
         raise NotFound(f"workflow {self.workflow_id} went away", hint="see: provisioning workflow list")
+
+    def last_line(self, _workflow_id: str, task_id: str, attempt: int) -> str:
+        """The last line of an attempt's log so far."""
+        return self._view.last_line(task_id, attempt) if self._view else ""
 
     def page(self) -> Page:
         """Everything about it, results included."""
         return WorkflowView(self._spool.find(self.workflow_id)).page()
 
 
-def wait(follower: Follower, *, max_wait: float | None, until: Callable[[Page], bool] | None = None) -> Page:
-    """Look until the workflow has ended, or a person must act; GaveUp after `max_wait` seconds."""
+def slots_of(context: Context) -> int:
+    """So many tasks may run at once, as far as anybody knows: in the orchestrator, or in a process of this config."""
+    record = context.spool.running_orchestrator()
+    return record.slots if record and record.slots else context.config.orchestrator.slots
+
+
+def follow(
+    context: Context, workflow_id: str, out: TextIO | None, *, max_wait: float | None, as_json: bool = False
+) -> Page:
+    """Show a workflow's progress, if there is where, until it has ended, or a person must act; its whole page."""
+    from provisioning.views.progress import Lines, progress_on
+
+    follower = Follower(context.spool, workflow_id, slots=slots_of(context))
+    if out is None:
+        return wait(follower, max_wait=max_wait)
+    follower.progress = progress = Lines(out, as_json=True) if as_json else progress_on(out, follower.last_line)
+    try:
+        return wait(follower, max_wait=max_wait)
+    finally:
+        progress.close()
+
+
+def wait(follower: Follower, *, max_wait: float | None) -> Page:
+    """Look until the workflow has ended, or a person must act: its whole page. GaveUp after `max_wait` seconds."""
     deadline = None if max_wait is None else time.monotonic() + max_wait
     try:
         while True:
             page = follower.look()
-            if page["state"] in ENDED or page["held"] or (until and until(page)):
-                return page
+            if page["state"] in ENDED or page["held"]:
+                return follower.whole()
             check_deadline(deadline, follower.workflow_id, max_wait)
             time.sleep(POLL_SECONDS)
     except KeyboardInterrupt:
@@ -125,7 +160,8 @@ def work(context: Context, follower: Follower, *, max_wait: float | None, lock: 
             operator=context.operator,
             lock=lock,
         )
-        page = follower.look()
+        follower.look()
+        page = follower.whole()
         if count() and page["state"] == "cancelled":
             raise Interrupted(f"interrupted; workflow {follower.workflow_id} was cancelled")
     return page

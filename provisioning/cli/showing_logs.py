@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from provisioning.cli.context import Context, on_stdout
 from provisioning.cli.following import POLL_SECONDS, Follower
@@ -13,36 +13,35 @@ from provisioning.core.catalogue import nearest_hint
 from provisioning.core.states import ENDED_TASKS
 from provisioning.errors import NotFound
 from provisioning.storage import logs
-from provisioning.storage.checkpoint import WorkflowFolder
-from provisioning.views.status import ENDED, find
-from provisioning.views.text import line_json, safe_block
+from provisioning.views.log_lines import LogLines, Piece, attempts_of
+from provisioning.views.status import OVER, Page, find
 
 CHUNK = 1 << 16
 
 
-class Piece(NamedTuple):
-    """The log of one attempt."""
-
-    task_id: str
-    attempt: int
-    path: Path
-
-
-def show_logs(context: Context, workflow_id: str, task: str | None, *, attempt: int | None, follow: bool) -> None:
-    """Print the logs; with `follow` until what they belong to has ended."""
+def show_logs(
+    context: Context,
+    workflow_id: str,
+    task: str | None,
+    *,
+    attempt: int | None,
+    every: bool,
+    follow: bool,
+) -> None:
+    """Print the logs; with `follow` until what they belong to has ended, and each attempt that begins meanwhile."""
     found = find(context.spool, workflow_id).workflow_id
     follower = Follower(context.spool, found)
-    known = [each["task_id"] for each in follower.look()["tasks"]]
-    if task is not None and known and task not in known:
-        hint = nearest_hint(task, known) or f"see: provisioning workflow status {found}"
-        raise NotFound(f"workflow {found} has no task {task!r}", hint=hint)
     printer = _Printer(context, one=task is not None)
+    wanted = _Wanted(context, found, task, attempt, every=every)
     while True:
         page = follower.look()  # before the logs: what had ended then has written all it will
-        for piece in _pieces(context.spool.find(found), task, attempt):
+        wanted.check(page)
+        pieces = list(wanted.pieces(page))
+        if not printer.seen:
+            printer.lines.expect([piece.name for piece in pieces])
+        for piece in pieces:
             printer.print_new(piece)
-        over = page["state"] in ENDED or (task is not None and _ended(page["tasks"], task))
-        if not follow or over:
+        if not follow or page["state"] in OVER or wanted.over:
             break
         time.sleep(POLL_SECONDS)
     printer.finish()
@@ -50,18 +49,53 @@ def show_logs(context: Context, workflow_id: str, task: str | None, *, attempt: 
         raise NotFound(f"there is no log of attempt {attempt}", hint=f"see: provisioning workflow status {found}")
 
 
-def _ended(tasks: list[dict[str, object]], task: str) -> bool:
-    return any(each["task_id"] == task and each["state"] in ENDED_TASKS for each in tasks)
+class _Wanted:
+    """Which logs are to be looked at next: those of tasks that run, and of those that are new or have changed."""
 
+    def __init__(
+        self, context: Context, workflow_id: str, task: str | None, attempt: int | None, *, every: bool
+    ) -> None:
+        self._spool = context.spool
+        self._workflow_id = workflow_id
+        self._task, self._attempt, self._every = task, attempt, every
+        self._known: set[str] = set()
+        self._growing: dict[str, Page] = {}
+        """The tasks that run."""
+        self._last: dict[str, int] = {}
+        """Of each task the latest attempt that was shown."""
+        self.over = False
+        """Whether the one task that is wanted has ended."""
 
-def _pieces(folder: WorkflowFolder, task: str | None, attempt: int | None) -> list[Piece]:
-    """The logs to show: of each task the attempt asked for, or its latest."""
-    latest: dict[str, Piece] = {}
-    for task_id, number, path in logs.attempts_of(folder.path / "logs"):
-        wanted = (task is None or task == task_id) and attempt in (None, number)
-        if wanted and (task_id not in latest or latest[task_id].attempt < number):
-            latest[task_id] = Piece(task_id, number, path)
-    return list(latest.values())
+    def check(self, page: Page) -> None:
+        """NotFound where the workflow has no such task."""
+        new = {each["task_id"] for each in page["tasks"]}
+        if not self._known and new and self._task is not None and self._task.removesuffix("~undo") not in new:
+            hint = nearest_hint(self._task, new) or f"see: provisioning workflow status {self._workflow_id}"
+            raise NotFound(f"workflow {self._workflow_id} has no task {self._task!r}", hint=hint)
+        self._known |= new
+
+    def pieces(self, page: Page) -> Iterator[Piece]:
+        """Logs in which there may be something new, those of a task in the order of its attempts."""
+        changed = {each["task_id"]: each for each in page["tasks"]}
+        for task in (self._growing | changed).values():
+            if task["state"] == "running" or task.get("undo", {}).get("state") == "running":
+                self._growing[task["task_id"]] = task
+            else:
+                self._growing.pop(task["task_id"], None)
+            if task["task_id"] == self._task:
+                self.over = task["state"] in {*map(str, ENDED_TASKS)}
+            yield from self._pieces_of(attempts_of(task))
+
+    def _pieces_of(self, attempts: Iterable[tuple[str, int]]) -> Iterator[Piece]:
+        folder = self._spool.find(self._workflow_id)
+        made: dict[str, list[int]] = {}
+        for name, number in attempts:
+            if self._task in (None, name) and self._attempt in (None, number):
+                made.setdefault(name, []).append(number)
+        for name, numbers in made.items():
+            first = self._last.get(name, 1 if self._every or self._attempt else numbers[-1])
+            self._last[name] = numbers[-1]
+            yield from (Piece(name, each, folder.log_path(name, each)) for each in numbers if each >= first)
 
 
 class _Printer:
@@ -69,10 +103,10 @@ class _Printer:
 
     def __init__(self, context: Context, *, one: bool) -> None:
         self._context = context
-        self._plain = one and not context.json
+        self._as_it_is = one and not context.json and not sys.stdout.isatty()
+        self.lines = LogLines(sys.stdout, as_json=context.json, plain=one and not context.json)
         self._offsets: dict[Path, int] = {}
         self._partial: dict[Piece, bytes] = {}
-        self._terminal = sys.stdout.isatty()
 
     @property
     def seen(self) -> bool:
@@ -80,7 +114,7 @@ class _Printer:
 
     def print_new(self, piece: Piece) -> None:
         while True:
-            offset = self._offsets.setdefault(piece.path, 0)
+            offset = self._offsets.get(piece.path, 0)
             data = logs.read_from(piece.path, offset, CHUNK)
             if not data:
                 break
@@ -90,7 +124,7 @@ class _Printer:
 
     def _print(self, piece: Piece, data: bytes) -> None:
         self._context.answered = True
-        if self._plain and not self._terminal:
+        if self._as_it_is:
             with on_stdout():
                 sys.stdout.flush()
                 sys.stdout.buffer.write(data)
@@ -104,14 +138,8 @@ class _Printer:
             self._print_line(piece, line)
 
     def _print_line(self, piece: Piece, line: bytes) -> None:
-        text = line.decode(errors="replace")
-        if self._context.json:
-            text = line_json({"task_id": piece.task_id, "attempt": piece.attempt, "line": text})
-        else:
-            text = safe_block(text) if self._terminal else text
-            text = text if self._plain else f"{piece.task_id} | {text}"
         with on_stdout():
-            sys.stdout.write(text + "\n")
+            sys.stdout.write(self.lines.line(piece, line))
 
     def finish(self) -> None:
         """Print lines that never ended."""

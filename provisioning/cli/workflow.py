@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
@@ -55,8 +54,8 @@ def workflow() -> None:
 def list_(context: Context, states: tuple[str, ...], limit: int | None) -> None:
     """List workflows, the newest first; what was rejected too."""
     from provisioning.core.states import WorkflowState
-    from provisioning.views.listing import DAMAGED, list_text, workflow_rows
-    from provisioning.views.status import ABANDONED, REJECTED
+    from provisioning.views.listing import list_text, workflow_rows
+    from provisioning.views.status import ABANDONED, DAMAGED, REJECTED
 
     known = [*map(str, WorkflowState), ABANDONED, REJECTED, DAMAGED]
     if unknown := [state for state in states if state not in known]:
@@ -72,22 +71,30 @@ def list_(context: Context, states: tuple[str, ...], limit: int | None) -> None:
 
 @workflow.command(exits=SEEN)
 @id_argument
-@click.option("--tasks", "every_task", is_flag=True, help="Each task, also where there are more than 1000.")
+@click.option("--tasks", "every_task", is_flag=True, help="Each task, however many there are.")
 @json_option
 @pass_context
 def status(context: Context, workflow_id: str, every_task: bool) -> None:  # noqa: FBT001
-    """Show one workflow: its state, who asked for what, and each task.
+    """Show one workflow: its state, who asked for what, and its tasks.
+
+    Of more than 30 tasks, those are listed that need a look, and the others counted by group. With --json, all tasks of
+    a workflow of up to 1000.
 
     \b
     Example:
       provisioning wf status 01jd
     """
     from provisioning.clock import now
+    from provisioning.views.groups import grouped_status
     from provisioning.views.page_text import status_text
     from provisioning.views.status import brief_status, workflow_status
 
-    page = page_of(context, workflow_id, workflow_status if every_task else brief_status)
-    context.answer_json(page) if context.json else context.answer(status_text(page, now(), width=context.width))
+    brief = brief_status if context.json else grouped_status
+    page = page_of(context, workflow_id, workflow_status if every_task else brief)
+    if context.json:
+        context.answer_json(page)
+    else:
+        context.answer(status_text(page, now(), width=context.width, every_task=every_task))
 
 
 def page_of(context: Context, workflow_id: str, look: Callable[[WorkflowFolder], Page] | None = None) -> Page:
@@ -112,35 +119,22 @@ def page_of(context: Context, workflow_id: str, look: Callable[[WorkflowFolder],
 @json_option
 @pass_context
 def watch(context: Context, workflow_id: str | None, max_wait: float | None) -> None:
-    """Show a workflow's progress until it has ended.
+    """Show the progress of a workflow until it has ended; without an ID that of all, until none is left.
 
-    Live on a terminal, one line per change elsewhere; with --json one object per line. Without an ID: the newest
-    workflow that has not ended. Exit code 0 if it succeeded, 1 if not.
+    Live on a terminal, one line per change elsewhere; with --json one object per line. Exit code 0 if it succeeded, 1
+    if not, or if one of them did not.
+
+    \b
+    Example:
+      provisioning workflow watch 01jd --json | jq -c 'select(.error)'
     """
-    from provisioning.cli.following import Follower, failure, wait
-    from provisioning.views.progress import Lines, progress_on
+    from provisioning.cli.watching import watch_all, watch_one
     from provisioning.views.status import find
 
-    found = find(context.spool, workflow_id).workflow_id if workflow_id else _newest(context)
-    context.answered = True  # the lines are the answer
-    progress = Lines(sys.stdout, as_json=True) if context.json else progress_on(sys.stdout)
-    try:
-        page = wait(Follower(context.spool, found, progress), max_wait=max_wait)
-    finally:
-        progress.close()
-    error = failure(context.spool, page)
-    if error is not None:
-        raise error
-
-
-def _newest(context: Context) -> str:
-    from provisioning.views.listing import DAMAGED, workflow_rows
-    from provisioning.views.status import ENDED
-
-    rows = [row for row in workflow_rows(context.spool) if row["state"] not in {*ENDED, DAMAGED}]
-    if not rows:
-        raise NotFound("there is no workflow that has not ended", hint="see: provisioning workflow list")
-    return str(rows[0]["workflow_id"])
+    if workflow_id is None:
+        watch_all(context, max_wait)
+    else:
+        watch_one(context, find(context.spool, workflow_id).workflow_id, max_wait)
 
 
 @workflow.command(exits=SEEN)
@@ -149,6 +143,7 @@ def _newest(context: Context) -> str:
 @click.option("--task", "option", metavar="TASK", help="The same as the argument TASK.")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the workflow, or that task, has ended.")
 @click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="Of this attempt; the latest otherwise.")
+@click.option("--all", "every", is_flag=True, help="Of every attempt, the first first.")
 @json_option
 @pass_context
 def logs(
@@ -158,8 +153,11 @@ def logs(
     option: str | None,
     follow: bool,  # noqa: FBT001
     attempt: int | None,
+    every: bool,  # noqa: FBT001
 ) -> None:
-    """Show what tasks printed.
+    """Show what tasks printed; of several tasks with whose line it is, and which attempt's if not the first's.
+
+    With -f also of each attempt that begins meanwhile.
 
     \b
     Example:
@@ -169,7 +167,9 @@ def logs(
 
     if task and option and task != option:
         raise UsageError(f"two tasks are named, {task} and {option}", hint="name one, or none for all")
-    show_logs(context, workflow_id, task or option, attempt=attempt, follow=follow)
+    if attempt and every:
+        raise UsageError("--attempt and --all do not go together", hint="leave one of them out")
+    show_logs(context, workflow_id, task or option, attempt=attempt, every=every, follow=follow)
 
 
 @workflow.command(exits=SEEN)

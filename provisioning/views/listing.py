@@ -11,6 +11,7 @@ from provisioning.errors import NotFound, SpoolUnusable
 from provisioning.storage.checkpoint import WorkflowFolder
 from provisioning.storage.spool import Spool
 from provisioning.views.status import (
+    DAMAGED,
     REJECTED,
     Rejected,
     ended_tasks,
@@ -21,9 +22,6 @@ from provisioning.views.status import (
 )
 from provisioning.views.table import table
 from provisioning.views.text import clock_time, instant, spent
-
-DAMAGED = "damaged"
-"""Shown for a workflow whose files cannot be read."""
 
 
 def workflow_rows(

@@ -2,36 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any
 
 from provisioning.core.workflow import INTERRUPTIONS_ALLOWED, TOO_OFTEN
+from provisioning.views.groups import FEW_TASKS, NOTED, groups_text, noted_tasks, told
 from provisioning.views.status import ABANDONED, Page, ended_tasks
 from provisioning.views.table import shown_value, table
 from provisioning.views.text import clock_time, safe, spent
 
 
-def status_text(page: Page, now: datetime, *, width: int | None = None) -> str:
-    """Head and tasks."""
-    parts = [table(_head(page, now), width=width)]
-    if page["tasks"]:
-        rows = [_task_row(task, now) for task in page["tasks"]]
-        parts.append(table(rows, ["task", "operation", "state", "attempt", "time", "note"], width=width))
+def status_text(page: Page, now: datetime, *, width: int | None = None, every_task: bool = True) -> str:
+    """Head and tasks; where there are many, and not every one is wanted, those that need a look and groups of them."""
+    many = len(page["tasks"]) + page["tasks_left_out"] > FEW_TASKS
+    parts = [_wrapped(_head(page, now, counts=many), width)]
+    if many and not every_task:
+        parts += _noted(page, now, width)
+    elif page["tasks"]:
+        parts.append(_task_table(page["tasks"], now, width))
     if page["tasks_left_out"]:
         more = "more" if page["tasks"] else "tasks"
-        told = f"{page['tasks_left_out']} {more}; all: provisioning workflow status {page['workflow_id']} --tasks"
-        parts.append(told)
+        parts.append(
+            f"{page['tasks_left_out']} {more}; all: provisioning workflow status {page['workflow_id']} --tasks"
+        )
     if len(page["tasks"]) == 1 and not page["tasks_left_out"] and page["tasks"][0]["result"] is not None:
         parts.append(shown_value(page["tasks"][0]["result"], width=width))
     return "\n\n".join(parts)
 
 
-def _head(page: Page, now: datetime) -> Iterator[list[str]]:
+def _task_table(tasks: list[dict[str, Any]], now: datetime, width: int | None) -> str:
+    rows = [_task_row(task, now) for task in tasks]
+    return table(rows, ["task", "operation", "state", "attempt", "time", "note"], width=width)
+
+
+def _noted(page: Page, now: datetime, width: int | None) -> Iterator[str]:
+    """What needs a look, then the groups of all."""
+    kinds = list(noted_tasks(page))
+    noted = [task for kind in kinds for task in kind[:NOTED]]
+    if noted:
+        yield _task_table(list({task["task_id"]: task for task in noted}.values()), now, width)
+    for kind in kinds:
+        if len(kind) > NOTED:
+            yield f"and {len(kind) - NOTED} more {kind[0]['state']}, which --tasks shows"
+    if not page["tasks_left_out"]:
+        yield groups_text(page, width=width)
+
+
+def _wrapped(rows: Iterable[list[str]], width: int | None) -> str:
+    """Names and values; a value that is too long for the line goes on below itself, as nothing of it may be lost."""
+    lines: list[list[str]] = []
+    for name, value in rows:
+        parts = textwrap.wrap(safe(value), max(20, width - 12), break_on_hyphens=False) if width else [value]
+        lines += [[name if i == 0 else "", part] for i, part in enumerate(parts or [""])]
+    return table(lines)
+
+
+def _head(page: Page, now: datetime, *, counts: bool) -> Iterator[list[str]]:
     total = sum(page["counts"].values())
     yield ["workflow", page["workflow_id"]]
     yield ["name", page["name"]]
     yield ["state", f"{page['state']}, {ended_tasks(page['counts'])} of {total} tasks ended"]
+    if counts:
+        yield ["tasks", told(page["counts"])]
     if page["reason"]:
         yield ["reason", page["reason"]]
     if page["infra"] != "default":

@@ -1,21 +1,21 @@
-"""A workflow's progress while it runs: live on a terminal (rich), one plain line per change elsewhere."""
+"""Progress as one line for each change: for pipes, files, and terminals that cannot do more. Live: `live.py`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol, TextIO
 
 from provisioning.clock import now
 from provisioning.views.page_text import error_text, note
-from provisioning.views.status import ENDED, Page, ended_tasks
-from provisioning.views.table import cut
+from provisioning.views.status import OVER, Page
 from provisioning.views.text import line_json, safe, spent
 
-_ROWS = 12
-"""Running tasks that the live view lists at most."""
+LastLine = Callable[[str, str, int], str]
+"""The last line of an attempt's log so far: of that workflow, task and attempt."""
 
 
 class Progress(Protocol):
-    """Shows a page, again and again, as it changes."""
+    """Shows pages, again and again, as they change. A page may have only those tasks that are another than before."""
 
     def update(self, page: Page) -> None:
         """Show what is new."""
@@ -24,30 +24,40 @@ class Progress(Protocol):
         """Leave the terminal as it was."""
 
 
-def changes(before: Page | None, page: Page) -> list[dict[str, Any]]:
-    """What happened between two pages, one item per task that changed and one for the workflow."""
-    old = {task["task_id"]: _mark(task) for task in before["tasks"]} if before else {}
-    found: list[dict[str, Any]] = []
-    for task in page["tasks"]:
-        mark = _mark(task)
-        if mark == old.get(task["task_id"], ("pending", None)):
-            continue
-        last = task["attempts"][-1] if task["attempts"] else {}
-        found.append(
-            {
-                "task_id": task["task_id"],
-                "state": task["state"],
-                "attempt": last.get("attempt"),
-                "started_at": last.get("started_at"),
-                "ended_at": last.get("ended_at"),
-                "error": last.get("error"),
-                "note": note(task),
-            }
-        )
-    if before is not None and before["state"] == page["state"]:
-        return found
-    own = {"workflow_id": page["workflow_id"], "state": page["state"], "reason": page["reason"]}
-    return [*found, own] if page["state"] in ENDED else [own, *found]
+class Changes:
+    """What happened between the pages of one workflow, or of several."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[tuple[str, str], tuple[str, int | str | None]] = {}
+        self._states: dict[str, str] = {}
+
+    def of(self, page: Page) -> list[dict[str, Any]]:
+        """What is new in this page: one item for each task that changed and one for the workflow."""
+        workflow_id = page["workflow_id"]
+        found: list[dict[str, Any]] = []
+        for task in page["tasks"]:
+            name, mark = (workflow_id, task["task_id"]), _mark(task)
+            if mark == self._tasks.get(name, ("pending", None)):
+                continue
+            self._tasks[name] = mark
+            last = task["attempts"][-1] if task["attempts"] else {}
+            found.append(
+                {
+                    "workflow_id": workflow_id,
+                    "task_id": task["task_id"],
+                    "state": task["state"],
+                    "attempt": last.get("attempt"),
+                    "started_at": last.get("started_at"),
+                    "ended_at": last.get("ended_at"),
+                    "error": last.get("error"),
+                    "note": note(task),
+                }
+            )
+        before, self._states[workflow_id] = self._states.get(workflow_id), page["state"]
+        if before == page["state"]:
+            return found
+        own = {"workflow_id": workflow_id, "state": page["state"], "reason": page["reason"]}
+        return [*found, own] if page["state"] in OVER else [own, *found]
 
 
 def _mark(task: dict[str, Any]) -> tuple[str, int | str | None]:
@@ -58,7 +68,7 @@ def _mark(task: dict[str, Any]) -> tuple[str, int | str | None]:
 def change_text(change: dict[str, Any]) -> str:
     """A change as one line."""
     reason = f": {safe(change['reason'])}" if change.get("reason") else ""
-    if "workflow_id" in change:
+    if "task_id" not in change:
         return f"workflow {change['workflow_id']} {change['state']}{reason}"
     took = spent(change["started_at"], change["ended_at"], now()) if change["ended_at"] else ""
     number = f" (attempt {change['attempt']})" if (change["attempt"] or 1) > 1 else ""
@@ -74,78 +84,43 @@ def change_text(change: dict[str, Any]) -> str:
     )
 
 
-class Lines:
-    """One line per change: for pipes, files, and terminals that cannot do more."""
+def help_text(change: dict[str, Any]) -> str:
+    """What to do about a task that has failed, on one line; empty for other changes and where nobody knows."""
+    failed = "task_id" in change and change["state"] == "failed"
+    return safe((change["error"] or {}).get("help", "")) if failed else ""
 
-    def __init__(self, out: TextIO, *, as_json: bool = False) -> None:
+
+class Lines:
+    """One line per change. Of several workflows, each line begins with whose it is."""
+
+    def __init__(self, out: TextIO, *, as_json: bool = False, several: bool = False) -> None:
         self._out = out
         self._as_json = as_json
-        self._before: Page | None = None
+        self._several = several
+        self._changes = Changes()
 
     def update(self, page: Page) -> None:
-        for change in changes(self._before, page):
-            if self._as_json:
-                change.pop("note", None)
-            self._out.write((line_json(change) if self._as_json else change_text(change)) + "\n")
+        for change in self._changes.of(page):
+            self._out.write((self._json(change) if self._as_json else self._text(change)) + "\n")
         self._out.flush()
-        self._before = page
+
+    def _text(self, change: dict[str, Any]) -> str:
+        hint = f"; hint: {text}" if (text := help_text(change)) else ""
+        whose = f"{change['workflow_id']} " if self._several and "task_id" in change else ""
+        return f"{whose}{change_text(change)}{hint}"
+
+    @staticmethod
+    def _json(change: dict[str, Any]) -> str:
+        return line_json({name: fact for name, fact in change.items() if name != "note"})
 
     def close(self) -> None:
         return
 
 
-class Live:
-    """A bar over all tasks and a line for each one that runs, redrawn in place."""
-
-    def __init__(self, out: TextIO) -> None:
-        from rich.console import Console
-        from rich.live import Live as RichLive
-
-        self._console = Console(file=out, highlight=False)
-        self._live = RichLive(console=self._console, refresh_per_second=8, transient=True, redirect_stdout=False)
-        self._page: Page | None = None
-        self._live.start()
-
-    def update(self, page: Page) -> None:
-        from rich.text import Text
-
-        lines = [change_text(change) for change in changes(self._page, page) if self._kept(change)]
-        for line in lines:
-            self._console.print(Text(line), soft_wrap=True)
-        self._page = page
-        self._live.update(self._drawing(page))
-
-    def close(self) -> None:
-        self._live.stop()
-
-    @staticmethod
-    def _kept(change: dict[str, Any]) -> bool:
-        """Whether the change stays above the live part: what went wrong, and how the workflow ended."""
-        return change["state"] in (("failed", "cancelled") if "task_id" in change else ENDED)
-
-    def _drawing(self, page: Page) -> Any:
-        from rich.console import Group
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
-        from rich.text import Text
-
-        counts, total = page["counts"], sum(page["counts"].values())
-        over = ended_tasks(counts)
-        head = Table.grid(padding=(0, 1))
-        told = ", ".join(f"{count} {state}" for state, count in counts.items())
-        head.add_row(Text(cut(safe(page["name"]), 30)), ProgressBar(total=max(total, 1), completed=over, width=24))
-        running = Table.grid(padding=(0, 2))
-        going = [task for task in page["tasks"] if task["state"] == "running"]
-        for task in going[:_ROWS]:
-            attempt = task["attempts"][-1]
-            again = f"attempt {attempt['attempt']}" if attempt["attempt"] > 1 else ""
-            cells = ("  " + task["task_id"], task["operation"], spent(attempt["started_at"], None, now()), again)
-            running.add_row(*(Text(safe(cell)) for cell in cells))
-        if len(going) > _ROWS:
-            running.add_row(Text(f"  and {len(going) - _ROWS} more"))
-        return Group(head, Text(f"{page['state']}: {told}"), running)
-
-
-def progress_on(out: TextIO) -> Progress:
+def progress_on(out: TextIO, last_line: LastLine | None = None, *, several: bool = False) -> Progress:
     """The live view on a terminal, lines elsewhere."""
-    return Live(out) if out.isatty() else Lines(out)
+    if not out.isatty():
+        return Lines(out, several=several)
+    from provisioning.views.live import Live
+
+    return Live(out, last_line, several=several)

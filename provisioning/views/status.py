@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from provisioning.core.workflow import (
     Submission,
     Task,
     TaskCheckpoint,
+    Workflow,
     WorkflowCheckpoint,
 )
 from provisioning.errors import Invalid, NotFound, Problem, ProvisioningError
@@ -36,10 +37,16 @@ ABANDONED = "abandoned"
 REJECTED = "rejected"
 """Shown for a submission that could not be claimed: it never became a workflow."""
 LOST_PLAN = "damaged: plan.json is not there, so its tasks are not known"
-_BACK = frozenset({WorkflowState.ROLLING_BACK, WorkflowState.ROLLED_BACK})
+BACK = frozenset({WorkflowState.ROLLING_BACK, WorkflowState.ROLLED_BACK})
+DAMAGED = "damaged"
+"""Shown for a workflow whose files cannot be read."""
 ENDED = frozenset({*map(str, ENDED_WORKFLOWS), REJECTED})
+OVER = ENDED | {DAMAGED}
+"""Nothing more comes of these by itself."""
 
 Page = dict[str, Any]
+Seen = tuple[tuple[int, int], TaskCheckpoint]
+"""A task's checkpoint, behind what tells its file from every other: inode and time of change."""
 
 
 def workflow_status(folder: WorkflowFolder) -> Page:
@@ -127,7 +134,7 @@ class WorkflowView:
         self.folder = folder
         self._submission: Submission | None = None
         self._plan: Plan | None = None
-        self._seen: dict[str, tuple[tuple[int, int], TaskCheckpoint]] = {}
+        self._seen: dict[str, Seen] = {}
 
     def glance(self) -> Page:
         """The page without results: they may be large, and progress does not show them."""
@@ -138,23 +145,21 @@ class WorkflowView:
         head = {**self.head(), **self.known(checkpoint), "tasks_left_out": 0}
         if self._plan is None:
             return {**head, "tasks": []}
-        workflow = self._plan.workflow
-        checkpoints = self._checkpoints()
+        return self._whole(head, self._plan, checkpoint, self._checkpoints())
+
+    def _whole(
+        self, head: Page, plan: Plan, checkpoint: WorkflowCheckpoint, checkpoints: dict[str, TaskCheckpoint]
+    ) -> Page:
+        """The page with every task."""
+        workflow = plan.workflow
         ids = {task.id for task in workflow.tasks}
         known = [each for task_id, each in checkpoints.items() if task_id in ids]
-        schedule = Schedule(workflow, known, Now(now(), boottime(), boot_id()))
-        schedule.paused = checkpoint.state is WorkflowState.PAUSED
-        schedule.cancelling = checkpoint.cancelling
-        if checkpoint.state in ENDED_WORKFLOWS:
-            cancelled = checkpoint.state is WorkflowState.CANCELLED
-            last = TaskState.CANCELLED if cancelled else TaskState.SKIPPED
-            schedule.close(last, checkpoint.reason or str(last))
-        asked = checkpoint.state in (WorkflowState.RUNNING, WorkflowState.PAUSED)
-        held = [each.task_id for each in known if asked and each.held and each.state is TaskState.PENDING]
-        tasks = [_task(task, schedule, checkpoints.get(task.id)) for task in workflow.tasks]
+        schedule = scheduled(workflow, checkpoint, known)
+        held = [each.task_id for each in known if is_held(each, checkpoint)]
+        tasks = [task_page(task, schedule, checkpoints.get(task.id)) for task in workflow.tasks]
         page = {**head, "held": held, "counts": schedule.counts(), "tasks": tasks}
-        if len(known) < len(checkpoints) or checkpoint.state in _BACK:
-            _show_undos(page, self._plan, checkpoints, checkpoint)
+        if len(known) < len(checkpoints) or checkpoint.state in BACK:
+            _show_undos(page, plan, checkpoints, checkpoint)
         return page
 
     def page(self) -> Page:
@@ -199,17 +204,37 @@ class WorkflowView:
 
     def _checkpoints(self) -> dict[str, TaskCheckpoint]:
         """All task checkpoints there are, by task; a file that is the one already read is not read again."""
-        seen: dict[str, tuple[tuple[int, int], TaskCheckpoint]] = {}
+        seen: dict[str, Seen] = {}
         for name in reading.list_names(self.folder.path / "tasks"):
-            task_id = name.removesuffix(".json")
-            if task_id == name:
-                continue
-            found = os.stat(self.folder.path / "tasks" / name)
-            signature = (found.st_ino, found.st_mtime_ns)
-            old = self._seen.get(task_id)
-            seen[task_id] = old if old and old[0] == signature else (signature, self.folder.task(task_id))
+            if name.endswith(".json"):
+                self._look_at(name.removesuffix(".json"), seen)
         self._seen = seen
         return {task_id: checkpoint for task_id, (_, checkpoint) in seen.items()}
+
+    def _look_at(self, task_id: str, seen: dict[str, Seen]) -> None:
+        """Add a task's checkpoint to `seen`; FileNotFoundError where it has none."""
+        found = os.stat(self.folder.path / "tasks" / f"{task_id}.json")
+        signature = (found.st_ino, found.st_mtime_ns)
+        old = self._seen.get(task_id)
+        seen[task_id] = old if old and old[0] == signature else (signature, self.folder.task(task_id))
+
+
+def scheduled(workflow: Workflow, checkpoint: WorkflowCheckpoint, known: Iterable[TaskCheckpoint]) -> Schedule:
+    """What follows from the checkpoints for every task of the workflow."""
+    schedule = Schedule(workflow, known, Now(now(), boottime(), boot_id()))
+    schedule.paused = checkpoint.state is WorkflowState.PAUSED
+    schedule.cancelling = checkpoint.cancelling
+    if checkpoint.state in ENDED_WORKFLOWS:
+        cancelled = checkpoint.state is WorkflowState.CANCELLED
+        last = TaskState.CANCELLED if cancelled else TaskState.SKIPPED
+        schedule.close(last, checkpoint.reason or str(last))
+    return schedule
+
+
+def is_held(task: TaskCheckpoint, checkpoint: WorkflowCheckpoint) -> bool:
+    """Whether the task waits for a person."""
+    asked = checkpoint.state in (WorkflowState.RUNNING, WorkflowState.PAUSED)
+    return asked and task.held and task.state is TaskState.PENDING
 
 
 def _request(applied: AppliedRequest) -> Page:
@@ -221,7 +246,8 @@ def _request(applied: AppliedRequest) -> Page:
     }
 
 
-def _task(task: Task, schedule: Schedule, checkpoint: TaskCheckpoint | None) -> Page:
+def task_page(task: Task, schedule: Schedule, checkpoint: TaskCheckpoint | None) -> Page:
+    """A task of a page, without its result."""
     index = schedule.index[task.id]
     page: Page = {
         "task_id": task.id,
@@ -250,7 +276,7 @@ def _show_undos(
         task["undo"] = {"state": str(undo.state), "reason": undo.reason, "attempts": attempts}
         if undo.state is TaskState.SUCCEEDED:
             task["state"], task["reason"] = UNDONE, ""
-    if workflow.state in _BACK:
+    if workflow.state in BACK:
         left = not_undone(plan, checkpoints, workflow.rollback)
         page["not_undone"] = [{"task_id": task_id, "reason": reason} for task_id, reason in left.items()]
 

@@ -32,8 +32,9 @@ from provisioning.processes import own_identity
 from provisioning.storage.checkpoint import WorkflowFolder
 from provisioning.storage.spool import Spool
 from provisioning.views.listing import list_text, workflow_rows
+from provisioning.views.live import Live
 from provisioning.views.page_text import explain_text, status_text
-from provisioning.views.progress import Lines, Live, change_text, changes
+from provisioning.views.progress import Changes, Lines, change_text
 from provisioning.views.status import Rejected, WorkflowView, find, workflow_status
 
 START = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -304,7 +305,7 @@ def test_progress_off_a_terminal_is_a_line_for_each_change(spool: Spool) -> None
         f"workflow {ID} running",
         "a running",
         "a succeeded 1.0s",
-        "b failed (attempt 2) 1.0s: provisioning::selftest::failed: it \\x1b[31mbroke",
+        "b failed (attempt 2) 1.0s: provisioning::selftest::failed: it \\x1b[31mbroke; hint: look at it",
         "c skipped: b failed",
         "d skipped: 1 failed",
         f"workflow {ID} failed: 1 failed",
@@ -334,8 +335,9 @@ def test_live_progress_keeps_what_went_wrong(spool: Spool) -> None:
 
 def test_an_attempt_that_is_to_be_repeated_says_when(spool: Spool) -> None:
     folder = claimed(spool)
-    before = WorkflowView(folder).glance()
+    changes = Changes()
+    changes.of(WorkflowView(folder).glance())
     save(folder, "a", TaskState.PENDING, attempt(1, Outcome.FAILED, BROKEN), backoff=Backoff(BOOT, 0.0, START))
-    (change,) = changes(before, WorkflowView(folder).glance())
+    (change,) = changes.of(WorkflowView(folder).glance())
     assert change_text(change).startswith("a pending 1.0s: provisioning::selftest::failed")
     assert "next attempt at" in change_text(change)
