@@ -21,7 +21,8 @@ def _batch() -> click.Command:
 
 
 def _workflow() -> click.Command:
-    import provisioning.cli.inspection  # noqa: F401 - it adds verbs
+    import provisioning.cli.inspection
+    import provisioning.cli.report  # noqa: F401 - both add verbs
     from provisioning.cli.workflow import workflow
 
     return workflow

@@ -172,3 +172,5 @@ def hold(held: Held) -> None:
     before = held.checkpoint
     crashed = before.host_crashed or before.boot_id != boot_id()
     held.save(msgspec.structs.replace(before, holder=own_identity(), boot_id=boot_id(), host_crashed=crashed))
+    under_way = [f"{each.task_id}.{each.attempts[-1].number}" for each in held.running()]
+    held.tell(instant().wall, "held", under_way=under_way or None)

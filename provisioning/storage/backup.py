@@ -20,16 +20,17 @@ from typing import BinaryIO, TypeVar
 
 import msgspec
 
-from provisioning.clock import new_ulid, now
+from provisioning.clock import now
 from provisioning.core.graph import Graph
 from provisioning.core.rollback import undo_id, undo_tasks
 from provisioning.core.states import TaskState, WorkflowState
 from provisioning.core.workflow import FORMAT, Plan, TaskCheckpoint, WorkflowCheckpoint
-from provisioning.errors import NotFound, Refused, SpoolUnusable
-from provisioning.storage import files, reading
+from provisioning.errors import SpoolUnusable
+from provisioning.storage import reading
 from provisioning.storage.checkpoint import encode
 from provisioning.storage.members import CONTENTS, Contents, limit_of, measure, record_of
 from provisioning.storage.naming import WrongKind, naming
+from provisioning.storage.outside import writing_outside
 from provisioning.storage.spool import Spool
 
 T = TypeVar("T")
@@ -67,24 +68,8 @@ def back_up_to(spool: Spool, path: Path, *, replace: bool) -> Copied:
     It appears whole and durable. Refused where a file is there, unless it is to be replaced: then one of the two is
     there at any time. Where the sync of its folder fails, the new one is there, and whether durably is not known.
     """
-    taken = Refused(f"{path} is there already", hint="name another, or replace it: --force")
-    if os.path.lexists(path) and not replace:
-        raise taken
-    if os.path.lexists(path) and not path.is_file():
-        raise Refused(f"{path} is there already and is no file", hint="name another")
-    if not path.parent.is_dir():
-        raise NotFound(f"there is no folder {path.parent} for the backup", hint="make it, or name another file")
-    if spool.root.resolve() in path.resolve().parents:
-        raise Refused(f"{path} is in the spool itself", hint="name a file outside of it, best on another disk")
-    beside = path.with_name(f".{path.name}.{new_ulid()}")
-    try:
-        with files.filling(beside) as out:
-            copied = back_up(spool, out, compress=path.suffix in (".gz", ".tgz"))
-        if not files.publish_file(beside, path, replace=replace):
-            raise taken
-    finally:
-        files.remove(beside)
-    return copied
+    with writing_outside(spool, path, "backup", replace=replace) as out:
+        return back_up(spool, out, compress=path.suffix in (".gz", ".tgz"))
 
 
 class _Source(io.RawIOBase):

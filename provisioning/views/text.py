@@ -69,7 +69,11 @@ def spent(started_at: str | None, ended_at: str | None, now: datetime) -> str:
     if not started_at:
         return ""
     end = datetime.fromisoformat(ended_at) if ended_at else now
-    seconds = max(0.0, (end - datetime.fromisoformat(started_at)).total_seconds())
+    return duration(max(0.0, (end - datetime.fromisoformat(started_at)).total_seconds()))
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: 0.4s, 12s, 3m20s, 2h05m, 4d03h."""
     if seconds < 10:
         return f"{seconds:.1f}s"
     minutes, rest = divmod(int(seconds), 60)

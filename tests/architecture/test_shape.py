@@ -121,9 +121,9 @@ def test_no_package_registry_is_named() -> None:
     )
 
 
-@pytest.mark.parametrize("folder", ["packaging/nushell", "packaging/nushell/oldest"])
-def test_nushell_is_pinned_by_its_integrity_and_by_no_address(folder: str) -> None:
-    lock = json.loads((ROOT / folder / "package-lock.json").read_text("utf-8"))
+@pytest.mark.parametrize("folder", ["nushell", "nushell/oldest", "browser"])
+def test_what_comes_from_npm_is_pinned_by_its_integrity_and_by_no_address(folder: str) -> None:
+    lock = json.loads((ROOT / f"packaging/{folder}/package-lock.json").read_text("utf-8"))
     packages = {name: entry for name, entry in lock["packages"].items() if name}
     assert packages
     for name, entry in packages.items():

@@ -1,0 +1,60 @@
+"""A real browser without a network, for the tests of what people open in one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.architecture.sources import ROOT
+
+AXE = ROOT / "packaging/browser/node_modules/axe-core/axe.min.js"
+RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+
+
+@contextmanager
+def browsing() -> Iterator[Browser]:
+    """Headless Chromium as Debian has it; the test is skipped where there is none."""
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("there is no chromium: apt-get install chromium")
+    # Tests may be root's, for whom Chromium has no sandbox.
+    switches = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=program, args=switches)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Opened:
+    """A file that was opened from the disk, with what the browser said about it."""
+
+    def __init__(self, browser: Browser, file: Path, *, width: int = 1400, scheme: Any = "light") -> None:
+        self.context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True, java_script_enabled=True
+        )
+        self.page: Page = self.context.new_page()
+        self.said: list[str] = []
+        """Everything on the console, and every request but that for the file."""
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("dialog", lambda dialog: self.said.append(f"dialog: {dialog.message}"))
+        address = file.as_uri()
+        self.page.on("request", lambda r: self.said.append(r.url) if r.url.partition("#")[0] != address else None)
+        self.page.goto(address)
+
+    def violations(self) -> list[str]:
+        """What axe finds, a line each; the test is skipped where axe is not installed."""
+        if not AXE.exists():
+            pytest.skip("axe-core is not installed: packaging/dev setup, with npm")
+        self.page.evaluate(AXE.read_text("utf-8"))
+        found = self.page.evaluate(f"axe.run(document, {{runOnly: {json.dumps(RULES)}, resultTypes: ['violations']}})")
+        return [f"{each['id']}: {node['html'][:200]}" for each in found["violations"] for node in each["nodes"]]
