@@ -24,7 +24,7 @@ CONTENTS = "backup.json"
 """The last member of every backup: without it, the file was cut off."""
 
 _ULID = "[0-7][0-9abcdefghjkmnpqrstvwxyz]{25}"
-_TASK = r"[a-z0-9][a-z0-9_-]{0,63}(\.[a-z0-9][a-z0-9_-]{0,63})?"
+_TASK = r"[a-z0-9][a-z0-9_-]{0,63}(\.[a-z0-9][a-z0-9_-]{0,63}){0,4}(~undo)?"
 _FOREVER = 1 << 40
 MEMBERS = {
     "format": 64,

@@ -12,12 +12,14 @@ import msgspec
 import pytest
 
 from provisioning.clock import boot_id
+from provisioning.core.identifiers import TASK_ID
 from provisioning.core.states import TaskState
 from provisioning.core.workflow import FORMAT, TaskCheckpoint
 from provisioning.errors import Refused, SpoolUnusable
 from provisioning.storage import backup, files
 from provisioning.storage.backup import back_up, back_up_to
 from provisioning.storage.check import check
+from provisioning.storage.members import limit_of
 from provisioning.storage.restore import restore
 from provisioning.storage.spool import Spool
 from tests.simulation.faults import failing
@@ -201,3 +203,11 @@ def test_what_is_damaged_is_copied_and_named(spool: Spool, tmp_path: Path, data:
 
 def test_of_a_sound_spool_nothing_is_called_damaged(spool: Spool) -> None:
     assert back_up(spool, io.BytesIO(), compress=False).damaged == ()
+
+
+@pytest.mark.parametrize("task_id", ["a", "web.1", "web.eu.1", "a.b.c.d.e", "a~undo", "web.eu.1~undo"])
+def test_every_task_id_is_one_that_a_backup_knows(task_id: str) -> None:
+    """Else the records of inner `for_each` tasks and of undos would stay behind, and their work be done again."""
+    assert TASK_ID.match(task_id)
+    for name in (f"tasks/{task_id}.json", f"outcomes/{task_id}.12.json", f"logs/{task_id}.12.log"):
+        assert limit_of(f"workflows/{'0' * 26}/{name}") is not None
