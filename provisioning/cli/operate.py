@@ -121,7 +121,7 @@ def _see_through(context: Context, workflow_id: str, asked: Asked, lock: Lock | 
 
 def _intention(operation: Operation, params: dict[str, Any]) -> dict[str, Any]:
     """What would be done, of an operation that cannot say it itself."""
-    from provisioning.views.plan_text import masked
+    from provisioning.core.redacted import masked
 
     return {
         "operation": operation.name,

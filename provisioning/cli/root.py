@@ -52,6 +52,12 @@ def _spool() -> click.Command:
     return spool
 
 
+def _bundle() -> click.Command:
+    from provisioning.cli.report import bundles
+
+    return bundles
+
+
 def _manifest() -> click.Command:
     from provisioning.cli.manifest import manifest
 
@@ -113,6 +119,7 @@ NOUNS: dict[str, Callable[[], click.Command]] = {
     "infra": _infra,
     "operation": _operation,
     "spool": _spool,
+    "bundle": _bundle,
     "manifest": _manifest,
     "authority": _authority,
     "audit": _audit,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 import sys
@@ -14,7 +13,7 @@ import click
 from provisioning.cli import doors
 from provisioning.cli.context import Context, on_stdout
 from provisioning.cli.groups import Noun, json_option, pass_context
-from provisioning.errors import NotFound, Problem, SpoolUnusable, UsageError
+from provisioning.errors import Problem, SpoolUnusable, UsageError
 
 if TYPE_CHECKING:
     from provisioning.storage.backup import Copied
@@ -137,19 +136,11 @@ def restore(context: Context, file: Path, folder: Path | None) -> None:
     """
     from provisioning.cli.ending import problem_json, problem_text
     from provisioning.storage.check import check as look
-    from provisioning.storage.naming import naming
+    from provisioning.storage.outside import reading_outside
     from provisioning.storage.restore import restore as make
 
     root = _root(context, folder)
-    with contextlib.ExitStack() as stack:
-        if str(file) == "-":
-            stream = sys.stdin.buffer
-        else:
-            with naming(file, "read"):
-                try:
-                    stream = stack.enter_context(open(file, "rb"))
-                except FileNotFoundError:
-                    raise NotFound(f"there is no backup {file}", hint="name the file of a backup") from None
+    with reading_outside(file, "backup") as stream:
         copied = make(stream, str(file), root, network=context.config.disk.network)
     problems = look(root)
     if context.json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,15 @@ def resolve(params: Mapping[str, Any], named: Mapping[str, str], folder: str) ->
     return {**params, **{name: secrets[credential] for name, credential in named.items()}}, secrets
 
 
+def readable(names: Iterable[str], folder: Path) -> dict[str, str]:
+    """Those of these secrets that can be read here, by name: for who wants to be sure that they are nowhere."""
+    found = {}
+    for name in sorted(names):
+        with contextlib.suppress(Unusable):
+            found[name] = _read(folder, name)
+    return found
+
+
 def of_settings(params: Mapping[str, Any], variables: Mapping[str, str], folder: str) -> dict[str, str]:
     """The secrets by name that the settings of an attempt's infra name: what must not be seen of it either.
 
@@ -52,13 +61,11 @@ def of_settings(params: Mapping[str, Any], variables: Mapping[str, str], folder:
         return {}
     sections = [section for section in document.values() if isinstance(section, dict)]
     named = {name for section in sections if isinstance(name := section.get("credential"), str)}
-    found = {}
-    for name in sorted(filter(CREDENTIAL_NAME.match, named)):
-        with contextlib.suppress(Unusable):
-            text = _read(Path(folder), name)
-            lines = text.splitlines()
-            values = [line.partition("=")[2].strip() for line in lines] if len(lines) > 1 else []
-            found[name] = "\n".join([text, *filter(None, values)])
+    found = readable(filter(CREDENTIAL_NAME.match, named), Path(folder))
+    for name, text in found.items():
+        lines = text.splitlines()
+        values = [line.partition("=")[2].strip() for line in lines] if len(lines) > 1 else []
+        found[name] = "\n".join([text, *filter(None, values)])
     return found
 
 

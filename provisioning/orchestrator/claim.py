@@ -50,6 +50,9 @@ def take(spool: Spool, workflow_id: str, load_nulib: Callable[[], Nulib], lock: 
         if opened is not None:
             held = Held(lock, *opened)
             held.gate = spool.gate
+            # Before their outcomes are taken: what has ended by itself meanwhile has outlived its orchestrator too.
+            under_way = [f"{each.task_id}.{each.attempts[-1].number}" for each in held.running()]
+            held.tell(opened[-1].wall, "held", under_way=under_way or None)
             find_outcomes(held, opened[-1])
             return held
     except BaseException:
@@ -172,5 +175,3 @@ def hold(held: Held) -> None:
     before = held.checkpoint
     crashed = before.host_crashed or before.boot_id != boot_id()
     held.save(msgspec.structs.replace(before, holder=own_identity(), boot_id=boot_id(), host_crashed=crashed))
-    under_way = [f"{each.task_id}.{each.attempts[-1].number}" for each in held.running()]
-    held.tell(instant().wall, "held", under_way=under_way or None)

@@ -59,7 +59,7 @@ def back_up(spool: Spool, out: BinaryIO, *, compress: bool) -> Copied:
         if compress:
             out = stack.enter_context(gzip.GzipFile(fileobj=out, mode="wb", compresslevel=6))  # type: ignore[assignment]
         tar = stack.enter_context(tarfile.open(fileobj=out, mode="w|", format=tarfile.PAX_FORMAT))
-        return _Backup(spool, tar).run()
+        return Backup(spool, tar).run()
 
 
 def back_up_to(spool: Spool, path: Path, *, replace: bool) -> Copied:
@@ -89,7 +89,7 @@ class _Source(io.RawIOBase):
         return data
 
 
-class _Backup:
+class Backup:
     """One pass over a spool."""
 
     def __init__(self, spool: Spool, tar: tarfile.TarFile) -> None:

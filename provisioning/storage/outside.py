@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -11,6 +12,7 @@ from typing import BinaryIO
 from provisioning.clock import new_ulid
 from provisioning.errors import NotFound, Refused
 from provisioning.storage import files
+from provisioning.storage.naming import naming
 from provisioning.storage.spool import Spool
 
 
@@ -38,6 +40,21 @@ def writing_outside(spool: Spool, path: Path, what: str, *, replace: bool) -> It
             raise taken
     finally:
         files.remove(beside)
+
+
+@contextlib.contextmanager
+def reading_outside(path: Path, what: str) -> Iterator[BinaryIO]:
+    """What is in the file at `path`, or on stdin for `-`. NotFound where there is none."""
+    if str(path) == "-":
+        yield sys.stdin.buffer
+        return
+    with naming(path, "read"):
+        try:
+            stream = open(path, "rb")  # noqa: SIM115 - closed below
+        except FileNotFoundError:
+            raise NotFound(f"there is no {what} {path}", hint=f"name the file of a {what}") from None
+    with stream:
+        yield stream
 
 
 def write_outside(spool: Spool, path: Path, data: bytes, *, replace: bool) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
 import os
 import shutil
 import tarfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,11 +25,8 @@ from provisioning.storage.members import CONTENTS, Contents, limit_of, measure
 from provisioning.storage.mount import refuse_network
 from provisioning.storage.naming import naming
 from provisioning.storage.opening import make_durably
+from provisioning.storage.packed import HEADER_BYTES, NOT_WHOLE, Bounded
 from provisioning.storage.spool import DOORS, FOLDERS, Spool
-
-HEADER_BYTES = 1 << 20
-"""No header of a member is longer: what says so would fill the memory."""
-_NOT_WHOLE = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, OverflowError, UnicodeError)
 
 
 class NoBackup(SpoolUnusable):
@@ -130,7 +125,7 @@ class _Unpacking:
         self._source = source
         self._building = building
         self._free = shutil.disk_usage(building).free
-        self._stream = _Bounded(file)
+        self._stream = Bounded(file)
         self._digest = hashlib.sha256()
         self._members = 0
 
@@ -225,42 +220,7 @@ class _Unpacking:
         """What tarfile and gzip find wrong, as what it means."""
         try:
             yield
-        except _NOT_WHOLE as error:
+        except NOT_WHOLE as error:
             raise NoBackup(self._source, f"it is no whole backup: {error}") from error
         except OSError as error:
             raise SpoolUnusable(f"cannot read {self._source}: {error.strerror or error}") from error
-
-
-class _Bounded:
-    """The bytes of a tar file, packed or not, of which no more are given out than a member may have."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.allowance = HEADER_BYTES
-
-    def opened(self) -> BinaryIO:
-        """This stream, unpacked."""
-        head = self._file.read(2)
-        self._file = _Rejoined(head, self._file)  # type: ignore[assignment]
-        if head == b"\x1f\x8b":
-            self._file = gzip.GzipFile(fileobj=self._file, mode="rb")  # type: ignore[assignment]
-        return self  # type: ignore[return-value]
-
-    def read(self, size: int) -> bytes:
-        data = self._file.read(size)
-        self.allowance -= len(data)
-        if self.allowance < 0:
-            raise tarfile.ReadError("a header is larger than any of a backup")
-        return data
-
-
-class _Rejoined:
-    """A file of which the beginning was read already."""
-
-    def __init__(self, head: bytes, file: BinaryIO) -> None:
-        self._head = head
-        self._file = file
-
-    def read(self, size: int = -1) -> bytes:
-        head, self._head = self._head, b""
-        return head + self._file.read(size - len(head) if size > 0 else size)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -11,17 +11,13 @@ import msgspec
 from provisioning.core import manifest
 from provisioning.core.catalogue import Catalogue, Operation, filled
 from provisioning.core.graph import expected
+from provisioning.core.redacted import masked
 from provisioning.core.workflow import Task, Workflow
 from provisioning.views.table import table
 from provisioning.views.text import compact, safe
 
 _NAMED = 8
 """Tasks of one wave that the text names at most."""
-
-
-def masked(params: Mapping[str, Any], secret: Sequence[str]) -> dict[str, Any]:
-    """The params without the values of those that are secret."""
-    return {name: "***" if name in secret and value is not None else value for name, value in params.items()}
 
 
 def plan_page(workflow: Workflow, catalogue: Catalogue) -> dict[str, Any]:

@@ -10,12 +10,12 @@ import msgspec
 
 from provisioning import __version__
 from provisioning.core.graph import Graph
+from provisioning.core.redacted import redactor_of, shown_params
 from provisioning.core.states import Outcome
 from provisioning.core.workflow import FORMAT, Plan
 from provisioning.errors import SpoolUnusable
 from provisioning.storage import logs
 from provisioning.storage.checkpoint import Damaged, WorkflowFolder
-from provisioning.views.redacted import redactor_of, shown_params
 from provisioning.views.status import Page, WorkflowView
 from provisioning.views.text import instant
 from provisioning.views.timeline import Timeline, timeline
@@ -65,12 +65,15 @@ class Report(NamedTuple):
     digest: str
 
 
-def report_of(folder: WorkflowFolder, now: datetime) -> Report:
-    """Everything there is about a workflow at this moment. Damaged where its files cannot be read."""
+def report_of(folder: WorkflowFolder, now: datetime, secrets: Mapping[str, str] | None = None) -> Report:
+    """Everything there is about a workflow at this moment, without the `secrets`, which are by name.
+
+    Damaged where its files cannot be read.
+    """
     view = WorkflowView(folder)
     page = view.page()
     plan = folder.plan()
-    redactor = redactor_of(plan)
+    redactor = redactor_of(plan, secrets)
     workflow = plan.workflow if plan else None
     graph = Graph(workflow.tasks if workflow else ())
     submission = folder.submission()

@@ -15,7 +15,8 @@ from provisioning.errors import ProvisioningError, Refused, SpoolUnusable
 from provisioning.processes import own_identity
 from provisioning.storage import files
 from provisioning.storage.backup import back_up
-from provisioning.storage.restore import HEADER_BYTES, NoBackup, restore
+from provisioning.storage.packed import HEADER_BYTES
+from provisioning.storage.restore import NoBackup, restore
 from provisioning.storage.spool import Spool
 from tests.unit.backups import ONE, TWO, content, packed, unpacked
 
