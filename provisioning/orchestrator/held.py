@@ -184,6 +184,8 @@ class Held:
     def wait_for_person(self, now: Now) -> None:
         """Pause the workflow while a task of it is held. The record of the task may be all that a crash has left."""
         if self._held and self.checkpoint.state is WorkflowState.RUNNING and not self.checkpoint.cancelling:
+            if self.gate:
+                self.gate.waiting(self.workflow_id, self.checkpoint.operator, min(self._held))
             self.change(WorkflowEvent.PAUSED, now, reason=f"waiting for a person: task {min(self._held)}")
 
     def change(self, event: WorkflowEvent, now: Now, kind: str = "workflow", **changes: Any) -> None:

@@ -25,7 +25,7 @@ class Oversight:
         self.counters = Counters()
         self._adopted: set[str] = set()
         self._ending: set[tuple[str, str]] = set()
-        """Ends that were kept here."""
+        """Ends, and pauses for a person, that were kept here."""
         self.just_ended: set[str] = set()
         """Workflows that this process has ended since `take_ended`."""
 
@@ -63,6 +63,12 @@ class Oversight:
         self.audit.append("started", **_about(submission))
         could = max(submission.submitted_at, submission.not_before or submission.submitted_at)
         self.counters.queue_seconds.observe(max(0.0, (now() - could).total_seconds()))
+
+    def waiting(self, workflow_id: str, operator: str, task_id: str) -> None:
+        """Keep it once, however often the pause itself has to be tried."""
+        if (workflow_id, f"waiting {task_id}") not in self._ending:
+            self.audit.append("waiting", workflow_id=workflow_id, operator=operator, task_id=task_id)
+            self._ending.add((workflow_id, f"waiting {task_id}"))
 
     def ending(self, workflow_id: str, operator: str, state: str, reason: str) -> None:
         """Keep it once, however often the end itself has to be tried."""

@@ -31,6 +31,9 @@ class Gate(Protocol):
     def starting(self, submission: Submission) -> None:
         """The workflow is about to be claimed."""
 
+    def waiting(self, workflow_id: str, operator: str, task_id: str) -> None:
+        """The workflow is about to be paused until a person says what is to become of that task."""
+
     def ending(self, workflow_id: str, operator: str, state: str, reason: str) -> None:
         """The workflow is about to end in this state."""
 
