@@ -16,6 +16,7 @@ from provisioning.ownership import refuse_unless_ours
 from provisioning.sections import Audit as Audit
 from provisioning.sections import Drop as Drop
 from provisioning.sections import Metrics as Metrics
+from provisioning.sections import Notify as Notify
 from provisioning.sections import Receive as Receive
 from provisioning.sections import Retention as Retention
 
@@ -116,6 +117,7 @@ class Config(msgspec.Struct, frozen=True):
     receive: Receive = Receive()
     audit: Audit = Audit()
     metrics: Metrics = Metrics()
+    notify: Notify = Notify()
     search: str = ""
     """The caller's own PATH, on which Nushell is looked for where no setting names it."""
     ssh_agent: str = ""
@@ -163,6 +165,7 @@ class Config(msgspec.Struct, frozen=True):
             receive=Receive(**values["receive"]),
             audit=Audit(**values["audit"]),
             metrics=Metrics(**values["metrics"]),
+            notify=Notify(**values["notify"]),
             search=environ.get("PATH", ""),
             ssh_agent=environ.get("SSH_AUTH_SOCK", ""),
             term=environ.get("TERM", ""),
@@ -188,12 +191,8 @@ SECTIONS: dict[str, dict[str, convert.Converter]] = {
         "idle_worker_seconds": convert.seconds,
         "standby_processes": convert.count_or_zero,
     },
-    "limits": {
-        "manifest_bytes": convert.size,
-        "result_bytes": convert.size,
-        "log_bytes": convert.size,
-        "grace_seconds": convert.seconds,
-    },
+    "limits": dict.fromkeys(("manifest_bytes", "result_bytes", "log_bytes"), convert.size)
+    | {"grace_seconds": convert.seconds},
     "disk": {"network": convert.flag, "free_bytes": convert.size_or_zero, "free_inodes": convert.count_or_zero},
     "retention": {"age_seconds": convert.seconds, "count": convert.count_or_zero},
     "groups": {},
@@ -214,6 +213,7 @@ SECTIONS: dict[str, dict[str, convert.Converter]] = {
     "receive": {"signature": convert.signature},
     "audit": {"bytes": convert.size, "syslog": convert.path},
     "metrics": {"seconds": convert.seconds, "file": convert.path},
+    "notify": {"command": convert.command, "on": convert.notices, "seconds": convert.seconds, "at_once": convert.room},
     "environment": {"path": convert.folders, "home": convert.path, "lang": convert.line, "tz": convert.line},
 }
 """Every key of the config file; [environment] takes the names of further variables besides."""

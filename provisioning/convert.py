@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from provisioning.core.notices import NOTICES
+
 _SIZE_UNITS = {"": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
 _A_SIZE = 'a number of bytes, or one with a unit such as "64MiB"'
 
@@ -81,6 +83,26 @@ def program(value: Any, places: Places) -> str:
     if not text:
         raise ValueError("the path of a program")
     return str(path(Text(text), places)) if "/" in text else text
+
+
+def command(value: Any, places: Places) -> tuple[str, ...]:
+    words = _words(value)
+    if not words or not words[0].startswith("/") or not all(word.isprintable() for word in words):
+        raise ValueError("a list: the absolute path of a program, and its arguments")
+    return words
+
+
+def notices(value: Any, places: Places) -> tuple[str, ...]:
+    words = _words(value)
+    if not words or not {*words} <= {*NOTICES}:
+        raise ValueError(f"a list of {', '.join(NOTICES)}")
+    return words
+
+
+def _words(value: Any) -> tuple[str, ...]:
+    """The texts of a list; in a variable they stand with spaces between them."""
+    listed = value.split() if isinstance(value, Text) else value
+    return tuple(listed) if isinstance(listed, list) and all(isinstance(word, str) for word in listed) else ()
 
 
 def line(value: Any, places: Places) -> str:

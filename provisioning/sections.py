@@ -1,10 +1,12 @@
-"""Sections of the configuration about the doors and about what is kept and shown of what came in by them."""
+"""Sections of the configuration: what may come in by the doors, what is kept and shown of it, and who is told."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import msgspec
+
+from provisioning.core.notices import NOTICES
 
 
 class Drop(msgspec.Struct, frozen=True):
@@ -61,3 +63,14 @@ class Retention(msgspec.Struct, frozen=True):
     age_seconds: float = 0.0
     count: int = 0
     """So many of the workflows that ended are kept, the latest."""
+
+
+class Notify(msgspec.Struct, frozen=True):
+    """The program that is told what happens to workflows, and of what."""
+
+    command: tuple[str, ...] = ()
+    """Its absolute path, and its arguments; without one nobody is told."""
+    on: tuple[str, ...] = NOTICES
+    seconds: float = 30.0
+    """So long one run of it may take."""
+    at_once: int = 4

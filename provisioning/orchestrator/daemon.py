@@ -9,6 +9,7 @@ import os
 import select
 import signal
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from provisioning import __version__
@@ -21,6 +22,7 @@ from provisioning.execution.pool import Pool
 from provisioning.orchestrator.announcement import Announcement
 from provisioning.orchestrator.claim import instant
 from provisioning.orchestrator.complaints import Complaints, OnFailure
+from provisioning.orchestrator.hooks import Hooks
 from provisioning.orchestrator.installed import Installed
 from provisioning.orchestrator.intake import Intake
 from provisioning.orchestrator.loop import Orchestrator
@@ -41,6 +43,8 @@ START_SECONDS = 20.0
 """So long a started orchestrator may take until it has its lock."""
 DRAIN, DRAIN_FULLY, END = signal.SIGTERM, signal.SIGUSR1, signal.SIGQUIT
 """Stop at the drain deadline; stop when nothing runs any more; end what runs and stop."""
+HOOK_SECONDS = 5.0
+"""So long an orchestrator that stops lets programs of [notify] end; what is not told yet, its successor tells."""
 END_SECONDS = 10.0
 """So long beyond its grace what is being ended may take: what is left then counts as interrupted by a crash."""
 
@@ -109,18 +113,22 @@ def run(  # noqa: PLR0913 - what it works, how long, and who hears of it
         announcement = Announcement(spool, config.orchestrator)  # what could end this start has been done
         meter = Meter(spool, config, oversight, orchestrator)
         _log.info("orchestrator %s works %s with %d slots", __version__, spool.root, config.orchestrator.slots)
+    hooks, status = Hooks(spool, config), partial(_status, spool, config.orchestrator.slots, pool)
     notifier = Notifier(Supervisor() if until_empty else config.supervisor)
-    around = _Around(signals, presence, watcher, announcement, notifier, intake, meter)
+    around = _Around(signals, presence, watcher, announcement, notifier, intake, meter, hooks, status)
     try:
         orchestrator.tick()  # finds what dead processes left under way; only then may the rest of theirs go
         files.sweep_scratch(spool.tmp, workers_with_children(spool))
-        notifier.ready(f"works {spool.root} with {config.orchestrator.slots} slots")
+        notifier.ready(status())
         _work(orchestrator, around, max_wait_seconds if until_empty else None)
         notifier.stopping("starts nothing more; what runs is being finished, or goes on for the next start to adopt")
         _drain(orchestrator, around, config)
+        if presence.is_here():
+            hooks.finish(config.notify.seconds if until_empty else HOOK_SECONDS)
     finally:
         orchestrator.close()
         intake.close()
+        hooks.close()
         watcher.close()
         if lock is not None:
             _log.info("orchestrator stopped")
@@ -143,6 +151,12 @@ def _open_doors(spool: Spool, config: Config, load_nulib: Callable[[], Nulib], o
     return Intake(spool, config, Installed(load_nulib, boottime).nulib, oversight)
 
 
+def _status(spool: Spool, slots: int, pool: Pool) -> str:
+    """What the process does now."""
+    busy = slots - pool.free_slots()
+    return f"works {spool.root} with {slots} slots" + (f", {busy} of them busy" if busy else "")
+
+
 class _Around(NamedTuple):
     """What the process minds besides the workflows."""
 
@@ -155,6 +169,9 @@ class _Around(NamedTuple):
     intake: Intake
     meter: Meter | None
     """None of one that is not the orchestrator, as `announcement`."""
+    hooks: Hooks
+    status: Callable[[], str]
+    """What it does now, on one line."""
 
 
 def _work(orchestrator: Orchestrator, around: _Around, max_wait: float | None) -> None:
@@ -162,7 +179,7 @@ def _work(orchestrator: Orchestrator, around: _Around, max_wait: float | None) -
 
     Then also what is in the way of all starts for so long ends it: it is raised.
     """
-    signals, presence, watcher, announcement, notifier, intake, meter = around
+    signals, presence, watcher, announcement, notifier, intake, meter, hooks, _ = around
     while signals.asked is None:
         notifier.alive()
         if max_wait is not None:
@@ -177,15 +194,18 @@ def _work(orchestrator: Orchestrator, around: _Around, max_wait: float | None) -
         orchestrator.tick()
         if meter is not None:
             meter.step(instant())
+        hooks.look()
+        notifier.tell(around.status())
         if max_wait is not None and (error := orchestrator.stuck(max_wait)):
             raise error
         if max_wait is not None and not orchestrator.running and not intake.busy():
             at = orchestrator.next_start()
             if at is None or at > boottime() + max_wait:
                 return
-        later = min(intake.next_due(), meter.next_due() if meter is not None else math.inf) - boottime()
-        due = max(0.0, min(60.0, notifier.at_most, later))
-        ready = orchestrator.wait([watcher.descriptor, signals.descriptor, *intake.waitables()], at_most=due)
+        later = min(intake.next_due(), hooks.next_due(), meter.next_due() if meter is not None else math.inf)
+        due = max(0.0, min(60.0, notifier.at_most, later - boottime()))
+        others = [watcher.descriptor, signals.descriptor, *intake.waitables(), *hooks.waitables()]
+        ready = orchestrator.wait(others, at_most=due)
         if watcher.descriptor in ready:
             arrived = watcher.drain()
             elsewhere = intake.heed(arrived)
@@ -206,7 +226,7 @@ def _take_drops(intake: Intake, *, insists: bool) -> list[str]:
 
 def _drain(orchestrator: Orchestrator, around: _Around, config: Config) -> None:
     """Start nothing more; let what runs finish until the deadline, or end it, as the signal said."""
-    signals, presence, _, announcement, notifier, _, meter = around
+    signals, presence, _, announcement, notifier, _, meter, hooks, _ = around
     orchestrator.draining = True
     if announcement is not None and presence.is_here():
         announcement.drain()
@@ -235,6 +255,7 @@ def _drain(orchestrator: Orchestrator, around: _Around, config: Config) -> None:
             orchestrator.tick()
             if meter is not None:
                 meter.step(instant())
+            hooks.look()
 
 
 def _patience_seconds(asked: signal.Signals | None, config: Config) -> float:

@@ -9,6 +9,9 @@ import socket
 from provisioning.clock import boottime
 from provisioning.config import Supervisor
 
+TELL_SECONDS = 1.0
+"""Between two messages about what it does."""
+
 
 class Notifier:
     """Says so once when the work begins and when it ends, and in time for the watchdog that it goes on.
@@ -21,10 +24,19 @@ class Notifier:
         self._address = "\0" + supervisor.socket[1:] if supervisor.socket.startswith("@") else supervisor.socket
         self._alive_seconds = supervisor.watchdog_seconds / 2 if supervisor.socket else 0.0
         self._alive_at = 0.0
+        self._told = ""
+        self._tell_at = 0.0
 
     def ready(self, status: str) -> None:
         """It works: what depends on it may start."""
+        self._told = status
         self._say(f"READY=1\nSTATUS={status}")
+
+    def tell(self, status: str) -> None:
+        """What it does now, where that is another thing than was told last; once in a while."""
+        if self._address and status != self._told and boottime() >= self._tell_at:
+            self._told, self._tell_at = status, boottime() + TELL_SECONDS
+            self._say(f"STATUS={status}")
 
     def alive(self) -> None:
         """The loop still turns; to be called in each turn."""

@@ -58,6 +58,7 @@ class Trust:
             (paths.revoked, "file of revoked keys"),
             (paths.credentials, "folder of credentials"),
             (paths.ssh_keygen if self._signing() else None, "ssh-keygen"),
+            (Path(command[0]) if (command := self._config.notify.command) else None, "program of [notify]"),
         ):
             if path is not None and os.path.lexists(path):
                 refuse_unless_ours(path, what, os.geteuid())

@@ -30,6 +30,7 @@ from provisioning.storage.checkpoint import WorkflowFolder, load
 from provisioning.storage.doors import check_doors
 from provisioning.storage.durations import load_durations
 from provisioning.storage.ids import Reservation
+from provisioning.storage.notified import Notified, notified_path
 from provisioning.storage.opening import check_folders, check_format
 from provisioning.storage.request import load_request
 from provisioning.storage.spool import DOORS, FOLDERS, OrchestratorRecord, Spool
@@ -68,7 +69,8 @@ CODES = {
 
 LOOKS = 3
 """What is wrong is looked at so often before it is reported."""
-_KNOWN = {*FOLDERS, *DOORS, "format", "README.md", "examples", "orchestrator.json", "metrics.prom", "durations"}
+_KNOWN = {*FOLDERS, *DOORS, "format", "README.md", "examples", "orchestrator.json", "metrics.prom", "notified.json"}
+_KNOWN |= {"durations"}
 _INCOMING = {
     "origin.json",
     "manifest.sig",
@@ -126,6 +128,8 @@ def _places(spool: Spool) -> list[Problem]:
     view = spool.root / "orchestrator.json"
     if os.path.lexists(view):
         read(found, view, view, partial(load, view, OrchestratorRecord))
+    if os.path.lexists(view := notified_path(spool.root)):
+        read(found, view, view, partial(load, view, Notified))
     for path in (spool.root / "durations" / name for name in reading.list_names(spool.root / "durations")):
         read(found, path.parent, path, partial(load_durations, path))
     both = set(spool.incoming_ids()) & set(spool.claimed_ids())

@@ -76,6 +76,14 @@ def read_from(path: Path, offset: int, limit: int = 1 << 20) -> bytes:
     return b""
 
 
+def tail_bytes(path: Path, limit: int) -> bytes:
+    """So many bytes of the end of a log at most; nothing where there is none."""
+    with contextlib.suppress(FileNotFoundError), _reading(path) as file, naming(path, "read"):
+        file.seek(max(0, file.seek(0, os.SEEK_END) - limit))
+        return file.read(limit)
+    return b""
+
+
 def tail(path: Path, lines: int) -> bytes:
     """The last lines of the log, read from its end; a line ends at a line feed only."""
     if lines <= 0:

@@ -81,12 +81,8 @@ class WatchedWorkflow(WorkflowView):
 
     def last_line(self, task_id: str, attempt: int) -> str:
         """The last line of that attempt's log so far, as it is; empty where there is none."""
-        path = self.folder.log_path(task_id, attempt)
-        try:
-            size = os.stat(path).st_size
-        except FileNotFoundError:
-            return ""
-        lines = logs.read_from(path, max(0, size - _LINE_BYTES), _LINE_BYTES).decode(errors="replace").split("\n")
+        said = logs.tail_bytes(self.folder.log_path(task_id, attempt), _LINE_BYTES)
+        lines = said.decode(errors="replace").split("\n")
         return next((line for line in reversed(lines) if line.strip()), "")
 
     # What has changed

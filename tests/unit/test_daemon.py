@@ -38,6 +38,9 @@ class Played:
     def alive(self) -> None:
         """Nobody listens here."""
 
+    def look(self) -> None:
+        """Nobody is told of anything."""
+
     def tick(self) -> None:
         self.story.append("ticked")
 
@@ -46,6 +49,6 @@ def test_nothing_is_ended_while_the_spool_is_away() -> None:
     played = Played(daemon.END, away=3)
     everything: Any = played
     config = Config.load({"orchestrator.drain_seconds": 1000}, {}, euid=0)
-    around = daemon._Around(everything, everything, everything, None, everything, everything, None)
+    around = daemon._Around(everything, everything, everything, None, everything, everything, None, everything, str)
     daemon._drain(everything, around, config)
     assert played.story == ["waited", "waited", "waited", "ended", "waited", "ticked"]
