@@ -24,6 +24,7 @@ FORMS = {".html": "html", ".htm": "html", ".json": "json", ".md": "markdown", ".
 @click.option("--format", "form", type=click.Choice(["html", "json", "markdown"]), help="html, or as FILE is called.")
 @click.option("-o", "--output", metavar="FILE", type=click.Path(path_type=Path), help="stdout otherwise.")
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
+@json_option
 @pass_context
 def report(context: Context, workflow_id: str, form: str | None, output: Path | None, *, force: bool) -> None:
     """Write down all about a workflow: graph, timeline, tasks, failures with the ends of their logs, and the manifest.
@@ -42,7 +43,9 @@ def report(context: Context, workflow_id: str, form: str | None, output: Path | 
     from provisioning.views.status import find
     from provisioning.views.text import pretty_json
 
-    form = form or (FORMS.get(output.suffix.lower(), "html") if output else "html")
+    if context.json and form not in (None, "json"):
+        raise UsageError(f"--json and --format {form} do not go together", hint="leave one of them out")
+    form = "json" if context.json else form or (FORMS.get(output.suffix.lower(), "html") if output else "html")
     if output is None and sys.stdout.isatty() and form == "html":
         raise UsageError("stdout would carry the HTML", hint="name a file with -o, or pipe it on")
     folder = find(context.spool, workflow_id)

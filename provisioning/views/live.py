@@ -8,7 +8,7 @@ from typing import Any, TextIO
 from provisioning.clock import now
 from provisioning.views.progress import Changes, LastLine, change_text, help_text
 from provisioning.views.status import OVER, Page, ended_tasks
-from provisioning.views.table import cut
+from provisioning.views.table import cut, width_of
 from provisioning.views.text import clock_time, instant, safe, spent
 
 ROWS = 12
@@ -100,28 +100,27 @@ class Live:
 
     def _bar(self, page: Page, width: int) -> list[Any]:
         """One line, or two where it is alone: how far the workflow is, and for how long yet."""
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table
         from rich.text import Text
 
         counts, total = page["counts"], sum(page["counts"].values())
         over, moment = ended_tasks(counts), now()
         facts = [f"{over}/{total}", page["state"], spent(page["started_at"], page["ended_at"], moment)]
-        if ends_at := page.get("ends_at"):
-            left = spent(instant(moment), instant(max(ends_at, moment)), moment)
-            facts.append(f"about {left} left, until {clock_time(instant(ends_at))}")
         if self._several:
             told = {state: counts[state] for state in ("failed", "running") if counts.get(state)}
             facts += [f"{count} {state}" for state, count in told.items()]
-        line = Table.grid(padding=(0, 1))
-        line.add_column(no_wrap=True)
-        line.add_column(no_wrap=True)
-        line.add_column(no_wrap=True, overflow="ellipsis")
-        bar = ProgressBar(total=max(total, 1), completed=over, width=max(4, min(_BAR, width // 4)))
-        style = "red" if counts.get("failed") else _COLOURS.get(page["state"], "")
-        line.add_row(
-            Text(cut(safe(page["name"]), max(8, width // 4))), bar, Text("  ".join(filter(None, facts)), style=style)
-        )
+        if ends_at := page.get("ends_at"):
+            left = spent(instant(moment), instant(max(ends_at, moment)), moment)
+            facts.append(f"about {left} left")
+            facts.append(f"until {clock_time(instant(ends_at))}")
+        name = cut(safe(page["name"]), max(8, width // 4))
+        length = max(4, min(_BAR, width // 5))
+        full = length * over // max(total, 1)
+        line = Text(f"{name} ", no_wrap=True, overflow="crop")
+        line.append("━" * full, style="red" if counts.get("failed") else "green")
+        line.append("─" * (length - full), style="bright_black")
+        for fact in filter(None, facts):  # as many as there is room for
+            if line.cell_len + 2 + width_of(fact) <= width:
+                line.append(f"  {fact}", style=_COLOURS.get(fact, ""))
         if self._several:
             return [line]
         return [line, _cut("  " + ", ".join(f"{count} {state}" for state, count in counts.items()), width)]

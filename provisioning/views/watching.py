@@ -22,7 +22,7 @@ from provisioning.core.states import ENDED_TASKS, TaskState, WorkflowState
 from provisioning.core.workflow import Plan, TaskCheckpoint, WorkflowCheckpoint
 from provisioning.storage import logs
 from provisioning.storage.checkpoint import WorkflowFolder
-from provisioning.views.status import BACK, Page, WorkflowView, is_held, scheduled, task_page
+from provisioning.views.status import BACK, Page, WorkflowView, is_held, scheduled, shown_state, task_page
 
 SWEEP_SECONDS = 1.0
 """At least so long is between two looks at all checkpoints, while only tasks change …"""
@@ -181,8 +181,8 @@ class WatchedWorkflow(WorkflowView):
 
     def _estimated(self, plan: Plan, schedule: Schedule, checkpoint: WorkflowCheckpoint, slots: int) -> datetime | None:
         """When the workflow will probably have ended. It is asked anew once in a while: it costs all tasks."""
-        if checkpoint.state is not WorkflowState.RUNNING or checkpoint.cancelling:
-            return None
+        if shown_state(checkpoint) != WorkflowState.RUNNING or checkpoint.cancelling:
+            return None  # or nobody runs it
         begin = time.monotonic()
         if begin >= self._estimate_at:
             tasks, at = plan.workflow.tasks, now()
