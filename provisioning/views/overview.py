@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 
 from provisioning.errors import NotFound, SpoolUnusable
@@ -9,7 +11,7 @@ from provisioning.storage.active import active_ids
 from provisioning.storage.spool import Spool
 from provisioning.views.listing import workflow_rows
 from provisioning.views.status import DAMAGED, OVER, REJECTED, Page, Rejected, find
-from provisioning.views.watching import WatchedWorkflow
+from provisioning.views.watching import SETTLED_SECONDS, WatchedWorkflow
 
 
 class Overview:
@@ -29,6 +31,8 @@ class Overview:
             else:
                 self._watched[row["workflow_id"]] = None
         self._queued: set[str] = set()
+        self._claimed_at = -1
+        """When the folder of claimed workflows was last changed, as far as its changes are known; in ns."""
 
     def watched(self) -> set[str]:
         """Those that have not ended, as of the last look."""
@@ -40,10 +44,11 @@ class Overview:
         One whose files cannot be read any more is left out from then on, with a page that says so.
         """
         incoming = {*self._spool.incoming_ids()}
-        for workflow_id in sorted(incoming | {*active_ids(self._spool.root)}):
-            if workflow_id not in self._over or self._goes_on(workflow_id):
+        for workflow_id in active_ids(self._spool.root):
+            if workflow_id in self._over and self._goes_on(workflow_id):
                 self._over.discard(workflow_id)
-                self._watched.setdefault(workflow_id, None)
+        for workflow_id in sorted((incoming | {*self._claimed()}) - self._over):
+            self._watched.setdefault(workflow_id, None)
         for workflow_id in sorted(self._watched):
             if workflow_id in incoming and workflow_id in self._queued:
                 continue
@@ -78,6 +83,15 @@ class Overview:
         except SpoolUnusable as error:
             self._forget(workflow_id)
             return _last(workflow_id, DAMAGED, error.message)
+
+    def _claimed(self) -> list[str]:
+        """All that were claimed, if one has been since the last look: one may begin and end between two looks."""
+        changed_at = os.stat(self._spool.workflows).st_mtime_ns
+        if changed_at == self._claimed_at:
+            return active_ids(self._spool.root)
+        settled = time.time_ns() - changed_at > SETTLED_SECONDS * 1e9
+        self._claimed_at = changed_at if settled else -1
+        return self._spool.claimed_ids()
 
     def _goes_on(self, workflow_id: str) -> bool:
         """Whether one that had ended was asked to go on."""

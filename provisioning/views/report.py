@@ -232,7 +232,10 @@ def _adopted(folder: WorkflowFolder, page: Page) -> Guarantee:
         for task in page["tasks"]
         for each in task["attempts"]
     )
-    text = f"taken over {max(0, takeovers - 1)} times; {survived} attempts outlived the process that had started them"
+    changes = max(0, takeovers - 1)
+    often = {0: "never", 1: "once"}.get(changes, f"{changes} times")
+    attempts = f"{survived} attempt{'' if survived == 1 else 's'}"
+    text = f"taken over {often}; {attempts} outlived the process that had started them"
     return Guarantee("A task outlives its orchestrator", text)
 
 

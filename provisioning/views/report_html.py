@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ from provisioning.views.report_style import STYLE
 from provisioning.views.status import Page
 from provisioning.views.svg import MARKS, WORST, graph_svg, timeline_svg
 from provisioning.views.table import cut
-from provisioning.views.text import compact, duration, instant, pretty_json, spent
+from provisioning.views.text import compact, duration, instant, spent
 
 FULL_TASKS = 300
 """Of a workflow with more tasks, params are cut to a line and results are left out: the JSON form has them."""
@@ -278,14 +279,25 @@ def _more(task: Page, report: Report) -> Iterator[Html]:
         if params:
             yield tag("code", cut(compact(params), _LINE))
         return
-    said: list[tuple[str, str]] = [("params", pretty_json(params))] if params else []
+    said: list[tuple[str, str]] = [("params", _by_key(params))] if params else []
     if task["result"] is not None:
-        said.append(("result", pretty_json(task["result"])))
+        said.append(("result", _by_key(task["result"])))
     if len(task["attempts"]) > 1:
         said.append(("attempts", "\n".join(_attempt(each, report) for each in task["attempts"])))
     if said:
         parts = [(tag("h4", name), _pre(text, f"{name} of {task['task_id']}")) for name, text in said]
         yield tag("details", tag("summary", ", ".join(name for name, _ in said)), parts)
+
+
+def _by_key(value: Any) -> str:
+    """A value as JSON, with a line for each of its keys."""
+    if not isinstance(value, dict) or not value:
+        return compact(value)
+    lines = [
+        f"  {json.dumps(key, ensure_ascii=False)}: {json.dumps(item, ensure_ascii=False)}"
+        for key, item in value.items()
+    ]
+    return "{\n" + ",\n".join(lines) + "\n}"
 
 
 def _attempt(attempt: Mapping[str, Any], report: Report) -> str:

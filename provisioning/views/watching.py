@@ -115,13 +115,19 @@ class WatchedWorkflow(WorkflowView):
 
     def _is_due(self) -> bool:
         """Whether all checkpoints are to be looked through: there are changes, and it is time."""
-        changed_at = os.stat(self.folder.path / "tasks").st_mtime_ns
-        return changed_at != self._changed_at and time.monotonic() >= self._sweep_at
+        return self._tasks_changed_at() != self._changed_at and time.monotonic() >= self._sweep_at
+
+    def _tasks_changed_at(self) -> int:
+        """When a checkpoint was put into the folder last; 0 while it is not there, right after the claim."""
+        try:
+            return os.stat(self.folder.path / "tasks").st_mtime_ns
+        except FileNotFoundError:
+            return 0
 
     def _sweep(self) -> list[TaskCheckpoint]:
         """Look through all checkpoints; those that are new."""
         begin, before = time.monotonic(), dict(self._seen)
-        changed_at = os.stat(self.folder.path / "tasks").st_mtime_ns
+        changed_at = self._tasks_changed_at()
         settled = time.time_ns() - changed_at > SETTLED_SECONDS * 1e9
         self._checkpoints()
         self._changed_at = changed_at if settled else -1

@@ -63,4 +63,4 @@ def test_an_attempt_that_outlived_its_orchestrator_is_in_the_report(site: Instal
     assert site.wait_ended(workflow_id) == "succeeded"
     page = json.loads(provisioning(site, "workflow", "report", workflow_id, "--format", "json").stdout)
     (said,) = [each["evidence"] for each in page["guarantees"] if each["promise"] == "A task outlives its orchestrator"]
-    assert said == "taken over 1 times; 1 attempts outlived the process that had started them"
+    assert said == "taken over once; 1 attempt outlived the process that had started them"

@@ -168,7 +168,7 @@ def test_what_was_promised_is_compared_with_what_is_there(spool: Spool) -> None:
     assert "2 retries of 1 task" in said["What failed"].evidence
     texts = [each.evidence for each in report.guarantees]
     assert any("1 interruption of 1 task; afterwards 1 failed" in each for each in texts)
-    assert any("taken over 1 times; 1 attempts outlived" in each for each in texts)
+    assert any("taken over once; 1 attempt outlived" in each for each in texts)
     assert any("3 of 3 attempts" in each for each in texts)
 
 

@@ -16,6 +16,7 @@ from provisioning.core.states import Outcome, TaskState, WorkflowState
 from provisioning.core.workflow import FORMAT, Plan, Task, TaskCheckpoint, Workflow, WorkflowCheckpoint
 from provisioning.processes import own_identity
 from provisioning.storage import files, reading
+from provisioning.storage.active import name_active
 from provisioning.storage.checkpoint import WorkflowFolder
 from provisioning.storage.spool import Spool
 from provisioning.views.live import Live
@@ -168,6 +169,18 @@ def test_a_workflow_says_when_it_will_have_ended(spool: Spool) -> None:
     assert watched.news()["ends_at"] is None
 
 
+def test_a_workflow_whose_folders_are_still_to_be_made_is_shown(spool: Spool) -> None:
+    folder = claimed(spool)
+    for name in ("tasks", "outcomes", "logs"):
+        (folder.path / name).rmdir()
+    watched = WatchedWorkflow(folder)
+    assert len(watched.news()["tasks"]) == len(TASKS)
+    folder.prepare()
+    save(folder, "a", TaskState.RUNNING, told=False)
+    watched._sweep_at = 0.0
+    assert shown(watched.news()) == {"a": "running"}
+
+
 # All workflows.
 
 
@@ -185,6 +198,25 @@ def test_the_overview_has_what_has_not_ended_and_what_comes(spool: Spool) -> Non
     (spool.workflows / OTHER / "plan.json").write_bytes(b"\xff")
     assert [(page["workflow_id"], page["state"]) for page in overview.news()] == [(OTHER, "damaged")]
     assert overview.watched() == set()
+
+
+def test_a_workflow_that_comes_and_goes_between_two_looks_is_shown_all_the_same(spool: Spool) -> None:
+    overview = Overview(spool)
+    assert list(overview.news()) == []
+    save_workflow(claimed(spool), WorkflowState.SUCCEEDED)
+    assert [page["state"] for page in overview.news()] == ["succeeded"]
+    assert list(overview.news()) == []
+
+
+def test_one_that_had_ended_and_is_tried_again_is_shown_again(spool: Spool) -> None:
+    folder = claimed(spool)
+    save_workflow(folder, WorkflowState.FAILED)
+    overview = Overview(spool)
+    assert list(overview.news()) == []
+    name_active(spool.root, ID)
+    assert list(overview.news()) == []  # a name that is left says nothing yet
+    save_workflow(folder, WorkflowState.RUNNING)
+    assert [page["state"] for page in overview.news()] == ["running"]
 
 
 def test_lines_of_several_workflows_say_whose_they_are(spool: Spool) -> None:
