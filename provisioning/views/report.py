@@ -53,7 +53,7 @@ class Report(NamedTuple):
     made_at: datetime
     page: Page
     params: dict[str, Any]
-    """Of each task by its id."""
+    """Of each task by its id: as it was called, or as its manifest has it."""
     plan: Plan | None
     graph: Graph
     timeline: Timeline
@@ -76,7 +76,7 @@ def report_of(folder: WorkflowFolder, now: datetime, secrets: Mapping[str, str] 
     redactor = redactor_of(plan, secrets)
     workflow = plan.workflow if plan else None
     graph = Graph(workflow.tasks if workflow else ())
-    submission = folder.submission()
+    submission, called = folder.submission(), view.params()
     data, form = folder.manifest()
     failed = [task for task in page["tasks"] if task["state"] == "failed" or task["task_id"] in page["held"]]
     shown = {**page, "tasks": [{**task, "result": _short(task["result"])} for task in page["tasks"]]}
@@ -86,7 +86,9 @@ def report_of(folder: WorkflowFolder, now: datetime, secrets: Mapping[str, str] 
     return Report(
         made_at=now,
         page=redactor.value(shown),
-        params=redactor.value({task.id: shown_params(plan, task) for task in plan.workflow.tasks}) if plan else {},
+        params=redactor.value({task.id: shown_params(plan, task) for task in plan.workflow.tasks} | called)
+        if plan
+        else {},
         plan=plan,
         graph=graph,
         timeline=timeline(page, graph, now),

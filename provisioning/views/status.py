@@ -170,6 +170,10 @@ class WorkflowView:
             task["result"] = self.folder.result(seen[1]) if seen else None
         return page
 
+    def params(self) -> dict[str, Any]:
+        """What tasks were called with, secrets as `***`, of those whose params hold references; as of the last look."""
+        return {name: seen.params for name, (_, seen) in self._seen.items() if seen.params is not None}
+
     def head(self) -> Page:
         """What its submission says."""
         self._submission = submission = self._submission or self.folder.submission()

@@ -183,6 +183,15 @@ def test_a_promise_that_was_not_kept_is_said_to_be_so(spool: Spool) -> None:
     assert any("c before b" in each for each in broken)
 
 
+def test_params_are_those_that_a_task_was_called_with(spool: Spool) -> None:
+    folder = failed(spool)
+    checkpoint = msgspec.structs.replace(folder.task("b"), params={"ip": "10.0.0.7", "token": "***"})
+    folder.save_task(checkpoint)
+    params = report_of(folder, at(60)).params
+    assert params["b"] == {"ip": "10.0.0.7", "token": "***"}
+    assert params["a"]["token"] == "***"
+
+
 def test_a_queued_workflow_has_a_report(spool: Spool) -> None:
     spool.submit(b"{}", "json", submission(ID))
     report = report_of(spool.find(ID), at(60))
