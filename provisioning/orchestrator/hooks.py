@@ -36,6 +36,8 @@ _log = logging.getLogger(__name__)
 
 TRY_SECONDS = 10.0
 """Between two tries to become the one process that tells."""
+COMPLAIN_SECONDS = 300.0
+"""Between two lines of the log that say that the audit log cannot be read."""
 EVENT_BYTES = 64 << 10
 """So much of the end of a workflow's events is searched for the tasks that have failed."""
 NAMED = 5
@@ -53,6 +55,7 @@ class Hooks:
         self._environment |= environment.variables
         self._lock: Lock | None = None
         self._try_at = 0.0
+        self._complain_at = 0.0
         self._growing: logs.Growing | None = None
         self._rest = b""
         self._read = 0
@@ -75,12 +78,18 @@ class Hooks:
 
     def look(self) -> None:
         """Note which programs have ended, and start one more; nothing here waits."""
-        if not self._config.command or not self._is_ours():
+        if not self._config.command:
             return
         try:
+            if not self._is_ours():
+                return
             self._read_on()
         except SpoolUnusable as error:
-            _log.error("notices: %s", error)
+            if boottime() >= self._complain_at:
+                self._complain_at = boottime() + COMPLAIN_SECONDS
+                _log.error("nobody can be told of anything now: %s", error)
+            if self._lock is None:
+                return
         for n, hook in list(self._running.items()):
             if hook.ended():
                 if failure := hook.failure():
@@ -128,8 +137,15 @@ class Hooks:
         lock = Lock(self._spool.root / "locks" / "notify")
         if not lock.take():
             return False
+        try:
+            self._begin()
+        except BaseException:
+            if self._growing is not None:
+                self._growing.close()
+                self._growing = None
+            lock.release()
+            raise
         self._lock = lock
-        self._begin()
         return True
 
     def _begin(self) -> None:

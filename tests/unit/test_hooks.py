@@ -225,6 +225,25 @@ def test_a_program_that_is_gone_stops_nothing(spool: Spool, tmp_path: Path, capl
     told.hooks.close()
 
 
+def test_an_audit_log_that_cannot_be_read_ends_nothing(
+    spool: Spool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    log = spool.root / "audit" / "audit.jsonl"
+    log.parent.mkdir(exist_ok=True)
+    log.mkdir()
+    told = Told(spool, tmp_path)
+    assert "nobody can be told of anything now" in caplog.text
+    told.hooks.look()
+    assert caplog.text.count("nobody can be told") == 1
+    log.rmdir()
+    told.hooks._try_at = 0.0
+    told.hooks.look()
+    told.audit.append("accepted", workflow_id=ID)
+    told.until_quiet()
+    assert len(told.notices()) == 1
+    told.hooks.close()
+
+
 def test_its_end_wakes_the_loop(spool: Spool, tmp_path: Path) -> None:
     told = Told(spool, tmp_path, WAITS)
     told.audit.append("accepted", workflow_id=ID)
