@@ -108,11 +108,9 @@ def run(  # noqa: PLR0913 - what it works, how long, and who hears of it
     watcher = Watcher(lambda: [spool.incoming, spool.requests, spool.drop, *drop.folders(spool)])
     announcement = meter = None
     if lock is not None:
-        for name in oversight.orchestrating(began=True):
-            _log.warning("the %s file has changed since the last start", name)
+        _tell_start(spool, config, oversight)
         announcement = Announcement(spool, config.orchestrator)  # what could end this start has been done
         meter = Meter(spool, config, oversight, orchestrator)
-        _log.info("orchestrator %s works %s with %d slots", __version__, spool.root, config.orchestrator.slots)
     hooks, status = Hooks(spool, config), partial(_status, spool, config.orchestrator.slots, pool)
     notifier = Notifier(Supervisor() if until_empty else config.supervisor)
     around = _Around(signals, presence, watcher, announcement, notifier, intake, meter, hooks, status)
@@ -131,14 +129,26 @@ def run(  # noqa: PLR0913 - what it works, how long, and who hears of it
         hooks.close()
         watcher.close()
         if lock is not None:
-            _log.info("orchestrator stopped")
-            with contextlib.suppress(ProvisioningError):
-                if presence.is_same():  # the audit log of another spool is not ours to write
-                    oversight.orchestrating(began=False)
+            _tell_end(presence, oversight)
         spool.close()
         if lock is not None:
             lock.release()
     return 1 if until_empty and complaints.failed else 0
+
+
+def _tell_start(spool: Spool, config: Config, oversight: Oversight) -> None:
+    """Note that the orchestrator begins, with which configuration."""
+    for name in oversight.orchestrating(began=True):
+        _log.warning("the %s file has changed since the last start", name)
+    _log.info("orchestrator %s works %s with %d slots", __version__, spool.root, config.orchestrator.slots)
+
+
+def _tell_end(presence: Presence, oversight: Oversight) -> None:
+    """Note that it has ended."""
+    _log.info("orchestrator stopped")
+    with contextlib.suppress(ProvisioningError):
+        if presence.is_same():  # the audit log of another spool is not ours to write
+            oversight.orchestrating(began=False)
 
 
 def _open_doors(spool: Spool, config: Config, load_nulib: Callable[[], Nulib], oversight: Oversight) -> Intake:
