@@ -60,6 +60,8 @@ def use(made: Spool) -> Lock:
     for name in ("process", "group"):
         files.write_atomic(made.scratch.path / name, encode(own_identity()), durable=False)
     files.append(made.logs / "orchestrator.log", b"")
-    files.write_atomic(made.root / "metrics.prom", b"", durable=False, scratch=made.scratch)
+    for name in ("metrics.prom", "notified.json"):
+        files.write_atomic(made.root / name, b"", durable=False, scratch=made.scratch)
+    Lock(made.locks / "notify").take()
     made.nudge()
     return lock
