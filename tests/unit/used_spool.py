@@ -18,6 +18,7 @@ from provisioning.storage.checkpoint import encode
 from provisioning.storage.durations import learn
 from provisioning.storage.limits import Wanted, taken
 from provisioning.storage.lock import Lock
+from provisioning.storage.notified import save_notified
 from provisioning.storage.spool import OrchestratorRecord, Spool
 from provisioning.storage.trees import planning
 from tests.simulation.values import EPOCH, NULIB, checkpoint, graph, record, submission
@@ -60,8 +61,8 @@ def use(made: Spool) -> Lock:
     for name in ("process", "group"):
         files.write_atomic(made.scratch.path / name, encode(own_identity()), durable=False)
     files.append(made.logs / "orchestrator.log", b"")
-    for name in ("metrics.prom", "notified.json"):
-        files.write_atomic(made.root / name, b"", durable=False, scratch=made.scratch)
+    files.write_atomic(made.root / "metrics.prom", b"", durable=False, scratch=made.scratch)
+    save_notified(made, 0)
     Lock(made.locks / "notify").take()
     made.nudge()
     return lock
