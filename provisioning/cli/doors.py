@@ -42,8 +42,8 @@ def receive(context: Context, operator: str) -> None:
     Example, in authorized_keys of the user who works the spool:
       restrict,command="provisioning spool receive --as alice" ssh-ed25519 AAAA… alice
     """
-    from provisioning.cli.dropping import raise_if_rejected
     from provisioning.core.drop import OPERATOR
+    from provisioning.core.refusing import raise_if_rejected
     from provisioning.orchestrator.oversight import Oversight
     from provisioning.orchestrator.receiving import Receiver
 

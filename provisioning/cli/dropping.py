@@ -15,9 +15,10 @@ from typing import NamedTuple
 from provisioning.cli.context import Context
 from provisioning.cli.following import Failed
 from provisioning.clock import new_ulid
-from provisioning.core.drop import RECEIPT, Reason, Receipt
+from provisioning.core.drop import RECEIPT, Receipt
+from provisioning.core.refusing import raise_if_rejected
 from provisioning.core.states import ENDED_WORKFLOWS, WorkflowState
-from provisioning.errors import GaveUp, Interrupted, InvalidManifest, Problem, Refused
+from provisioning.errors import GaveUp, Interrupted
 from provisioning.storage import receipts
 from provisioning.storage.doors import put_into_own_folder
 from provisioning.views.text import safe
@@ -25,7 +26,6 @@ from provisioning.views.text import safe
 ANSWER_SECONDS = 30.0
 """So long an answer is waited for where nothing else was asked for."""
 POLL_SECONDS = 0.05
-REFUSALS = ("no-authority", "not-granted", "unknown-workflow", "request-refused", "wrong-host", "unknown-signer")
 _NO_NAME = re.compile(r"[^A-Za-z0-9_-]+")
 
 
@@ -123,14 +123,3 @@ def _failed(receipt: Receipt) -> Failed:
     more = f" ({len(receipt.failed)} tasks failed)" if len(receipt.failed) > 1 else ""
     text = f"{first.operation} failed in task {first.task_id}{more}: {safe(first.message)}"
     return Failed(text, hint=safe(first.help), code=first.code, details={**details, "task_id": first.task_id})
-
-
-def raise_if_rejected(receipt: Receipt, file: str) -> None:
-    """InvalidManifest with each reason, or Refused where the answer is that its operator may not."""
-    if receipt.answer != "rejected":
-        return
-    first = receipt.reason or Reason("rejected", "no reason was given")
-    if first.code in REFUSALS or first.code.startswith("signature-"):
-        raise Refused(first.message, hint=first.hint)
-    reasons = receipt.reasons or (first,)
-    raise InvalidManifest(Problem(each.code, each.message, each.hint, file, each.line, each.field) for each in reasons)

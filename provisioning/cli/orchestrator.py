@@ -163,23 +163,17 @@ def status(context: Context) -> None:
     if context.json:
         context.answer_json(page)
         return
+    from provisioning.views.health import NOTES
     from provisioning.views.table import table
 
     counts = ", ".join(f"{count} {state}" for state, count in page["workflows"].items()) or "none"
-    rows = [["orchestrator", page["state"] + (f": {note}" if (note := _NOTES.get(page["state"])) else "")]]
+    rows = [["orchestrator", page["state"] + (f": {note}" if (note := NOTES.get(page["state"])) else "")]]
     facts = ("pid", "host", "started_at", "slots", "version", *(["works"] if page["state"] == "away" else []))
     rows += [[name, str(page[name])] for name in facts if page.get(name)]
     rows += [["spool", page["spool"]], ["workflows", counts]]
     if page["disk"]:
         rows.append(["disk", f"waiting for disk space: {page['disk']}"])
     context.answer(table(rows, width=context.width))
-
-
-_NOTES = {
-    "draining": "it starts nothing more, and ends when what runs has ended",
-    "away": "it does nothing until this spool is back at the path that it works",
-}
-"""What a state of the orchestrator means."""
 
 
 def _page(context: Context) -> dict[str, Any]:
@@ -217,18 +211,11 @@ def health(context: Context) -> int:
     """
     from provisioning.cli.ending import answer_problems
     from provisioning.errors import Problem
+    from provisioning.views.health import health_problems
 
     problems: list[Problem] = []
     try:
-        root, record = context.spool.root, context.spool.running_orchestrator()
-        if record is None:
-            text, hint = f"no orchestrator works {root}", "start one: provisioning orchestrator start"
-            problems.append(Problem("not-running", text, hint))
-        elif note := _NOTES.get(state := record.state(root)):
-            text = f"the orchestrator, pid {record.process.pid}, is {state}: {note}"
-            problems.append(Problem(state, text, "see: provisioning orchestrator status"))
-        if shortage := context.spool.shortage():
-            problems.append(Problem(shortage.code, shortage.message, shortage.hint))
+        problems += health_problems(context.spool)
         problems += context.nulib.catalogue.broken
     except ProvisioningError as error:
         problems.append(Problem(error.code, error.message, error.hint))

@@ -99,18 +99,10 @@ def status(context: Context, workflow_id: str, every_task: bool) -> None:  # noq
 
 def page_of(context: Context, workflow_id: str, look: Callable[[WorkflowFolder], Page] | None = None) -> Page:
     """The page of a workflow, whole or as `look` gives it; Rejected with the problems of one that was."""
-    from provisioning.views.status import ENDED, find, waiting_for_disk, workflow_status
-    from provisioning.views.waiting import show_limits
+    from provisioning.views.status import workflow_status
+    from provisioning.views.waiting import page_of as shown
 
-    for _ in range(3):
-        try:
-            page = (look or workflow_status)(find(context.spool, workflow_id))
-            show_limits(page, context.spool, context.config.groups)
-            shortage = context.spool.shortage() if page["state"] not in ENDED else None
-            return waiting_for_disk(page, shortage.message) if shortage else page
-        except FileNotFoundError:  # claimed while we read
-            continue
-    raise NotFound(f"workflow {workflow_id} went away", hint="see: provisioning workflow list")
+    return shown(context.spool, context.config.groups, workflow_id, look or workflow_status)
 
 
 @workflow.command(exits=(0, 1, 2, 3, 4, 6, 7, 130))

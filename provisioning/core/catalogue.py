@@ -101,6 +101,11 @@ class Catalogue(msgspec.Struct, frozen=True, omit_defaults=True):
         return hint or "see: provisioning operation list"
 
 
+def singular(domain: str) -> str:
+    """The noun of a domain of nulib: `servers` is `server`, `selftest` is itself."""
+    return domain[:-1] if domain.endswith("s") and not domain.endswith("ss") else domain
+
+
 def filled(template: str, params: Mapping[str, Any]) -> str:
     """The target that a template such as `server/{name}` means with these params."""
     return re.sub(r"\{([^{}]*)\}", lambda word: str(params.get(word[1])), template)

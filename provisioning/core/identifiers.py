@@ -26,7 +26,8 @@ TaskId = Annotated[str, msgspec.Meta(pattern="^" + TASK_ID.pattern)]
 OperationName = Annotated[str, msgspec.Meta(pattern="^" + OPERATION_NAME.pattern)]
 Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 """A SHA-256 in hexadecimal."""
-ChosenId = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")]
+CHOSEN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
+ChosenId = Annotated[str, msgspec.Meta(pattern="^" + CHOSEN_ID.pattern)]
 """The `id` of a manifest. What a file names that becomes part of a path is of one of these types: none leads out."""
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"

@@ -122,7 +122,7 @@ class Answering:
         folder = WorkflowFolder(path)
         if operator != self._trust.own:
             own = folder.submission().operator == operator
-            if not own and not self._could_have_submitted(operator, folder):
+            if not self.may_know(operator, folder):
                 return missing
             if own and asked.verb not in ALWAYS_OF_ONES_OWN and not self._could_have_submitted(operator, folder):
                 text = f"{operator} may not run this workflow any more"
@@ -132,6 +132,11 @@ class Answering:
             return None
         code = "unknown-workflow" if isinstance(found, NotFound) and not asked.tasks else "request-refused"
         return Reason(code, found.message, found.hint)
+
+    def may_know(self, operator: str, folder: WorkflowFolder) -> bool:
+        """Whether the workflow is the operator's own, or one that they could submit by now."""
+        known = (self._trust.own, folder.submission().operator)
+        return operator in known or self._could_have_submitted(operator, folder)
 
     def _could_have_submitted(self, operator: str, folder: WorkflowFolder) -> bool:
         plan = folder.plan()

@@ -1,4 +1,4 @@
-"""A manifest or request that comes on standard input, from an operator whom sshd knows by their key: all or nothing."""
+"""A manifest or request that comes as one text, from an operator whom sshd or the gateway knows: all or nothing."""
 
 from __future__ import annotations
 
@@ -45,16 +45,19 @@ class _Received(NamedTuple):
 class Receiver:
     """Answers one text; nothing of it stays unless it is accepted, or put aside with the reasons."""
 
-    def __init__(self, spool: Spool, config: Config, oversight: Oversight, operator: str) -> None:
+    def __init__(
+        self, spool: Spool, config: Config, oversight: Oversight, operator: str, *, door: str = "receive"
+    ) -> None:
+        self._door = door
         self._spool = spool
         self._config = config
         self._oversight = oversight
         self._operator = operator
         self._answering = Answering(spool, oversight.audit, oversight.trust, max_bytes=config.drop.max_bytes)
 
-    def receive(self, whole: bytes, load_nulib: Callable[[], Nulib]) -> Receipt:
-        """The receipt."""
-        received, incomplete = self._prepare(whole)
+    def receive(self, whole: bytes, load_nulib: Callable[[], Nulib], *, proved: bool = False) -> Receipt:
+        """The receipt. `proved`: how it came says that this is all of it, whether it is sealed or not."""
+        received, incomplete = self._prepare(whole, proved=proved)
         if incomplete is not None:
             return self._reject(received, (incomplete,))
         verdict = self._judge(received, load_nulib)
@@ -65,7 +68,7 @@ class Receiver:
             return self._ask(received, verdict.facts)
         return self._accept(received, verdict.facts)
 
-    def _prepare(self, whole: bytes) -> tuple[_Received, Reason | None]:
+    def _prepare(self, whole: bytes, *, proved: bool) -> tuple[_Received, Reason | None]:
         """Keep what came in a folder that nobody sees; and why it is not known to be whole."""
         limit = self._config.drop.max_bytes
         too_large = len(whole) > limit
@@ -84,7 +87,7 @@ class Receiver:
             return received, refusal("too-large", len(whole), limit)
         if sealed is False and signature is None:
             return received, refusal("digest-mismatch", len(whole), limit)
-        if not sealed and signature is None and not self._config.drop.trust_unsealed:
+        if not (sealed or signature or proved or self._config.drop.trust_unsealed):
             text = "a connection that breaks looks like an end: nothing proves that this is all of it"
             return received, Reason("incomplete", text, "provisioning manifest seal --stdout FILE | ssh …")
         return received, None
@@ -111,7 +114,7 @@ class Receiver:
             parsers.close()
 
     def _accept(self, received: _Received, facts: Facts) -> Receipt:
-        submission = facts.submission(self._origin(received, "manifest"), "receive", now())
+        submission = facts.submission(self._origin(received, "manifest"), self._door, now())
 
         def prepare(decided: Submission) -> Path:
             files.write_new(received.folder / "submission.json", encode(decided), durable=True)
@@ -134,7 +137,7 @@ class Receiver:
             "request",
             take_id=received.take_id,
             operator=self._operator,
-            door="receive",
+            door=self._door,
             workflow_id=answer.receipt.workflow_id,
             verb=answer.receipt.request,
             tasks=answer.tasks,
@@ -145,13 +148,13 @@ class Receiver:
     def _reject(self, received: _Received, reasons: tuple[Reason, ...]) -> Receipt:
         """Put it aside with the reasons, and keep that it was."""
         origin = self._origin(received, "manifest")
-        drop.note_reasons(self._spool, received.folder, origin, reasons, door="receive")
+        drop.note_reasons(self._spool, received.folder, origin, reasons, door=self._door)
         drop.put_aside(self._spool, received.folder, origin)
         self._oversight.audit.append(
             "rejected",
             take_id=received.take_id,
             operator=self._operator,
-            door="receive",
+            door=self._door,
             digest=received.digest,
             code=reasons[0].code,
             message=reasons[0].message[:300],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,25 +30,24 @@ def workflow_rows(
     spool: Spool, *, states: frozenset[str] = frozenset(), limit: int | None = None
 ) -> list[dict[str, Any]]:
     """One page per workflow, newest first; one that is damaged is a row too and stops nothing else."""
-    rows: list[dict[str, Any]] = []
+    return list(islice((row for row in each_row(spool) if not states or row["state"] in states), limit))
+
+
+def each_row(spool: Spool) -> Iterator[dict[str, Any]]:
+    """The rows of all workflows, newest first, each read when it is asked for."""
     rejected = rejections(spool)
     incoming = {*spool.incoming_ids()}  # first: what is claimed meanwhile is found there
     for workflow_id in sorted({*incoming, *spool.claimed_ids(), *rejected}, reverse=True):
-        if limit is not None and len(rows) >= limit:
-            break
         try:
             aside = rejected.get(workflow_id)
             folder = (
                 spool.find(workflow_id) if workflow_id in incoming else WorkflowFolder(spool.workflows / workflow_id)
             )
-            row = _present_row(folder) if aside is None else _rejected_row(workflow_id, aside)
+            yield _present_row(folder) if aside is None else _rejected_row(workflow_id, aside)
         except (FileNotFoundError, NotFound):
             continue  # cleaned up while we looked
         except SpoolUnusable as error:
-            row = {"workflow_id": workflow_id, "name": "", "state": DAMAGED, "reason": error.message}
-        if not states or row["state"] in states:
-            rows.append(row)
-    return rows
+            yield {"workflow_id": workflow_id, "name": "", "state": DAMAGED, "reason": error.message}
 
 
 def _present_row(folder: WorkflowFolder) -> dict[str, Any]:

@@ -305,6 +305,7 @@ class Rejected(Invalid):
         super().__init__(_reasons(path))
         self.message = f"workflow {workflow_id} was rejected; its files are in {path}"
         self.details = {"workflow_id": workflow_id, "state": REJECTED, "folder": str(path)}
+        self.path = path
 
 
 def _reasons(path: Path) -> list[Problem]:

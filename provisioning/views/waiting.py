@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from provisioning.core.catalogue import filled
 from provisioning.core.states import TaskState
 from provisioning.core.workflow import Plan, Task
-from provisioning.errors import SpoolUnusable
+from provisioning.errors import NotFound, SpoolUnusable
+from provisioning.storage.checkpoint import WorkflowFolder
 from provisioning.storage.limits import Look, Wanted
 from provisioning.storage.spool import Spool
-from provisioning.views.status import Page
+from provisioning.views.status import ENDED, Page, find, waiting_for_disk
 
 _LOOKED_AT = 1000
 """Tasks of one page at most."""
@@ -29,6 +30,19 @@ def wanted(
     ]
     room = groups.get(task.group or "")
     return [*found, *([Wanted(f"group:{task.group}", room=room)] if room else [])]
+
+
+def page_of(spool: Spool, groups: Mapping[str, int], workflow_id: str, look: Callable[[WorkflowFolder], Page]) -> Page:
+    """What `look` says of a workflow, and what it waits for; Rejected with the problems of one that was."""
+    for _ in range(3):
+        try:
+            page = look(find(spool, workflow_id))
+            show_limits(page, spool, groups)
+            shortage = spool.shortage() if page["state"] not in ENDED else None
+            return waiting_for_disk(page, shortage.message) if shortage else page
+        except FileNotFoundError:  # claimed while we read
+            continue
+    raise NotFound(f"workflow {workflow_id} went away", hint="see: provisioning workflow list")
 
 
 def show_limits(page: Page, spool: Spool, groups: Mapping[str, int]) -> None:

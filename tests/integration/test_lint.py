@@ -8,8 +8,8 @@ import click
 import pytest
 
 from provisioning.cli.operations import operation_command
-from provisioning.cli.root import ALIASES, NOUNS, singular
-from provisioning.core.catalogue import Operation
+from provisioning.cli.root import ALIASES, NOUNS
+from provisioning.core.catalogue import Operation, singular
 from provisioning.errors import Refused
 from provisioning.execution import lint as lint_module
 from provisioning.execution.lint import lint
