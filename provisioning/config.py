@@ -14,7 +14,9 @@ from provisioning import convert
 from provisioning.errors import NotFound, UsageError
 from provisioning.ownership import refuse_unless_ours
 from provisioning.sections import Audit as Audit
+from provisioning.sections import Disk as Disk
 from provisioning.sections import Drop as Drop
+from provisioning.sections import Gateway as Gateway
 from provisioning.sections import Metrics as Metrics
 from provisioning.sections import Notify as Notify
 from provisioning.sections import Receive as Receive
@@ -47,6 +49,8 @@ class Paths(msgspec.Struct, frozen=True):
     """OpenSSH's list of keys that are no longer good, if there is one."""
     credentials: Path = Path("/etc/provisioning/credentials")
     """A folder with one file for each credential, which its owner alone may read."""
+    tokens: Path = Path("/etc/provisioning/tokens.toml")
+    """Hashes of the gateway's tokens, by the name of their operator."""
     ssh_keygen: Path = Path("/usr/bin/ssh-keygen")
 
 
@@ -70,15 +74,6 @@ class Bounds(msgspec.Struct, frozen=True):
     log_bytes: int = 10 << 20
     grace_seconds: float = 10.0
     """Between TERM and KILL."""
-
-
-class Disk(msgspec.Struct, frozen=True):
-    """What the disk under the spool must be, and have free before something is accepted or started; 0 is no mark."""
-
-    network: bool = False
-    """A file system that other hosts may have mounted is allowed: the operator says that only this one works it."""
-    free_bytes: int = 64 << 20
-    free_inodes: int = 1000
 
 
 class Environment(msgspec.Struct, frozen=True):
@@ -118,6 +113,7 @@ class Config(msgspec.Struct, frozen=True):
     audit: Audit = Audit()
     metrics: Metrics = Metrics()
     notify: Notify = Notify()
+    gateway: Gateway = Gateway()
     search: str = ""
     """The caller's own PATH, on which Nushell is looked for where no setting names it."""
     ssh_agent: str = ""
@@ -166,6 +162,7 @@ class Config(msgspec.Struct, frozen=True):
             audit=Audit(**values["audit"]),
             metrics=Metrics(**values["metrics"]),
             notify=Notify(**values["notify"]),
+            gateway=Gateway(**values["gateway"]),
             search=environ.get("PATH", ""),
             ssh_agent=environ.get("SSH_AUTH_SOCK", ""),
             term=environ.get("TERM", ""),
@@ -182,7 +179,7 @@ SECTIONS: dict[str, dict[str, convert.Converter]] = {
         "cache": convert.path,
         "infra": convert.paths,
     }
-    | dict.fromkeys(("authority", "signers", "revoked", "credentials", "ssh_keygen"), convert.path),
+    | dict.fromkeys(("authority", "signers", "revoked", "credentials", "ssh_keygen", "tokens"), convert.path),
     "orchestrator": {
         "slots": convert.count,
         "active_workflows": convert.count,
@@ -214,6 +211,13 @@ SECTIONS: dict[str, dict[str, convert.Converter]] = {
     "audit": {"bytes": convert.size, "syslog": convert.path},
     "metrics": {"seconds": convert.seconds, "file": convert.path},
     "notify": {"command": convert.command, "on": convert.notices, "seconds": convert.seconds, "at_once": convert.room},
+    "gateway": {
+        "listen": convert.lines,
+        "certificate": convert.path,
+        "key": convert.path,
+        "hosts": convert.lines,
+        "body_bytes": convert.size,
+    },
     "environment": {"path": convert.folders, "home": convert.path, "lang": convert.line, "tz": convert.line},
 }
 """Every key of the config file; [environment] takes the names of further variables besides."""

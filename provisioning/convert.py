@@ -53,6 +53,7 @@ class Places:
             "infra": (self.config_dir() / "infra",),
             "authority": own / "authority.toml",
             "signers": own / "allowed_signers",
+            "tokens": own / "tokens.toml",
             "credentials": Path(given) if given.startswith("/") else own / "credentials",
         }
 
@@ -109,6 +110,13 @@ def line(value: Any, places: Places) -> str:
     if not isinstance(value, str) or not value.isprintable():
         raise ValueError("a text on one line")
     return str(value)
+
+
+def lines(value: Any, places: Places) -> tuple[str, ...]:
+    listed = [part for part in value.split(",") if part] if isinstance(value, str) else value
+    if not isinstance(listed, list | tuple):
+        raise ValueError("a list of texts")
+    return tuple(line(part, places) for part in listed)
 
 
 def folders(value: Any, places: Places) -> str:

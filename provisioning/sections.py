@@ -1,4 +1,4 @@
-"""Sections of the configuration: what may come in by the doors, what is kept and shown of it, and who is told."""
+"""Sections of the configuration: the doors, the disk, what is kept and shown of what came in, and who is told."""
 
 from __future__ import annotations
 
@@ -40,6 +40,15 @@ class Receive(msgspec.Struct, frozen=True):
     signature: str = "off"
 
 
+class Disk(msgspec.Struct, frozen=True):
+    """What the disk under the spool must be, and have free before something is accepted or started; 0 is no mark."""
+
+    network: bool = False
+    """A file system that other hosts may have mounted is allowed: the operator says that only this one works it."""
+    free_bytes: int = 64 << 20
+    free_inodes: int = 1000
+
+
 class Audit(msgspec.Struct, frozen=True):
     """The audit log: how large a part of it may be, and where its head is told."""
 
@@ -74,3 +83,15 @@ class Notify(msgspec.Struct, frozen=True):
     seconds: float = 30.0
     """So long one run of it may take."""
     at_once: int = 4
+
+
+class Gateway(msgspec.Struct, frozen=True):
+    """What `provisioning serve` listens on, and what it needs where that is not this host alone."""
+
+    listen: tuple[str, ...] = ("localhost:9090",)
+    """`localhost:PORT`, `unix:/PATH`, or `HOST:PORT`, which needs certificate, key and tokens."""
+    certificate: Path | None = None
+    key: Path | None = None
+    hosts: tuple[str, ...] = ()
+    """Names under which it is reached by others, besides those in `listen`."""
+    body_bytes: int = 8 << 20

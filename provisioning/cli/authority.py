@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import click
@@ -56,6 +57,34 @@ def explain(context: Context, operator: str, operation: str, infra: str, params:
         pins = ", ".join(f"{name} = {json.dumps(pin)}" for name, pin in each["params"].items())
         lines.append(f"  by grant {each['grant']}" + (f", with {pins}" if pins else ""))
     _answer(context, operator, granting, "\n".join(lines))
+
+
+@authority.command(exits=(0, 2))
+@click.argument("operator")
+@json_option
+@pass_context
+def token(context: Context, operator: str) -> None:
+    """Make a token by which OPERATOR may call the gateway from elsewhere. It is shown once, and kept nowhere.
+
+    The line that goes into tokens.toml beside the config, which is its owner's alone (mode 600), has only its hash.
+
+    \b
+    Example:
+      provisioning authority token alice > alice.token
+    """
+    from provisioning.core.drop import OPERATOR
+
+    if not OPERATOR.match(operator):
+        raise UsageError(f"{operator!r} cannot be an operator", hint="lower-case letters, digits, '_' and '-'")
+    from provisioning.core.bearer import hash_of, token_of
+
+    made = token_of(os.urandom(32))
+    lines = f'[[token]]\noperator = "{operator}"\nsha256 = "{hash_of(made)}"'
+    if context.json:
+        context.answer_json({"token": made, "operator": operator, "sha256": hash_of(made)})
+    else:
+        context.answer(made)
+    context.say(f"add to {context.config.paths.tokens}:\n{lines}")
 
 
 def _hint(near: list[Any]) -> str:

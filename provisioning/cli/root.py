@@ -88,6 +88,12 @@ def _manual() -> click.Command:
     return manual
 
 
+def _serve() -> click.Command:
+    from provisioning.cli.serve import serve
+
+    return serve
+
+
 def _install() -> click.Command:
     from provisioning.cli.install import install
 
@@ -114,15 +120,16 @@ def _crash() -> click.Command:
 
 NOUNS: dict[str, Callable[[], click.Command]] = {
     "batch": _batch,
+    "manifest": _manifest,
     "workflow": _workflow,
     "orchestrator": _orchestrator,
     "infra": _infra,
     "operation": _operation,
     "spool": _spool,
     "bundle": _bundle,
-    "manifest": _manifest,
     "authority": _authority,
     "audit": _audit,
+    "serve": _serve,
     "install": _install,
     "uninstall": _uninstall,
     "completion": _completion,
@@ -140,11 +147,6 @@ ALIASES = {
     "orch": "orchestrator",
     "op": "operation",
 }
-
-
-def singular(domain: str) -> str:
-    """The noun of a domain of nulib: `servers` is `server`, `selftest` is itself."""
-    return domain[:-1] if domain.endswith("s") and not domain.endswith("ss") else domain
 
 
 def _with_verbs(group: click.Group, verbs: dict[str, Callable[[], click.Command]]) -> click.Group:
@@ -209,15 +211,20 @@ class Root(Noun):
         if domain is None:
             return None
         from provisioning.cli.operations import domain_group
+        from provisioning.core.catalogue import singular
 
         return _with_verbs(domain_group(domain, singular(domain), catalogue), own)
 
     def _domains(self, ctx: click.Context) -> dict[str, str]:
         """Noun to domain, for all domains of the catalogue."""
+        from provisioning.core.catalogue import singular
+
         domains = {operation.domain for operation in ctx.ensure_object(Context).catalogue.operations.values()}
         return {singular(domain): domain for domain in sorted(domains)}
 
     def unknown(self, ctx: click.Context, name: str) -> click.UsageError:
+        from provisioning.core.catalogue import singular
+
         broken = sorted({problem.field for problem in ctx.ensure_object(Context).catalogue.broken if problem.field})
         damaged = [field for field in broken if name in (field.split(".")[0], singular(field.split(".")[0]))]
         if damaged:
@@ -245,6 +252,8 @@ class Root(Noun):
                 by_domain.setdefault(operation.domain, []).append(operation.verb)
             for domain, more in OF_THE_PROGRAM.items():
                 by_domain.setdefault(domain, []).extend(more)
+            from provisioning.core.catalogue import singular
+
             operations = [row(singular(domain), verbs) for domain, verbs in by_domain.items()]
         except ProvisioningError as error:
             operations = [("not available", error.message)]

@@ -46,7 +46,7 @@ RESERVED_PARAMS = frozenset(
 """Options of every operation command; `check` may be the switch that the operation declares as its own."""
 RESERVED_DOMAINS = {
     **dict.fromkeys(("audit", "authority", "batch", "completion", "help", "infra", "install", "manifest", "manual")),
-    **dict.fromkeys(("operation", "orchestrator", "spool", "uninstall", "workflow")),
+    **dict.fromkeys(("operation", "orchestrator", "serve", "spool", "uninstall", "workflow")),
     "bat": "batch",
     "op": "operation",
     "orch": "orchestrator",

@@ -27,7 +27,7 @@ from provisioning.storage.spool import Spool
 MAX_AUTHORITY_BYTES = 4 << 20
 KEPT_RULES = 8
 """So many files of rules are kept, the latest: one that a parser was told to read stays while it may."""
-DOORS_OF_OTHERS = ("drop", "receive")
+DOORS_OF_OTHERS = ("drop", "receive", "gateway")
 
 
 def own_name() -> str:

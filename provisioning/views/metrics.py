@@ -11,7 +11,7 @@ from provisioning.core.counters import BOUNDS_SECONDS, Counters, Histogram
 from provisioning.core.drop import REASONS
 from provisioning.core.states import ENDED_WORKFLOWS, Outcome, TaskState, WorkflowState
 
-DOORS = ("cli", "drop", "receive")
+DOORS = ("cli", "drop", "receive", "gateway")
 VERBS = ("cancel", "pause", "resume", "retry", "rollback")
 
 Sample = tuple[str, dict[str, str], float]

@@ -39,6 +39,7 @@ HOMES = {
     "fastjsonschema": {"core"},
     "tomli_w": {"core"},
     "aiohttp": {"gateway"},
+    "asyncio": {"gateway"},  # nowhere else: what works the spool has one way of waiting, connection.wait
     "http": {"gateway"},
     "socketserver": {"gateway"},
 }
@@ -46,7 +47,6 @@ HOMES = {
 
 UNWANTED = {
     "concurrent": "the pools of the standard library lose tasks when a worker is killed",
-    "asyncio": "one way of waiting: multiprocessing.connection.wait",
     "pickle": "nothing that another process wrote is unpickled",
     "shelve": "files of the spool are JSON",
     "tempfile": "temporary files of the spool are in its tmp/, made by storage/files.py",

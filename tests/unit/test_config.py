@@ -125,8 +125,9 @@ def test_a_variable_that_sets_no_key() -> None:
 
 def test_every_key_has_its_variable(tmp_path: Path) -> None:
     values = {"nulib": "/n", "path": "/p", "lang": "de_DE.UTF-8", "tz": "UTC", "network": "True"}
-    values |= {"trust_unsealed": "True", "signature": "optional", "syslog": "/s", "file": "/f", "command": "/c"}
-    values |= {"on": "failed"}
+    values |= {"trust_unsealed": "True", "signature": "optional", "syslog": "/s", "file": "/f"}
+    values |= {"command": "/c", "on": "failed"}
+    values |= {"certificate": "/c", "key": "/k"}
     for section, keys in SECTIONS.items():
         for key in keys:
             text = values.get(key, "/value" if section in ("paths", "environment") else "7")

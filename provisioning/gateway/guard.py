@@ -1,0 +1,41 @@
+"""What no browser may do on somebody's behalf: reach a local door by another name, or from another site's page."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from provisioning.gateway.answers import Declined
+
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
+HEADERS = {
+    "Server": "provisioning",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+"""Of every answer that does not say otherwise."""
+
+
+def host_name(header: str) -> str:
+    """A Host header without its port, in lower case."""
+    name, colon, port = header.rpartition(":")
+    return (name if colon and port.isdigit() else header).lower()
+
+
+def check_host(headers: Mapping[str, str], known: Collection[str]) -> None:
+    """Declined where the caller means another host: a name that was made to lead here is no name of ours."""
+    header = headers.get("Host", "")
+    if host_name(header) not in known:
+        hint = f"known here: {', '.join(sorted(known))}; others are named by gateway.hosts"
+        raise Declined(421, "wrong-host", "the Host header names another host", hint=hint)
+
+
+def check_site(headers: Mapping[str, str], *, scheme: str) -> None:
+    """Declined where a page of another site asks. Programs send none of these headers."""
+    site = headers.get("Sec-Fetch-Site", "none")
+    origin = headers.get("Origin")
+    own = f"{scheme}://{headers.get('Host', '')}".lower()
+    if site not in ("none", "same-origin") or (origin is not None and origin.lower() != own):
+        raise Declined(403, "cross-site", "a page of another site asks", hint="open it here, or use a program")

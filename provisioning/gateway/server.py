@@ -1,0 +1,230 @@
+"""The gateway as a process: one thread that speaks HTTP, threads that read the spool, and limits for whoever calls."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from aiohttp import web
+
+from provisioning.core.bearer import operator_of
+from provisioning.errors import ProvisioningError, SpoolUnusable
+from provisioning.gateway import guard
+from provisioning.gateway.answers import Declined, failure, of_http, success
+from provisioning.gateway.callers import Caller, bearer, name_of, uid_of
+from provisioning.gateway.listening import Listening, close_all
+from provisioning.gateway.routes import ROUTES, Route
+from provisioning.gateway.site import Call, Site, Text
+from provisioning.gateway.tokens import read_tokens
+
+HEADER_SECONDS = 15.0
+"""So long a caller may take for a request's line and headers, and be idle between two requests."""
+BODY_SECONDS = 30.0
+SEND_SECONDS = 30.0
+MAX_CONNECTIONS = 512
+LINGER_SECONDS = 2.0
+"""So long what is left of a body is taken and thrown away, for the caller to read why."""
+CLOSE_SECONDS = 3.0
+TLS_SECONDS = 10.0
+"""For the handshake."""
+
+Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Connection(web.RequestHandler):
+    """One connection. What is no HTTP is answered in our form too."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """The answer to what never came to a route."""
+        text = "the request is no HTTP that is understood here" if status == 400 else "internal error"
+        answer = failure(Declined(status, "bad-request" if status == 400 else "internal", text))
+        answer.force_close()
+        return answer
+
+
+class _Full(asyncio.Protocol):
+    """A connection too many: closed at once."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
+
+
+class Gateway:
+    """Answers calls."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        listen = {guard.host_name(each) for each in site.config.gateway.listen}
+        self._hosts = guard.LOCAL_HOSTS | listen | {each.lower() for each in site.config.gateway.hosts}
+
+    def application(self) -> web.Application:
+        """All routes, behind what every call has to pass."""
+        app = web.Application(client_max_size=self._site.config.gateway.body_bytes, middlewares=[self._in_our_form])
+        for route in ROUTES:
+            app.router.add_route(route.method, route.pattern, self._answering(route))
+            if route.method == "GET" and route.look is not None:
+                app.router.add_route("HEAD", route.pattern, self._answering(route))
+        return app
+
+    @web.middleware
+    async def _in_our_form(self, request: web.Request, handler: Answering) -> web.StreamResponse:
+        """Every answer: what must hold before, our headers, our form of errors, and a reader that takes it in time."""
+        response = await self._answer(request, handler)
+        if not response.prepared:
+            for name, value in guard.HEADERS.items():
+                response.headers.setdefault(name, value)
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await response.prepare(request)
+                await response.write_eof()
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+        return response
+
+    async def _answer(self, request: web.Request, handler: Answering) -> web.StreamResponse:
+        try:
+            self._check(request)
+            request["caller"] = await asyncio.to_thread(self._caller, request)
+            return await handler(request)
+        except ProvisioningError as error:
+            return failure(error)
+        except web.HTTPException as error:
+            return of_http(error)
+        except ConnectionError:
+            raise
+        except OSError as error:
+            self._site.say(f"{request.method} {request.path}: {error}")
+            return failure(SpoolUnusable(f"the host refuses: {error.strerror}", hint="see: provisioning spool check"))
+        except Exception as error:  # noqa: BLE001 - whatever one call leads to is that call's matter
+            self._site.say(f"internal error: {request.method} {request.path}: {type(error).__name__}: {error}")
+            return failure(ProvisioningError("internal error", hint="the gateway has said more on its own stderr"))
+
+    def _check(self, request: web.Request) -> None:
+        headers, connection = request.headers, _socket_of(request)
+        if connection.family != socket.AF_UNIX:
+            guard.check_host(headers, self._hosts)
+        guard.check_site(headers, scheme=request.scheme)
+
+    def _caller(self, request: web.Request) -> Caller:
+        """Who calls; Declined where that is nobody who may."""
+        door = self._site.door
+        if (token := bearer(request.headers.get("Authorization"))) is not None:
+            operator = operator_of(token, read_tokens(self._site.config.paths.tokens))
+            if operator is None:
+                raise Declined(401, "unknown-token", "this token is not known", hint="ask for a new one")
+            return Caller(operator, operator == door.own)
+        uid = uid_of(_socket_of(request))
+        if uid is None:
+            hint = "send a token, or call from a process of this host that stays until it has the answer"
+            raise Declined(401, "unknown-caller", "it is not known who calls", hint=hint)
+        if uid == os.geteuid():
+            return Caller(door.own, own=True)
+        operator = name_of(uid)
+        if operator == door.own or not door.admits(operator):
+            hint = "the owner of the spool and those with a grant may; see: provisioning authority explain"
+            raise Declined(403, "not-granted", f"{operator} may not ask anything here", hint=hint)
+        return Caller(operator, own=False)
+
+    def _answering(self, route: Route) -> Answering:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            call = await self._call(route, request)
+            if route.stream is not None:
+                return await route.stream(call, request)
+            assert route.look is not None
+            async with self._site.changing if route.method == "POST" else self._site.looking:
+                found = await asyncio.to_thread(route.look, call)
+            if isinstance(found, Text):
+                headers = {**found.headers, "Content-Type": f"{found.kind}; charset=utf-8"}
+                return web.Response(body=found.data, headers=headers)
+            return success(found, 202 if route.method == "POST" else 200)
+
+        return answer
+
+    async def _call(self, route: Route, request: web.Request) -> Call:
+        body = b""
+        if (request.content_length or 0) > self._site.config.gateway.body_bytes:
+            raise web.HTTPRequestEntityTooLarge(self._site.config.gateway.body_bytes, request.content_length or 0)
+        if request.body_exists:
+            try:
+                async with asyncio.timeout(BODY_SECONDS):
+                    body = await request.read()
+            except TimeoutError:
+                raise Declined(408, "too-slow", f"the body takes longer than {BODY_SECONDS:g} s") from None
+        media = request.content_type if body else ""
+        if body and media not in route.media:
+            hint = f"Content-Type: {' or '.join(route.media)}" if route.media else "send none"
+            raise Declined(415, "media-type", f"no body of type {media} is taken here", hint=hint)
+        return Call(
+            self._site,
+            request["caller"],
+            {"id" if name == "task_of" else name: value for name, value in request.match_info.items()},
+            route.asked(list(request.query.items())),
+            body,
+            media,
+            request.headers.get("Idempotency-Key"),
+            request.headers.get("Last-Event-ID"),
+        )
+
+
+def _socket_of(request: web.BaseRequest) -> Any:
+    """The socket of the call; Declined where the caller has gone."""
+    found = request.transport.get_extra_info("socket") if request.transport is not None else None
+    if found is None:
+        raise Declined(400, "gone", "the caller has gone")
+    return found
+
+
+def serve(site: Site, opened: Sequence[Listening], ready: Callable[[], None]) -> None:
+    """Answer calls until SIGTERM or SIGINT; `ready` is called once it does."""
+    logging.getLogger("aiohttp").setLevel(logging.CRITICAL)  # what callers do and do wrong is no matter of a log
+    try:
+        asyncio.run(_serve(site, opened, ready))
+    finally:
+        close_all(opened)
+
+
+async def _serve(site: Site, opened: Sequence[Listening], ready: Callable[[], None]) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, site.stopping.set)
+    runner = web.AppRunner(Gateway(site).application(), handle_signals=False, shutdown_timeout=CLOSE_SECONDS)
+    await runner.setup()
+    manager = runner.server
+    assert manager is not None
+
+    access = logging.getLogger("aiohttp.access")
+
+    def connection() -> asyncio.Protocol:
+        if len(manager.connections) >= MAX_CONNECTIONS:
+            return _Full()
+        return Connection(
+            manager, loop=loop, access_log=access, keepalive_timeout=HEADER_SECONDS, lingering_time=LINGER_SECONDS
+        )
+
+    servers = []
+    for each in opened:
+        seconds = TLS_SECONDS if each.tls else None
+        if each.socket.family == socket.AF_UNIX:
+            servers.append(await loop.create_unix_server(connection, sock=each.socket))
+        else:
+            made = loop.create_server(connection, sock=each.socket, ssl=each.tls, ssl_handshake_timeout=seconds)
+            servers.append(await made)
+    ready()
+    await site.stopping.wait()
+    for server in servers:
+        server.close()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(2 * CLOSE_SECONDS):
+            await runner.cleanup()

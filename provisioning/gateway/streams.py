@@ -1,0 +1,134 @@
+"""Events of a workflow as server-sent events: what `events.jsonl` says, from where the reader was, and its end.
+
+The id of an event is the byte behind its line, so a reader that comes again with Last-Event-ID misses and repeats
+nothing. A stream costs a look at one file's size a few times a second, in this process and no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from pathlib import Path
+
+from aiohttp import web
+
+from provisioning.errors import NotFound
+from provisioning.gateway.answers import Declined
+from provisioning.gateway.site import Call
+from provisioning.storage import logs
+from provisioning.storage.checkpoint import WorkflowFolder
+from provisioning.storage.spool import Spool
+from provisioning.views.status import OVER, shown_state
+from provisioning.views.text import line_json
+
+LOOK_SECONDS = 0.25
+ALIVE_SECONDS = 15.0
+"""After so long a silence a comment says that the stream goes on, and a reader that has gone is noticed."""
+WRITE_SECONDS = 30.0
+"""So long a reader may take nothing before it is given up."""
+PART_BYTES = 256 << 10
+_NOTHING_MORE = 204
+"""Tells a browser's EventSource not to come again."""
+
+
+class Tail:
+    """The events of one workflow, read on from a byte; it may be claimed, and so moved, meanwhile."""
+
+    def __init__(self, spool: Spool, workflow_id: str, offset: int) -> None:
+        self._spool = spool
+        self.workflow_id = workflow_id
+        self.offset = self._known(offset)
+
+    def _path(self) -> str:
+        path = self._spool.folder_path(self.workflow_id)
+        if path is None:
+            raise NotFound(f"workflow {self.workflow_id} went away", hint="see /workflows")
+        return f"{path}/events.jsonl"
+
+    def _known(self, offset: int) -> int:
+        """The offset, if a line ends there; else 0: it is of another file."""
+        path = self._path()
+        try:
+            if 0 < offset <= os.stat(path).st_size and logs.read_from(Path(path), offset - 1, 1) == b"\n":
+                return offset
+        except FileNotFoundError:
+            pass
+        return 0
+
+    def has_grown(self) -> bool:
+        """Whether there is anything behind what was read."""
+        try:
+            return os.stat(self._path()).st_size > self.offset
+        except FileNotFoundError:
+            return False
+
+    def read(self) -> bytes:
+        """The next events, as the stream says them; nothing where no line is complete."""
+        data = logs.read_from(Path(self._path()), self.offset, PART_BYTES)
+        said = []
+        for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
+            self.offset += len(line)
+            said.append(b"id: %d\ndata: %s\n\n" % (self.offset, line.rstrip()))
+        return b"".join(said)
+
+    def end(self) -> str | None:
+        """The state of the workflow, if nothing more comes of it."""
+        path = self._spool.folder_path(self.workflow_id)
+        checkpoint = WorkflowFolder(path).workflow() if path else None
+        state = shown_state(checkpoint) if checkpoint else ""
+        return state if state in OVER else None
+
+
+async def events(call: Call, request: web.Request) -> web.StreamResponse:
+    """The stream: what has happened and what happens, until the workflow has ended."""
+    folder = await asyncio.to_thread(call.folder)
+    tail = await asyncio.to_thread(Tail, call.site.spool, folder.workflow_id, _offset(call))
+    if call.last_event is not None and not tail.has_grown() and tail.end():
+        return web.Response(status=_NOTHING_MORE)
+    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+    async with asyncio.timeout(WRITE_SECONDS):
+        await response.prepare(request)
+        await response.write(b"retry: 2000\n\n")
+    try:
+        await _follow(call, tail, request, response)
+    except (NotFound, ConnectionError):
+        pass  # it was cleaned up, or the reader has gone
+    except TimeoutError:
+        if request.transport is not None:
+            request.transport.abort()
+    return response
+
+
+def _offset(call: Call) -> int:
+    text = call.last_event or "0"
+    if not text.isascii() or not text.isdigit() or len(text) > 15:
+        raise Declined(400, "bad-event-id", "Last-Event-ID is no id of an event here", hint="leave it out")
+    return int(text)
+
+
+async def _follow(call: Call, tail: Tail, request: web.Request, response: web.StreamResponse) -> None:
+    spoke_at = time.monotonic()
+    while not call.site.stopping.is_set() and request.transport is not None:
+        end = tail.end() if not tail.has_grown() else None  # before the look at what is left: it says all by then
+        part = await asyncio.to_thread(tail.read) if tail.has_grown() else b""
+        if not part and end:
+            part = b"event: end\ndata: %s\n\n" % line_json({"state": end}).encode()
+        elif not part and time.monotonic() - spoke_at >= ALIVE_SECONDS:
+            part = b": alive\n\n"
+        if part:
+            spoke_at = time.monotonic()
+            async with asyncio.timeout(WRITE_SECONDS):
+                await response.write(part)
+            if end:
+                return
+        else:
+            await _pause(call.site.stopping)
+
+
+async def _pause(stopping: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(LOOK_SECONDS):
+            await stopping.wait()
+    except TimeoutError:
+        pass

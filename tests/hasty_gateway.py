@@ -1,0 +1,16 @@
+"""The program, with a gateway that has little patience and room for few: so that tests of its limits end soon."""
+
+from __future__ import annotations
+
+from provisioning.__main__ import main
+from provisioning.gateway import server, streams
+
+server.HEADER_SECONDS = 0.5
+server.BODY_SECONDS = 0.5
+server.SEND_SECONDS = 0.5
+server.LINGER_SECONDS = 0.2
+server.MAX_CONNECTIONS = 80
+streams.WRITE_SECONDS = 0.5
+
+if __name__ == "__main__":
+    main()

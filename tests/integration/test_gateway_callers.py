@@ -1,0 +1,208 @@
+"""Who may call the HTTP door: the spool's own user, operators as far as their grants go, and nobody else."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import ssl
+import subprocess
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from provisioning.gateway.callers import uid_of
+from provisioning.storage import reading
+from tests.gateway import Answered, Gateway, grant, reachable
+from tests.installation import Installation
+
+NOOP = {"schema": 1, "name": "x", "tasks": [{"id": "a", "operation": "selftest.noop"}]}
+
+
+@contextlib.contextmanager
+def connected(family: socket.AddressFamily, target: tuple[str, int]) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Both ends of a connection over loopback: the caller's, and ours."""
+    with socket.socket(socket.AF_INET6 if ":" in target[0] and "ffff" not in target[0] else socket.AF_INET) as listener:
+        listener.bind((target[0].removeprefix("::ffff:"), 0))
+        listener.listen()
+        with socket.socket(family) as theirs:
+            theirs.connect((target[0], listener.getsockname()[1]))
+            ours, _ = listener.accept()
+            with ours:
+                yield theirs, ours
+
+
+@pytest.mark.parametrize(
+    ("family", "host"),
+    [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"), (socket.AF_INET6, "::ffff:127.0.0.1")],
+)
+def test_the_kernel_says_whose_socket_it_is(family: socket.AddressFamily, host: str) -> None:
+    with connected(family, (host, 0)) as (theirs, ours):
+        assert uid_of(ours) == os.geteuid()
+        theirs.shutdown(socket.SHUT_WR)
+        assert uid_of(ours) == os.geteuid()
+
+
+def test_a_socket_that_its_user_has_closed_is_nobodys() -> None:
+    """The kernel lists it as root's: whoever sends and goes would be taken for root."""
+    with connected(socket.AF_INET, ("127.0.0.1", 0)) as (theirs, ours):
+        theirs.sendall(b"POST / HTTP/1.1\r\n")
+        theirs.close()
+        port = ours.getpeername()[1]
+        listed = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()]
+        assert [f[9] for f in listed if f[1].endswith(f":{port:04X}")] == ["0"], "it is still listed, with no inode"
+        assert uid_of(ours) is None
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Where everybody reaches the socket."""
+    with reachable() as made:
+        yield made
+
+
+@pytest.mark.root
+@pytest.mark.nu
+def test_who_has_no_grant_may_nothing(site: Installation, folder: Path) -> None:
+    door = Gateway(site, folder=folder)
+    for unix in (False, True):
+        for method, path in (("GET", "/workflows"), ("GET", "/openapi.json"), ("GET", "/odd")):
+            assert door.as_stranger(method, path, unix=unix).code == "not-granted", path
+        assert door.as_stranger("POST", "/workflows/selftest/noop", {}, unix=unix).status == 403
+    assert site.spool.incoming_ids() == []
+
+
+@pytest.mark.root
+@pytest.mark.nu
+def test_operators_may_what_they_are_granted(site: Installation, folder: Path) -> None:
+    theirs = site.submit([{"id": "a", "operation": "selftest.echo", "params": {"value": 1}}])
+    grant(site, "selftest.noop")
+    door = Gateway(site, folder=folder)
+    own = door.as_stranger("POST", "/workflows/selftest/noop", {}).data["workflow_id"]
+    batch = door.as_stranger("POST", "/workflows/batch", NOOP, unix=True).data["workflow_id"]
+    submission = site.folder(own).submission()
+    assert (submission.operator, submission.door) == ("nobody", "gateway")
+    echo = door.as_stranger("POST", "/workflows/selftest/echo", {"params": {"value": 1}})
+    assert (echo.status, echo.code) == (403, "not-granted")
+    assert door.as_stranger("POST", "/workflows/selftest/noop", {"params": {"x": 1}}).status == 422
+    seen = door.as_stranger("GET", "/workflows").data["workflows"]
+    assert {row["workflow_id"] for row in seen} == {own, batch}
+    for path in (theirs, theirs[:10], f"{theirs}/events", f"{theirs}/logs/a"):
+        assert door.as_stranger("GET", f"/workflows/{path}").status == 404, path
+    assert door.as_stranger("GET", f"/tasks/{theirs}.a").status == 404
+    assert door.as_stranger("POST", f"/workflows/{theirs}/cancel").status == 404
+    assert door.as_stranger("POST", f"/workflows/{own}/cancel").data["asked"] == "cancel"
+    site.drain()
+    assert (site.state(own), site.state(batch)) == ("cancelled", "succeeded")
+    assert door.as_stranger("POST", f"/workflows/{batch}/resume").code == "request-refused"
+    assert door.as_stranger("GET", f"/tasks/{batch}.a").data["state"] == "succeeded"
+    asked = [record for record in _audit(site) if record["event"] == "request" and "door" in record]
+    assert [(each["operator"], each["verb"], each["door"]) for each in asked] == [("nobody", "cancel", "gateway")]
+
+
+@pytest.mark.root
+@pytest.mark.nu
+def test_grants_are_asked_again_at_the_start(site: Installation) -> None:
+    grant(site, "selftest.noop")
+    workflow_id = Gateway(site).as_stranger("POST", "/workflows/selftest/noop", {}).data["workflow_id"]
+    grant(site, "selftest.echo")
+    site.drain()
+    assert site.spool.folder_path(workflow_id) is None
+    assert any(workflow_id in name for name in reading.list_names(site.spool.rejected))
+
+
+def _audit(site: Installation) -> list[dict[str, object]]:
+    lines = [line for path in sorted((site.root / "spool/audit").iterdir()) for line in path.read_text().splitlines()]
+    return [record for line in lines if isinstance(record := json.loads(line), dict) and "event" in record]
+
+
+# From elsewhere
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate for 127.0.0.1, and its key."""
+    path, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
+         "-subj", "/CN=here", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", path],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    key.chmod(0o600)
+    return path, key
+
+
+def _said_by(site: Installation, *words: str, code: int) -> str:
+    before = len(list(site.root.glob("said.*")))
+    assert site.start(*words).wait(30) == code, site.said()
+    return (site.root / f"said.{before}").read_text()
+
+
+@pytest.mark.nu
+def test_elsewhere_it_listens_only_with_tls_and_tokens(site: Installation, certificate: tuple[Path, Path]) -> None:
+    place = ("serve", "--listen", "0.0.0.0:0")
+    assert "without TLS" in _said_by(site, *place, code=5)
+    site.settings(
+        gateway_certificate=certificate[0], gateway_key=certificate[1], paths_tokens=site.root / "tokens.toml"
+    )
+    said = _said_by(site, *place, code=5)
+    assert "provisioning authority token" in said
+
+
+@pytest.fixture
+def token(site: Installation) -> Callable[[str], str]:
+    def make(operator: str) -> str:
+        made = json.loads(_said_by(site, "authority", "token", operator, "--json", code=0).partition("add to")[0])
+        path = site.root / "tokens.toml"
+        with path.open("a") as file:
+            file.write(f'[[token]]\noperator = "{operator}"\nsha256 = "{made["sha256"]}"\n')
+        path.chmod(0o600)
+        site.settings(paths_tokens=path)
+        assert made["token"] not in path.read_text()
+        return str(made["token"])
+
+    return make
+
+
+@pytest.mark.nu
+def test_a_token_says_who_calls(
+    site: Installation, certificate: tuple[Path, Path], token: Callable[[str], str]
+) -> None:
+    grant(site, "selftest.noop", operator="alice")
+    alice = token("alice")
+    site.settings(gateway_certificate=certificate[0], gateway_key=certificate[1])
+    door = Gateway(site, "--listen", "0.0.0.0:0")
+    port = int(door.said.split("https://0.0.0.0:")[1].split()[0])
+    trusted = ssl.create_default_context(cafile=str(certificate[0]))
+
+    def call(path: str, body: object = None, **headers: str) -> Answered:
+        data = json.dumps(body).encode() if body is not None else None
+        headers["Content-Type"] = "application/json"
+        request = urllib.request.Request(f"https://127.0.0.1:{port}{path}", data, headers)
+        try:
+            with urllib.request.urlopen(request, context=trusted, timeout=20) as answer:
+                return Answered(answer.status, {}, json.loads(answer.read()))
+        except urllib.error.HTTPError as error:
+            with error:
+                return Answered(error.code, dict(error.headers), json.loads(error.read()))
+
+    ours = site.submit([{"id": "a", "operation": "selftest.noop"}, {"id": "b", "operation": "selftest.echo",
+                        "params": {"value": 1}}])  # fmt: skip
+    made = call("/workflows/selftest/noop", {}, Authorization=f"Bearer {alice}").data["workflow_id"]
+    assert site.folder(made).submission().operator == "alice"
+    assert call(f"/workflows/{ours}", Authorization=f"Bearer {alice}").status == 404
+    for wrong in (f"Bearer {alice}x", "Bearer ", "Basic YTpi", f"Bearer {alice[:-1]}"):
+        answer = call("/workflows", Authorization=wrong)
+        assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer"), wrong
+    # A wrong token is refused where none would be needed, too.
+    assert door.get("/workflows", Authorization="Bearer no").status == 401
+    assert door.get(f"/workflows/{ours}", Authorization=f"Bearer {alice}").status == 404
+    (site.root / "tokens.toml").chmod(0o644)
+    assert door.get("/workflows", Authorization=f"Bearer {alice}").status == 409, "others may read the file"
+    (site.root / "tokens.toml").write_text("")
+    (site.root / "tokens.toml").chmod(0o600)
+    assert call("/workflows", Authorization=f"Bearer {alice}").status == 401, "taken back at once"
