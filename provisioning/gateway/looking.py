@@ -72,7 +72,7 @@ def tasks(call: Call) -> Page:
 def _tasks(call: Call) -> Iterator[Page]:
     named, states = call.query.get("workflow"), call.query.get("state", ())
     head = Call(call.site, call.caller, {"id": named or ""}, {})
-    found = [head.folder()] if named else (_folder(call, row) for row in _rows(head))
+    found = (_folder(call, row) for row in _rows(head)) if named is None else [head.folder()]
     for folder in found:
         if folder is None:
             continue

@@ -14,6 +14,8 @@ from provisioning.gateway.routes import PARTS, ROUTES, Query, Route
 Schema = dict[str, Any]
 
 _TEXT: Schema = {"type": "string"}
+_JSON_TEXT: Schema = {"type": "string", "contentMediaType": JSON}
+_TASK_ID: Schema = {"type": "string", "pattern": f"^{PARTS['{task}'][0]}$"}
 _INSTANT: Schema = {"type": ["string", "null"], "format": "date-time"}
 _COUNTS: Schema = {"type": "object", "additionalProperties": {"type": "integer"}}
 
@@ -80,8 +82,8 @@ _ERROR = _object(
 _ALWAYS = (400, 401, 403, 408, 421, 422, 500, 503)
 _REQUEST_BODY = _object(
     "",
-    tasks={"type": "array", "items": _TEXT, "description": "For retry and rollback: these tasks."},
-    preserve={"type": "array", "items": _TEXT, "description": "For rollback: not these."},
+    tasks={"type": "array", "items": _TASK_ID, "description": "For retry and rollback: these tasks."},
+    preserve={"type": "array", "items": _TASK_ID, "description": "For rollback: not these."},
 ) | {"additionalProperties": False}
 _KEY: Schema = {
     "name": "Idempotency-Key",
@@ -150,6 +152,8 @@ def _answer(route: Route) -> Schema:
     if route.schema:
         data = {"$ref": f"#/components/schemas/{route.schema}"}
         schema = _object("success data", success={"const": True}, data=data)
+    elif route.stream is not None:
+        schema = _object("data", data=_JSON_TEXT, event=_TEXT, id=_TEXT)
     elif route.answer == JSON:
         schema = {"type": "object"}
     return {"description": route.summary, "content": {route.answer: {"schema": schema}}}

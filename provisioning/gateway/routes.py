@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -53,8 +54,10 @@ class Query(NamedTuple):
             if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
                 raise self._wrong(text, f"a whole number from {least} to {most}")
             return int(text)
-        if text not in self.schema.get("enum", [text]) or len(text) > 64:
-            raise self._wrong(text, f"known are {', '.join(self.schema.get('enum', []))}")
+        if text not in self.schema.get("enum", [text]):
+            raise self._wrong(text, f"known are {', '.join(self.schema['enum'])}")
+        if not re.fullmatch(self.schema.get("pattern", ".*"), text):
+            raise self._wrong(text, f"it must match {self.schema['pattern']}")
         return text
 
     def _wrong(self, text: str, hint: str) -> Invalid:

@@ -21,6 +21,7 @@ from provisioning.gateway.callers import Caller, bearer, name_of, uid_of
 from provisioning.gateway.listening import Listening, close_all
 from provisioning.gateway.routes import ROUTES, Route
 from provisioning.gateway.site import Call, Site, Text
+from provisioning.gateway.streams import give_up
 from provisioning.gateway.tokens import read_tokens
 
 HEADER_SECONDS = 15.0
@@ -89,8 +90,7 @@ class Gateway:
                 await response.prepare(request)
                 await response.write_eof()
         except TimeoutError:
-            if request.transport is not None:
-                request.transport.abort()
+            give_up(request)
         return response
 
     async def _answer(self, request: web.Request, handler: Answering) -> web.StreamResponse:

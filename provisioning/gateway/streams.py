@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import struct
 import time
 from pathlib import Path
 
@@ -95,9 +97,15 @@ async def events(call: Call, request: web.Request) -> web.StreamResponse:
     except (NotFound, ConnectionError):
         pass  # it was cleaned up, or the reader has gone
     except TimeoutError:
-        if request.transport is not None:
-            request.transport.abort()
+        give_up(request)
     return response
+
+
+def give_up(request: web.BaseRequest) -> None:
+    """End the connection at once; what the reader has not taken is thrown away, by the kernel as well."""
+    if request.transport is not None and (found := request.transport.get_extra_info("socket")):
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        request.transport.abort()
 
 
 def _offset(call: Call) -> int:
@@ -108,21 +116,22 @@ def _offset(call: Call) -> int:
 
 
 async def _follow(call: Call, tail: Tail, request: web.Request, response: web.StreamResponse) -> None:
-    spoke_at = time.monotonic()
+    spoke_at, end = time.monotonic(), None
     while not call.site.stopping.is_set() and request.transport is not None:
-        end = tail.end() if not tail.has_grown() else None  # before the look at what is left: it says all by then
-        part = await asyncio.to_thread(tail.read) if tail.has_grown() else b""
-        if not part and end:
+        if tail.has_grown() and (part := await asyncio.to_thread(tail.read)):
+            end = None
+        elif end:
             part = b"event: end\ndata: %s\n\n" % line_json({"state": end}).encode()
-        elif not part and time.monotonic() - spoke_at >= ALIVE_SECONDS:
-            part = b": alive\n\n"
+        else:
+            end = tail.end()  # said at the next look: the last event comes after the state that it tells of
+            part = b": alive\n\n" if time.monotonic() - spoke_at >= ALIVE_SECONDS else b""
         if part:
             spoke_at = time.monotonic()
             async with asyncio.timeout(WRITE_SECONDS):
                 await response.write(part)
-            if end:
-                return
-        else:
+        if part.startswith(b"event: end"):
+            return
+        if not part or end:
             await _pause(call.site.stopping)
 
 
