@@ -28,7 +28,8 @@ def test_the_manifests_of_the_readme_are_some() -> None:
 
 
 def test_the_dependencies_of_the_readme_are_those_of_the_package() -> None:
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = project["dependencies"] + project["optional-dependencies"]["web"]
     names = {re.split(r"[<>=\[ ]", each)[0] for each in declared}
     table = (ROOT / "README.md").read_text().split("| need | from | why |")[1].split("\n\n")[0]
     assert names == {name for row in table.splitlines()[2:] for name in row.split("|")[2].strip().split(", ")}
