@@ -70,9 +70,9 @@ def status_of(error: ProvisioningError) -> int:
     return next((status for kind, status in _STATUSES.items() if isinstance(error, kind)), 500)
 
 
-def success(data: Any, status: int = 200) -> web.Response:
-    """The answer that is asked for."""
-    return web.Response(text=line_json({"success": True, "data": data}), status=status, content_type=JSON)
+def success_text(data: Any) -> str:
+    """What is asked for, as the text of an answer. It may be large: not for the loop to make."""
+    return line_json({"success": True, "data": data})
 
 
 def failure(error: ProvisioningError, headers: Mapping[str, str] | None = None) -> web.Response:

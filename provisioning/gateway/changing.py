@@ -111,6 +111,9 @@ def _with_id(manifest: bytes, form: str, key: str) -> bytes:
 
 def ask(call: Call, verb: str) -> Page:
     """Ask it of the workflow: whoever holds it applies it, the owner's at once if nobody does."""
+    if call.key is not None:
+        text = "an Idempotency-Key is the id of a workflow that is submitted"
+        raise Declined(400, "bad-key", text, hint="leave it out: asking the same again is refused or does nothing new")
     asked: AskedOf = _body(call, AskedOf)
     if asked.tasks and verb not in ("retry", "rollback"):
         raise Invalid(

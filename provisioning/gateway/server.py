@@ -13,10 +13,10 @@ from typing import Any
 
 from aiohttp import web
 
-from provisioning.core.bearer import operator_of
+from provisioning.core.bearer import Token, operator_of
 from provisioning.errors import ProvisioningError, SpoolUnusable
 from provisioning.gateway import guard
-from provisioning.gateway.answers import Declined, failure, of_http, success
+from provisioning.gateway.answers import JSON, Declined, failure, of_http, success_text
 from provisioning.gateway.callers import Caller, bearer, name_of, uid_of
 from provisioning.gateway.listening import Listening, close_all
 from provisioning.gateway.routes import ROUTES, Route
@@ -121,7 +121,7 @@ class Gateway:
         """Who calls; Declined where that is nobody who may."""
         door = self._site.door
         if (token := bearer(request.headers.get("Authorization"))) is not None:
-            operator = operator_of(token, read_tokens(self._site.config.paths.tokens))
+            operator = operator_of(token, self._tokens())
             if operator is None:
                 raise Declined(401, "unknown-token", "this token is not known", hint="ask for a new one")
             return Caller(operator, operator == door.own)
@@ -137,18 +137,22 @@ class Gateway:
             raise Declined(403, "not-granted", f"{operator} may not ask anything here", hint=hint)
         return Caller(operator, own=False)
 
+    def _tokens(self) -> tuple[Token, ...]:
+        try:
+            return read_tokens(self._site.config.paths.tokens)
+        except ProvisioningError as error:
+            self._site.say(f"no token is known: {error.message}")  # not to callers, who are nobody yet
+            raise Declined(503, "no-tokens", "tokens cannot be checked now", hint="tell its administrator") from None
+
     def _answering(self, route: Route) -> Answering:
         async def answer(request: web.Request) -> web.StreamResponse:
             call = await self._call(route, request)
             if route.stream is not None:
                 return await route.stream(call, request)
-            assert route.look is not None
             async with self._site.changing if route.method == "POST" else self._site.looking:
-                found = await asyncio.to_thread(route.look, call)
-            if isinstance(found, Text):
-                headers = {**found.headers, "Content-Type": f"{found.kind}; charset=utf-8"}
-                return web.Response(body=found.data, headers=headers)
-            return success(found, 202 if route.method == "POST" else 200)
+                found = await asyncio.to_thread(_made, route, call)
+            headers = {**found.headers, "Content-Type": f"{found.kind}; charset=utf-8"}
+            return web.Response(body=found.data, status=202 if route.method == "POST" else 200, headers=headers)
 
         return answer
 
@@ -176,6 +180,13 @@ class Gateway:
             request.headers.get("Idempotency-Key"),
             request.headers.get("Last-Event-ID"),
         )
+
+
+def _made(route: Route, call: Call) -> Text:
+    """What a route answers."""
+    assert route.look is not None
+    found = route.look(call)
+    return found if isinstance(found, Text) else Text(success_text(found).encode(), JSON)
 
 
 def _socket_of(request: web.BaseRequest) -> Any:

@@ -99,6 +99,9 @@ def test_a_workflow_from_its_submission_to_its_end(site: Installation, door: Gat
     assert (page["state"], page["counts"]["succeeded"], page["tasks"][1]["result"]) == ("succeeded", 2, 7)
     assert door.get(f"/workflows/{workflow_id[:20]}?tasks=all").data == page
     assert door.get(f"/tasks/{workflow_id}.b").data["result"] == 7
+    assert door.get(f"/tasks/{workflow_id}.c").status == door.get(f"/tasks/{workflow_id}").status == 404
+    head = door.call("HEAD", f"/workflows/{workflow_id}")
+    assert (head.status, head.body, int(head.headers["Content-Length"]) > 100) == (200, b"", True)
     log = door.get(f"/workflows/{workflow_id}/logs/a")
     assert (log.body, log.headers["Next-Offset"], log.headers["Attempt"]) == (b"one\ntwo\n", "8", "1")
     assert door.get(f"/workflows/{workflow_id}/logs/a?offset=4").body == b"two\n"
@@ -167,6 +170,7 @@ def test_requests(site: Installation, door: Gateway) -> None:
     door.post(f"/workflows/{workflow_id}/rollback", {"preserve": ["a"]})
     asked = [each.verb for each in site.workflow(workflow_id).applied]
     assert asked == ["pause", "resume", "retry", "cancel", "rollback"]
+    assert door.post(f"/workflows/{workflow_id}/retry", Idempotency_Key="k").code == "bad-key"
     missing = "01m8eancbpqn7z4fejb8jr6tcq"
     assert door.post(f"/workflows/{missing}/cancel").code == "not-found"
 

@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from provisioning.gateway.callers import uid_of
-from provisioning.storage import reading
 from tests.gateway import Answered, Gateway, grant, reachable
 from tests.installation import Installation
 
@@ -106,13 +105,23 @@ def test_operators_may_what_they_are_granted(site: Installation, folder: Path) -
 
 @pytest.mark.root
 @pytest.mark.nu
-def test_grants_are_asked_again_at_the_start(site: Installation) -> None:
-    grant(site, "selftest.noop")
-    workflow_id = Gateway(site).as_stranger("POST", "/workflows/selftest/noop", {}).data["workflow_id"]
+def test_grants_are_asked_again_at_the_start_and_signatures_where_they_are_required(site: Installation) -> None:
+    grant(site, "selftest.*")
+    door = Gateway(site)
+    workflow_id = door.as_stranger("POST", "/workflows/selftest/noop", {}).data["workflow_id"]
+    door.process.terminate()
+    door.process.wait()
     grant(site, "selftest.echo")
     site.drain()
     assert site.spool.folder_path(workflow_id) is None
-    assert any(workflow_id in name for name in reading.list_names(site.spool.rejected))
+    site.settings(receive_signature="required")
+    door = Gateway(site)
+    assert door.as_stranger("GET", f"/workflows/{workflow_id}").code == "rejected"
+    (row,) = door.as_stranger("GET", "/workflows").data["workflows"]
+    assert (row["workflow_id"], row["state"]) == (workflow_id, "rejected")
+    unsigned = door.as_stranger("POST", "/workflows/selftest/echo", {"params": {"value": 1}})
+    assert (unsigned.status, unsigned.code) == (403, "signature-missing")
+    assert door.post("/workflows/selftest/noop", {}).status == 202, "the owner signs nothing"
 
 
 def _audit(site: Installation) -> list[dict[str, object]]:
@@ -202,7 +211,7 @@ def test_a_token_says_who_calls(
     assert door.get("/workflows", Authorization="Bearer no").status == 401
     assert door.get(f"/workflows/{ours}", Authorization=f"Bearer {alice}").status == 404
     (site.root / "tokens.toml").chmod(0o644)
-    assert door.get("/workflows", Authorization=f"Bearer {alice}").status == 409, "others may read the file"
+    assert door.get("/workflows", Authorization=f"Bearer {alice}").status == 503, "others may read the file"
     (site.root / "tokens.toml").write_text("")
     (site.root / "tokens.toml").chmod(0o600)
     assert call("/workflows", Authorization=f"Bearer {alice}").status == 401, "taken back at once"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -130,3 +132,26 @@ def test_no_socket_is_left_open_where_one_cannot_be_opened(tmp_path: Path) -> No
 )
 def test_the_name_in_a_host_header(header: str, name: str) -> None:
     assert guard.host_name(header) == name
+
+
+def _said_by(code: str, *words: str) -> subprocess.CompletedProcess[str]:
+    script = f"import sys; {code}; from provisioning.cli import run; sys.exit(run({list(words)!r}))"
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_without_aiohttp_it_says_what_to_install() -> None:
+    done = _said_by("sys.modules['aiohttp'] = None", "serve")
+    assert done.returncode == 2
+    assert "pip install 'provisioning[web]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_no_other_command_loads_it(tmp_path: Path) -> None:
+    loaded = (
+        "import atexit; atexit.register(lambda: print(*{'aiohttp', 'asyncio'} & set(sys.modules), file=sys.stderr))"
+    )
+    for words in (["spool", "init", str(tmp_path / "s")], ["serve", "--help"]):
+        done = _said_by(loaded, *words)
+        assert done.returncode == 0
+        assert "aiohttp" not in done.stderr
+        assert "asyncio" not in done.stderr
