@@ -120,6 +120,7 @@ class Gateway:
             response = connection.getresponse()
             assert response.status == 200
             assert response.getheader("Content-Type") == "text/event-stream"
+            assert response.getheader("X-Content-Type-Options") == "nosniff"
             event: dict[str, str] = {}
             while line := response.readline():
                 name, _, value = line.decode().rstrip("\n").partition(": ")

@@ -179,4 +179,4 @@ ROUTES = (
           statuses=(404,)),
     Route("GET", "/openapi.json", "This description.", looking.described),
 )  # fmt: skip
-"""Every route. A page has its files elsewhere: they need no row here, and no caller."""
+"""Every route that answers programs. Files of a page are no rows of it: they stand beside them in the application."""

@@ -23,6 +23,7 @@ from provisioning.gateway.routes import ROUTES, Route
 from provisioning.gateway.site import Call, Site, Text
 from provisioning.gateway.streams import give_up
 from provisioning.gateway.tokens import read_tokens
+from provisioning.views.text import safe
 
 HEADER_SECONDS = 15.0
 """So long a caller may take for a request's line and headers, and be idle between two requests."""
@@ -70,7 +71,7 @@ class Gateway:
         self._hosts = guard.LOCAL_HOSTS | listen | {each.lower() for each in site.config.gateway.hosts}
 
     def application(self) -> web.Application:
-        """All routes, behind what every call has to pass."""
+        """All routes, behind what every call has to pass. Files of a page go in here, with headers of their own."""
         app = web.Application(client_max_size=self._site.config.gateway.body_bytes, middlewares=[self._in_our_form])
         for route in ROUTES:
             app.router.add_route(route.method, route.pattern, self._answering(route))
@@ -105,10 +106,10 @@ class Gateway:
         except ConnectionError:
             raise
         except OSError as error:
-            self._site.say(f"{request.method} {request.path}: {error}")
+            self._site.say(safe(f"{request.method} {request.path}: {error}"))
             return failure(SpoolUnusable(f"the host refuses: {error.strerror}", hint="see: provisioning spool check"))
         except Exception as error:  # noqa: BLE001 - whatever one call leads to is that call's matter
-            self._site.say(f"internal error: {request.method} {request.path}: {type(error).__name__}: {error}")
+            self._site.say(safe(f"internal error: {request.method} {request.path}: {type(error).__name__}: {error}"))
             return failure(ProvisioningError("internal error", hint="the gateway has said more on its own stderr"))
 
     def _check(self, request: web.Request) -> None:
@@ -141,7 +142,7 @@ class Gateway:
         try:
             return read_tokens(self._site.config.paths.tokens)
         except ProvisioningError as error:
-            self._site.say(f"no token is known: {error.message}")  # not to callers, who are nobody yet
+            self._site.say(safe(f"no token is known: {error.message}"))  # not to callers, who are nobody yet
             raise Declined(503, "no-tokens", "tokens cannot be checked now", hint="tell its administrator") from None
 
     def _answering(self, route: Route) -> Answering:

@@ -16,6 +16,7 @@ from pathlib import Path
 from aiohttp import web
 
 from provisioning.errors import NotFound
+from provisioning.gateway import guard
 from provisioning.gateway.answers import Declined
 from provisioning.gateway.site import Call
 from provisioning.storage import logs
@@ -88,7 +89,7 @@ async def events(call: Call, request: web.Request) -> web.StreamResponse:
     tail = await asyncio.to_thread(Tail, call.site.spool, folder.workflow_id, _offset(call))
     if call.last_event is not None and not tail.has_grown() and tail.end():
         return web.Response(status=_NOTHING_MORE)
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+    response = web.StreamResponse(headers={**guard.HEADERS, "Content-Type": "text/event-stream"})
     async with asyncio.timeout(WRITE_SECONDS):
         await response.prepare(request)
         await response.write(b"retry: 2000\n\n")

@@ -72,7 +72,7 @@ def test_what_a_form_or_a_script_of_a_page_may_send_unasked(door: Gateway) -> No
 
 
 def test_no_answer_is_for_other_pages(door: Gateway) -> None:
-    for path in ("/workflows", "/odd"):
+    for path in ("/workflows", "/odd", "/metrics", "/openapi.json"):
         headers = door.get(path).headers
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Cross-Origin-Resource-Policy"] == "same-origin"

@@ -8,6 +8,7 @@ import os
 import socket
 import ssl
 import subprocess
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -55,6 +56,37 @@ def test_a_socket_that_its_user_has_closed_is_nobodys() -> None:
         listed = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()]
         assert [f[9] for f in listed if f[1].endswith(f":{port:04X}")] == ["0"], "it is still listed, with no inode"
         assert uid_of(ours) is None
+
+
+LISTEN = """
+import os, socket, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from provisioning.gateway.callers import uid_of
+os.umask(0)
+with socket.socket(socket.AF_UNIX) as listener:
+    listener.bind(sys.argv[1])
+    listener.listen()
+    print("ready", flush=True)
+    ours, _ = listener.accept()
+    print(uid_of(ours))
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("before", [["unshare", "--user", "--map-root-user"], []])
+def test_a_user_whom_a_namespace_does_not_know_is_nobody_in_it_though_the_number_is_somebodys(
+    folder: Path, before: list[str]
+) -> None:
+    path = folder / "socket"
+    command = [*before, sys.executable, "-c", LISTEN, str(path), str(Path(__file__).parents[2])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as inside:
+        assert inside.stdout is not None
+        assert inside.stdout.readline() == "ready\n"
+        call = ["curl", "-q", "--max-time", "5", "--unix-socket", str(path), "http://here/"]
+        uid = 65534 if not before else 61234
+        subprocess.run(call, user=uid, group=uid, extra_groups=[], env={}, cwd="/", capture_output=True, check=False)
+        assert inside.stdout.read() == f"{None if before else uid}\n"
 
 
 @pytest.fixture
