@@ -19,7 +19,7 @@ pytestmark = pytest.mark.nu
 READERS = 50
 
 
-def processor_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
     """What a process has used of the processor."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / 100
@@ -60,9 +60,9 @@ def _read(door: HttpDoor, workflow_id: str, told: list[object]) -> None:
 
 def _used(pid: int, seconds: float) -> float:
     """What the process uses in so many seconds."""
-    begin = processor_seconds(pid)
+    begin = cpu_seconds(pid)
     threading.Event().wait(seconds)
-    return processor_seconds(pid) - begin
+    return cpu_seconds(pid) - begin
 
 
 def test_a_reader_that_takes_nothing_is_given_up(site: Installation) -> None:
