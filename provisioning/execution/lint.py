@@ -45,7 +45,9 @@ RESERVED_PARAMS = frozenset(
 )
 """Options of every operation command; `check` may be the switch that the operation declares as its own."""
 RESERVED_DOMAINS = {
-    **dict.fromkeys(("audit", "authority", "batch", "completion", "help", "infra", "install", "manifest", "manual")),
+    **dict.fromkeys(
+        ("audit", "authority", "batch", "bundle", "completion", "help", "infra", "install", "manifest", "manual")
+    ),
     **dict.fromkeys(("operation", "orchestrator", "serve", "spool", "uninstall", "workflow")),
     "bat": "batch",
     "op": "operation",

@@ -62,7 +62,9 @@ def use(made: Spool) -> Lock:
         files.write_atomic(made.scratch.path / name, encode(own_identity()), durable=False)
     files.append(made.logs / "orchestrator.log", b"")
     files.write_atomic(made.root / "metrics.prom", b"", durable=False, scratch=made.scratch)
-    save_notified(made, 0)
-    Lock(made.locks / "notify").take()
+    save_notified(made, 1)
+    telling = Lock(made.locks / "notify")
+    telling.take()
+    telling.release()
     made.nudge()
     return lock
