@@ -103,10 +103,10 @@ def _with_id(manifest: bytes, form: str, key: str) -> bytes:
     if form == "toml":
         return f'id = "{chosen}"\n'.encode() + manifest
     head, brace, rest = manifest.partition(b"{")
+    if not brace or head.strip():
+        return manifest  # no object: what is wrong with it is said soon
     comma = b"" if rest.lstrip()[:1] == b"}" else b", "
-    return (
-        head + brace + f'"id": {json.dumps(chosen)}'.encode() + comma + rest if brace and not head.strip() else manifest
-    )
+    return head + brace + f'"id": {json.dumps(chosen)}'.encode() + comma + rest
 
 
 def ask(call: Call, verb: str) -> Page:
@@ -116,9 +116,8 @@ def ask(call: Call, verb: str) -> Page:
         raise Declined(400, "bad-key", text, hint="leave it out: asking the same again is refused or does nothing new")
     asked: AskedOf = _body(call, AskedOf)
     if asked.tasks and verb not in ("retry", "rollback"):
-        raise Invalid(
-            [Problem("bad-value", f"{verb} is of a whole workflow", "leave out tasks", "body", field="tasks")]
-        )
+        text = f"{verb} is of a whole workflow"
+        raise Invalid([Problem("bad-value", text, "leave out tasks", "body", field="tasks")])
     if asked.preserve and verb != "rollback":
         text = "only a rollback leaves out tasks"
         raise Invalid([Problem("bad-value", text, "leave out preserve", "body", field="preserve")])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from provisioning.errors import NotFound
+from provisioning.errors import NotFound, ProvisioningError
 from provisioning.gateway import guard
 from provisioning.gateway.answers import Declined
 from provisioning.gateway.site import Call
@@ -31,6 +31,8 @@ ALIVE_SECONDS = 15.0
 WRITE_SECONDS = 30.0
 """So long a reader may take nothing before it is given up."""
 PART_BYTES = 256 << 10
+LINE_BYTES = PART_BYTES * 64
+"""No line of a file that is in order is longer."""
 _NOTHING_MORE = 204
 """Tells a browser's EventSource not to come again."""
 
@@ -68,11 +70,14 @@ class Tail:
 
     def read(self) -> bytes:
         """The next events, as the stream says them; nothing where no line is complete."""
-        data = logs.read_from(Path(self._path()), self.offset, PART_BYTES)
+        limit, data = PART_BYTES, b""
+        while b"\n" not in data and len(data) < limit <= LINE_BYTES:
+            data = logs.read_from(Path(self._path()), self.offset, limit)
+            limit = limit * 8 if len(data) == limit else 0
         said = []
-        for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
-            self.offset += len(line)
-            said.append(b"id: %d\ndata: %s\n\n" % (self.offset, line.rstrip()))
+        for line in data.split(b"\n")[:-1]:
+            self.offset += len(line) + 1
+            said.append(b"id: %d\ndata: %s\n\n" % (self.offset, line.replace(b"\r", b" ")))
         return b"".join(said)
 
     def end(self) -> str | None:
@@ -95,10 +100,10 @@ async def events(call: Call, request: web.Request) -> web.StreamResponse:
         await response.write(b"retry: 2000\n\n")
     try:
         await _follow(call, tail, request, response)
-    except (NotFound, ConnectionError):
-        pass  # it was cleaned up, or the reader has gone
     except TimeoutError:
         give_up(request)
+    except (ProvisioningError, OSError):
+        pass  # the reader has gone; or the workflow, or what is wrong with it is said to who comes again
     return response
 
 

@@ -85,3 +85,24 @@ def test_a_reader_that_takes_nothing_is_given_up(site: Installation) -> None:
 def _is_closed(connection: socket.socket) -> bool:
     """Whether the other side has ended the connection: nothing is read of it."""
     return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != 1
+
+
+def test_long_and_damaged_lines_stop_no_stream(site: Installation) -> None:
+    workflow_id = site.run([{"id": "a", "operation": "selftest.noop"}])
+    path = site.folder(workflow_id).path
+    with (path / "events.jsonl").open("ab") as file:
+        file.write(b'"' + b"x" * 1_000_000 + b'"\n' + b'"a\rdata: b"\n' + b'{"torn": ')
+    door = HttpDoor(site)
+    told = [data for _, _, data in door.events(workflow_id)]
+    assert told[-3:] == ["x" * 1_000_000, "a data: b", {"state": "succeeded"}]
+    (path / "workflow.json").write_text("{")
+    answer = door.get(f"/workflows/{workflow_id}")
+    assert (answer.status, answer.code) == (503, "spool-unusable")
+    with socket.create_connection(("127.0.0.1", door.port), timeout=20) as reading:
+        reading.sendall(b"GET /workflows/%s/events HTTP/1.1\r\nHost: localhost\r\n\r\n" % workflow_id.encode())
+        said = b""
+        while not said.endswith(b"0\r\n\r\n"):
+            part = reading.recv(65536)
+            assert part, "the stream ends as one"
+            said += part
+    assert said.count(b"HTTP/1.1") == 1
