@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,7 +56,8 @@ def receive(context: Context, operator: str) -> None:
     oversight.trust.refuse_unsafe()
     data = sys.stdin.buffer.read(context.config.drop.max_bytes + (1 << 16) + 1)
     receiver = Receiver(context.spool, context.config, oversight, operator)
-    receipt = receiver.receive(data, lambda: context.nulib)
+    with contextlib.closing(receiver):
+        receipt = receiver.receive(data, lambda: context.nulib)
     from msgspec import to_builtins
 
     context.answer_json(to_builtins(receipt))

@@ -35,6 +35,7 @@ def serve(context: Context, places: tuple[str, ...], port: int | None) -> None:
     except ModuleNotFoundError as error:
         text = f"this installation has no HTTP door: there is no {error.name}"
         raise UsageError(text, hint="install it: pip install 'provisioning[web]'") from None
+    import contextlib
     import os
 
     from provisioning.clock import boottime
@@ -53,7 +54,7 @@ def serve(context: Context, places: tuple[str, ...], port: int | None) -> None:
     installed.nulib()  # without Nushell nothing can be submitted: say so at once
     tokens = read_tokens(config.paths.tokens)
     opened = open_all(config.gateway, has_tokens=bool(tokens))
-    site = Site(spool, config, Calls(spool, config, oversight, installed.nulib), lambda: installed.nulib().catalogue,
-                context.say)  # fmt: skip
     os.chdir("/")  # the folder it was started in may go away
-    answer(site, opened, lambda: context.say("\n".join(f"listens on {each.name}" for each in opened)))
+    with contextlib.closing(Calls(spool, config, oversight, installed.nulib)) as calls:
+        site = Site(spool, config, calls, lambda: installed.nulib().catalogue, context.say)
+        answer(site, opened, lambda: context.say("\n".join(f"listens on {each.name}" for each in opened)))

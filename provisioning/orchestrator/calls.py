@@ -30,6 +30,7 @@ class Calls:
         self._oversight = oversight
         self._load_nulib = load_nulib
         self._answering = Answering(spool, oversight.audit, oversight.trust)
+        self._receiver: tuple[str, Receiver] | None = None
         self.own = oversight.trust.own
 
     def admits(self, operator: str) -> bool:
@@ -77,7 +78,16 @@ class Calls:
 
     def _receive(self, operator: str, text: bytes) -> str:
         """What `spool receive` would say of it. HTTP says itself where a body ends."""
-        receiver = Receiver(self._spool, self._config, self._oversight, operator, door=DOOR)
-        receipt = receiver.receive(text, self._load_nulib, proved=True)
+        if self._receiver is None or self._receiver[0] != operator:
+            self.close()  # one parser process is enough: who else calls waits for a new one
+            made = Receiver(self._spool, self._config, self._oversight, operator, door=DOOR)
+            self._receiver = operator, made
+        receipt = self._receiver[1].receive(text, self._load_nulib, proved=True)
         raise_if_rejected(receipt, "body")
         return receipt.workflow_id
+
+    def close(self) -> None:
+        """End the process that reads what operators send."""
+        if self._receiver is not None:
+            self._receiver[1].close()
+            self._receiver = None

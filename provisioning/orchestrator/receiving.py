@@ -43,7 +43,7 @@ class _Received(NamedTuple):
 
 
 class Receiver:
-    """Answers one text; nothing of it stays unless it is accepted, or put aside with the reasons."""
+    """Answers text after text; nothing of one stays unless it is accepted, or put aside with the reasons."""
 
     def __init__(
         self, spool: Spool, config: Config, oversight: Oversight, operator: str, *, door: str = "receive"
@@ -54,6 +54,7 @@ class Receiver:
         self._oversight = oversight
         self._operator = operator
         self._answering = Answering(spool, oversight.audit, oversight.trust, max_bytes=config.drop.max_bytes)
+        self._parsers = Parsers(1)
 
     def receive(self, whole: bytes, load_nulib: Callable[[], Nulib], *, proved: bool = False) -> Receipt:
         """The receipt. `proved`: how it came says that this is all of it, whether it is sealed or not."""
@@ -103,15 +104,20 @@ class Receiver:
             signing=self._config.receive.signature,
             signature=str(received.folder / "manifest.sig") if received.signature is not None else "",
         )
-        parsers = Parsers(1)
         try:
-            parsers.ask(case, self._oversight.trust.rules(self._spool, load_nulib().catalogue), len(received.data))
+            rules = self._oversight.trust.rules(self._spool, load_nulib().catalogue)
+            self._parsers.ask(case, rules, len(received.data))
             while True:
-                parsers.wait()
-                for _, verdict in parsers.answers():
+                self._parsers.wait()
+                for _, verdict in self._parsers.answers():
                     return verdict
-        finally:
-            parsers.close()
+        except BaseException:
+            self._parsers.close()  # what it was asked is nobody's any more
+            raise
+
+    def close(self) -> None:
+        """End the parser process."""
+        self._parsers.close()
 
     def _accept(self, received: _Received, facts: Facts) -> Receipt:
         submission = facts.submission(self._origin(received, "manifest"), self._door, now())
