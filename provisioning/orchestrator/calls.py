@@ -29,7 +29,7 @@ class Calls:
         self._config = config
         self._oversight = oversight
         self._load_nulib = load_nulib
-        self._answering = Answering(spool, oversight.audit, oversight.trust)
+        self._answering = Answering(spool, oversight.audit, oversight.trust, max_bytes=config.drop.max_bytes)
         self._receiver: tuple[str, Receiver] | None = None
         self.own = oversight.trust.own
 

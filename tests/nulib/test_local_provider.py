@@ -125,7 +125,7 @@ def test_what_a_server_sees(operations: Operations, name: str) -> None:
         assert inside(f"{undo} 2>/dev/null && echo done; touch /usr/bin/x").count("Read-only") == 1
         assert "done" not in inside(f"{undo} && echo done")
     assert inside("mount -t tmpfs tmpfs /mnt && touch /mnt/x && echo own") == "own\n"
-    assert inside("env | cut -d= -f1 | sort | tr '\\n' ' '") == "HOME LANG OLDPWD PATH PWD SHLVL USER "
+    assert inside("env | cut -d= -f1 | sort | tr '\\n' ' '") == "HOME LANG OLDPWD PATH PWD SHLVL TERM USER "
     assert "memfd" not in inside("ls -l /proc/$$/fd")
     assert "log-" not in inside("ls -l /proc/$$/fd")
 
@@ -267,7 +267,7 @@ def test_delete_of_a_folder_without_rights(operations: Operations, name: str) ->
     assert not (operations.servers / "default" / name).exists()
 
 
-@pytest.mark.parametrize("bad", ["", "..", "a/b", "A", "a\n", "$(id)", "-a", "a" * 64])
+@pytest.mark.parametrize("bad", ["", "..", "a/b", "A", "a\n", "$(id)", "-a", "a" * 65])
 def test_names_are_checked(operations: Operations, bad: str) -> None:
     for operation in ("create", "delete", "show", "start", "stop"):
         assert operations.error(f"servers.{operation}", name=bad)["code"] == "provisioning::servers::invalid-server"
