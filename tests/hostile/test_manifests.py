@@ -130,7 +130,7 @@ DOCUMENTS = [
     ("bad-reference", "tasks.a.undo", undoes("${each.key}")),
     ("missing-key", "tasks.a.when.equals", with_task(when={"task": "b", "path": "result"})),
     ("bad-value", "tasks.a.when.path", with_task(when={"task": "b", "path": "state", "equals": 1})),
-    ("bad-reference", "tasks.a.params", with_task(when={"task": "b", "path": "result", "equals": 1})),
+    ("bad-reference", "tasks.a.when", with_task(when={"task": "b", "path": "result", "equals": 1})),
     ("wrong-type", "tasks.a.preserve", with_task(preserve="yes")),
     ("bad-value", "tasks.a.group", with_task(group="G")),
     ("wrong-type", "tasks.a.when", with_task(when="x")),

@@ -41,7 +41,7 @@ def test_what_an_orchestrator_does_is_in_its_metrics(site: Installation, gate: C
     site.wait_ended(workflow_id)
     failing = {"id": "a", "operation": "selftest.fail", "params": {"code": "provisioning::x::y", "message": "no"}}
     site.submit([failing | {"retry": {"max_attempts": 2, "initial_delay": "0s"}}])
-    wait_for(lambda: shown(site, "workflows", state="failed") == 1, 20, "the failed one")
+    wait_for(lambda: shown(site, "workflows", state="failed") == 1, 60, "the failed one")
     wait_for(lambda: shown(site, "workflow_duration_seconds_count") == 2, 20, "both ends")
     assert shown(site, "workflows", state="succeeded") == 1
     assert shown(site, "workflows_ended_total", state="failed") == 1
