@@ -63,6 +63,8 @@ class _Wanted:
         """The tasks that run."""
         self._last: dict[str, int] = {}
         """Of each task the latest attempt that was shown."""
+        self._followed = False
+        """Whether this is not the first look: what has begun since is shown from its first attempt on."""
         self.over = False
         """Whether the one task that is wanted has ended."""
 
@@ -85,6 +87,7 @@ class _Wanted:
             if task["task_id"] == self._task:
                 self.over = task["state"] in {*map(str, ENDED_TASKS)}
             yield from self._pieces_of(attempts_of(task))
+        self._followed = True
 
     def _pieces_of(self, attempts: Iterable[tuple[str, int]]) -> Iterator[Piece]:
         folder = self._spool.find(self._workflow_id)
@@ -93,7 +96,8 @@ class _Wanted:
             if self._task in (None, name) and self._attempt in (None, number):
                 made.setdefault(name, []).append(number)
         for name, numbers in made.items():
-            first = self._last.get(name, 1 if self._every or self._attempt else numbers[-1])
+            all_of_it = self._every or self._attempt or self._followed
+            first = self._last.get(name, 1 if all_of_it else numbers[-1])
             self._last[name] = numbers[-1]
             yield from (Piece(name, each, folder.log_path(name, each)) for each in numbers if each >= first)
 
