@@ -66,7 +66,7 @@ def test_the_undisturbed_run_is_what_the_tasks_say(undisturbed: Undisturbed) -> 
     assert made >= {"open", "write", "fsync", "rename", "link", "unlink", "mkdir", "rmdir", "fallocate"}
 
 
-@pytest.mark.parametrize("share", TENTH_OR_ALL)
+@pytest.mark.parametrize("share", [pytest.param(20, id="twentieth"), pytest.param(1, marks=pytest.mark.long, id="all")])
 def test_orchestrator_killed(undisturbed: Undisturbed, cache_dir: Path, tmp_path: Path, share: int) -> None:
     """Its workers, and what they run, go on.
 
