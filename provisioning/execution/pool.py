@@ -79,6 +79,8 @@ class Pool:
         self._by_descriptor: dict[int, _Worker] = {}
         """Each worker twice: by its pipe and by its sentinel."""
         self._busy = 0
+        self._prepared: list[Ahead] = []
+        """What was last wanted to wait; empty once something has begun since."""
         self._epoll = select.epoll()
         self.descriptor = self._epoll.fileno()
         # The forkserver is a `python -c`, which would import from the present folder before anything else.
@@ -106,8 +108,14 @@ class Pool:
         return (worker for worker in self._workers.values() if worker.key is None and not worker.leaves)
 
     def prepare(self, likely: Sequence[Ahead]) -> None:
-        """Have processes wait in idle workers, each beside those that run: its start takes the time of its worker."""
+        """Have processes wait in idle workers, each beside those that run: its start takes the time of its worker.
+
+        What has waited in vain, and ended, is started again only for a new guess, or once something has begun.
+        """
         wanted = list(likely)
+        if wanted == self._prepared:
+            return
+        self._prepared = list(likely)
         unwanted: list[_Worker] = []
         for worker in self._idle():
             if worker.ahead in wanted:
@@ -147,7 +155,7 @@ class Pool:
         """Send the attempt to the worker that was assigned."""
         folder = self._spool.workflows / request.key.workflow_id
         worker = self._by_key[request.key]
-        worker.ahead = None
+        worker.ahead, self._prepared = None, []
         if not worker.tell(Command(str(folder), request)):
             worker.process.kill()  # nothing of it runs yet; if it is not dead already, it would wait for ever
         if request.timeout_seconds is not None:

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
+from provisioning.clock import boottime
 from provisioning.execution.ending import holders
-from provisioning.execution.executor import AttemptRequest, Key, Seen
+from provisioning.execution.executor import Ahead, AttemptRequest, Key, Seen
 from provisioning.execution.pool import Pool
-from provisioning.processes import identity, is_alive, send_signal
+from provisioning.processes import identity, is_alive, look_at, send_signal
 from tests.installation import Gate, Installation
 from tests.waiting import wait_for
 
@@ -277,6 +278,43 @@ def test_an_orchestrator_whose_forkserver_is_killed_goes_on_with_another(site: I
         workflow_id = site.submit([site.mark("a")])
         assert site.wait_ended(workflow_id) == "succeeded", site.said()
     assert process.poll() is None
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1])
+def test_a_signal_for_the_orchestrator_leaves_what_forks_the_workers(
+    site: Installation, gate: Gates, number: signal.Signals
+) -> None:
+    """It may be sent to the whole group; without the forkserver, workers look dead."""
+    one = gate("one")
+    workflow_id = site.submit([at_gate("a", one)])
+    site.orchestrator()
+    one.reached()
+    sight = look_at(site.worker(workflow_id, "a").pid)
+    assert sight is not None
+    forkserver = identity(sight.parent)
+    assert forkserver is not None
+    assert b"multiprocessing.forkserver" in Path(f"/proc/{forkserver.pid}/cmdline").read_bytes()
+    assert send_signal(forkserver, number)
+    one.open()
+    assert site.wait_ended(workflow_id) == "succeeded"
+    assert is_alive(forkserver)
+
+
+def test_what_has_waited_in_vain_is_not_started_again(site: Installation) -> None:
+    """A task that takes long keeps no processes coming and going for the one behind it."""
+    pool = Pool(site.spool, 1, 60.0)
+    likely = [Ahead(("/bin/cat",), {})]
+    pool.prepare(likely)
+    assert len(pool._workers) == 1
+    pool.trim(boottime() + 61)
+    assert not pool._workers
+    pool.prepare(likely)
+    assert not pool._workers
+    pool.assign(Key("01kc0000000000000000000001", "a", 1), ())
+    pool.start(AttemptRequest(Key("01kc0000000000000000000001", "a", 1), ("/nu",), {}, {}, {}, None, None, 1.0, 1, 1))
+    pool.prepare(likely)
+    assert len(pool._workers) == 2, "something has begun: there is a new guess"
+    pool.close()
 
 
 def test_a_worker_that_cannot_be_forked_is_an_error_of_the_host(
