@@ -16,6 +16,8 @@ class Figures:
     proof: str = ""
     points: int = 0
     """Points at which something was tried, states or histories that were looked at."""
+    missed: int = 0
+    """Points that nobody came to: nothing was tried there, and they are not counted as points."""
     struck: int = 0
     """Disturbances that happened: kills, or errors that a process was given."""
     aimed: int = 0
@@ -34,7 +36,7 @@ class Figures:
         return Figures(self.proof or other.proof, **values)
 
 
-COUNTS = ("points", "struck", "aimed", "asked", "done", "lost", "doubled")
+COUNTS = ("points", "missed", "struck", "aimed", "asked", "done", "lost", "doubled")
 
 
 ALL: list[Figures] = []

@@ -18,7 +18,7 @@ import pytest
 
 from provisioning.execution.nulib import load_nulib
 from provisioning.storage.check import check
-from tests.crash.sweep import spread, sweep
+from tests.crash.sweep import MissedError, spread, sweep
 from tests.crash.tracing import (
     Call,
     Tracing,
@@ -226,7 +226,7 @@ def test_orchestrator_on_a_failing_disk(
                     return judged(work, undisturbed) + MET
                 if not injected(logs_of(site) / "orchestrator"):
                     error = error.likened(logs_of(site) / "orchestrator")
-        raise AssertionError("no error was met at the spool")
+        raise MissedError("no error was met at the spool")
 
     calls = undisturbed.calls["orchestrator"]
     if times:
@@ -266,7 +266,7 @@ def test_worker_on_a_failing_disk(
                     return judged(work, undisturbed) + MET
                 if not log:
                     error = error.likened(logs_of(site) / "worker.1")
-        raise AssertionError("no error was met at the spool")
+        raise MissedError("no error was met at the spool")
 
     points = errors_at(undisturbed.calls["worker.1"], share, times)
     sweep(f"worker, {'for good' if times else 'once'}", points, trial, tmp_path)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.crash.sweep import spread, sweep
+from tests.crash.sweep import MissedError, spread, sweep
 from tests.crash.tracing import (
     Call,
     Tracing,
@@ -82,7 +82,7 @@ def test_orchestrator_killed(undisturbed: Undisturbed, cache_dir: Path, tmp_path
                 if ended(work.site, run) == -signal.SIGKILL:
                     return killed(work, undisturbed, "orchestrator")
                 call = likened(call, logs_of(work.site) / "orchestrator")
-        raise AssertionError("nobody was killed")
+        raise MissedError("nobody was killed")
 
     sweep("orchestrator killed", spread(undisturbed.calls["orchestrator"], share), trial, tmp_path)
 
@@ -128,7 +128,7 @@ def worker_killed(call: Call, number: int, undisturbed: Undisturbed, cache_dir: 
             if was_killed(log):
                 return killed(work, undisturbed, log.name)
             call = likened(call, log)
-    raise AssertionError("nobody was killed")
+    raise MissedError("nobody was killed")
 
 
 @pytest.mark.parametrize("count", SAMPLES)
@@ -152,7 +152,7 @@ def test_worker_and_then_its_orchestrator_killed(
                 ended(work.site, start_traced(work.site, tracing, *RUN))
                 if all(was_killed(logs_of(work.site) / name) for name in names):
                     return killed(work, undisturbed, *names)
-        raise AssertionError("not both were killed")
+        raise MissedError("not both were killed")
 
     sweep("worker, then orchestrator killed", points, trial, tmp_path)
 
