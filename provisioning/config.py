@@ -11,20 +11,26 @@ from typing import Any
 import msgspec
 
 from provisioning import convert
+from provisioning.core.identifiers import SLURM, Executing
 from provisioning.errors import NotFound, UsageError
 from provisioning.ownership import refuse_unless_ours
+from provisioning.sections import DEFAULT_PATH as DEFAULT_PATH
 from provisioning.sections import Audit as Audit
+from provisioning.sections import Bounds as Bounds
 from provisioning.sections import Disk as Disk
 from provisioning.sections import Drop as Drop
+from provisioning.sections import Environment as Environment
 from provisioning.sections import Gateway as Gateway
 from provisioning.sections import Metrics as Metrics
 from provisioning.sections import Notify as Notify
+from provisioning.sections import Orchestrator as Orchestrator
 from provisioning.sections import Receive as Receive
 from provisioning.sections import Retention as Retention
+from provisioning.sections import Slurm as Slurm
+from provisioning.sections import Supervisor as Supervisor
 
 MAX_FILE_BYTES = 1 << 20
 LOCAL_NULIB = Path("/usr/local/lib/provisioning")
-DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 FORBIDDEN_PREFIXES = ("LD_", "_PYI_", "PYTHON", "NU_")
 """Variables that decide which code a process runs: a task never gets them."""
 
@@ -54,49 +60,6 @@ class Paths(msgspec.Struct, frozen=True):
     ssh_keygen: Path = Path("/usr/bin/ssh-keygen")
 
 
-class Orchestrator(msgspec.Struct, frozen=True):
-    """How much one orchestrator does at once, and how long it waits for what."""
-
-    slots: int = 10
-    active_workflows: int = 64
-    scan_seconds: float = 5.0
-    drain_seconds: float = 30.0
-    idle_worker_seconds: float = 30.0
-    standby_processes: int = 4
-    """So many processes of Nushell at the most are started before their task is known; 0: none."""
-
-
-class Bounds(msgspec.Struct, frozen=True):
-    """What a manifest, a result, a log and the end of a process may take."""
-
-    manifest_bytes: int = 64 << 20
-    result_bytes: int = 1 << 20
-    log_bytes: int = 10 << 20
-    grace_seconds: float = 10.0
-    """Between TERM and KILL."""
-
-
-class Environment(msgspec.Struct, frozen=True):
-    """What the process of a task gets: built from nothing, never inherited."""
-
-    path: str = DEFAULT_PATH
-    home: str = "/"
-    lang: str = "C.UTF-8"
-    tz: str = ""
-    """Empty: the system's own."""
-    variables: dict[str, str] = {}
-    """Proxies, CA files and whatever else the operator named in [environment]."""
-
-
-class Supervisor(msgspec.Struct, frozen=True):
-    """Who started this process and wants to hear from it, as sd_notify(3) has it; not a setting of ours."""
-
-    socket: str = ""
-    """Absolute, or a name with @ before it; empty if nobody listens."""
-    watchdog_seconds: float = 0.0
-    """It is taken for hung after so long a silence; 0 is never."""
-
-
 class Config(msgspec.Struct, frozen=True):
     """All settings of one command."""
 
@@ -108,6 +71,9 @@ class Config(msgspec.Struct, frozen=True):
     retention: Retention = Retention()
     groups: dict[str, int] = {}
     """How many attempts of each concurrency group may be under way at once, in all processes of a spool."""
+    executors: dict[str, Executing] = {}
+    """Where the attempts of a group's tasks are made."""
+    slurm: Slurm = Slurm()
     drop: Drop = Drop()
     receive: Receive = Receive()
     audit: Audit = Audit()
@@ -148,12 +114,15 @@ class Config(msgspec.Struct, frozen=True):
             if key and value is not None:
                 typed = convert.Text(value) if isinstance(value, str) else value
                 values[section][key] = _converted(section, key, typed, f"--{key.replace('_', '-')}", places)
+        _refuse_without_slurm(values, path)
         nulib = (LOCAL_NULIB,) if LOCAL_NULIB.is_dir() else ()
         return cls(
             paths=Paths(**({"nulib": nulib} | places.defaults() | values["paths"])),
             orchestrator=Orchestrator(**values["orchestrator"]),
             limits=Bounds(**values["limits"]),
             groups=values["groups"],
+            executors=values["executors"],
+            slurm=Slurm(**values["slurm"]),
             environment=_environment(values["environment"], places),
             disk=Disk(**values["disk"]),
             retention=Retention(**values["retention"]),
@@ -187,12 +156,26 @@ SECTIONS: dict[str, dict[str, convert.Converter]] = {
         "drain_seconds": convert.seconds,
         "idle_worker_seconds": convert.seconds,
         "standby_processes": convert.count_or_zero,
+        "executor": convert.executing,
     },
     "limits": dict.fromkeys(("manifest_bytes", "result_bytes", "log_bytes"), convert.size)
     | {"grace_seconds": convert.seconds},
     "disk": {"network": convert.flag, "free_bytes": convert.size_or_zero, "free_inodes": convert.count_or_zero},
     "retention": {"age_seconds": convert.seconds, "count": convert.count_or_zero},
     "groups": {},
+    "executors": {},
+    "slurm": {
+        "directory": convert.path,
+        "slots": convert.count,
+        "partition": convert.line,
+        "account": convert.line,
+        "arguments": convert.lines,
+        "poll_seconds": convert.seconds,
+        "lost_seconds": convert.seconds,
+        "commands": convert.path,
+        "conf": convert.path,
+        "program": convert.command,
+    },
     "drop": {
         "grace_seconds": convert.seconds,
         "max_bytes": convert.size,
@@ -221,6 +204,8 @@ SECTIONS: dict[str, dict[str, convert.Converter]] = {
     "environment": {"path": convert.folders, "home": convert.path, "lang": convert.line, "tz": convert.line},
 }
 """Every key of the config file; [environment] takes the names of further variables besides."""
+FREE: dict[str, convert.Converter] = {"groups": convert.room, "executors": convert.executing}
+"""Sections whose keys are names of groups."""
 
 SHORT_FORMS = {
     "PROVISIONING_SPOOL": "spool",
@@ -231,12 +216,20 @@ SHORT_FORMS = {
 
 
 def _converted(section: str, key: str, value: Any, where: str, places: convert.Places) -> Any:
-    other = convert.room if section == "groups" else convert.line
-    converter: convert.Converter = SECTIONS[section].get(key, other)
+    converter = SECTIONS[section].get(key) or FREE.get(section, convert.line)
     try:
         return converter(value, places)
     except ValueError as error:
         raise UsageError(f"{where} must be {error}, not {str(value)[:60]!r}") from None
+
+
+def _refuse_without_slurm(values: dict[str, dict[str, Any]], path: Path | None) -> None:
+    wanted = {"orchestrator.executor": values["orchestrator"].get("executor")}
+    wanted |= {f"executors.{group}": named for group, named in values["executors"].items()}
+    if SLURM in wanted.values() and "directory" not in values["slurm"]:
+        key = next(key for key, named in wanted.items() if named == SLURM)
+        text = f"{key} is slurm, and no shared directory is named" + (f" in {path}" if path else "")
+        raise UsageError(text, hint="name the folder that this host and all nodes see: slurm.directory")
 
 
 def _environment(values: dict[str, Any], places: convert.Places) -> Environment:
@@ -266,7 +259,7 @@ def _variables(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
         if section == "environment" and key not in SECTIONS[section]:
             key = key if key in _LOWER_CASE_VARIABLES else key.upper()
             _check_variable(key, name)
-        elif key not in SECTIONS[section] and section != "groups":
+        elif key not in SECTIONS[section] and section not in FREE:
             hint = _nearest(name, [f"PROVISIONING_{section}_{other}".upper() for other in SECTIONS[section]])
             raise UsageError(f"the environment variable {name} sets no key of the config", hint=hint)
         found[name] = (section, key)
@@ -295,7 +288,7 @@ def _section(section: str, table: Any, path: Path | None) -> dict[str, Any]:
         elif section == "environment":
             _check_variable(key, f"{path}: {section}.{key}")
             checked[key] = value
-        elif section == "groups":
+        elif section in FREE:
             checked[key] = value
         else:
             raise UsageError(f"{path}: unknown key {key!r} in [{section}]", hint=_nearest(key, list(SECTIONS[section])))

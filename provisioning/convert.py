@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from provisioning.core.identifiers import LOCAL, SLURM, Executing
 from provisioning.core.notices import NOTICES
 
 _SIZE_UNITS = {"": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30}
@@ -165,6 +166,12 @@ def seconds(value: Any, places: Places) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1e9:
         raise ValueError("a number of seconds")
     return float(value)
+
+
+def executing(value: Any, places: Places) -> Executing:
+    if value not in (LOCAL, SLURM):
+        raise ValueError('"local" or "slurm"')
+    return SLURM if value == SLURM else LOCAL
 
 
 def flag(value: Any, places: Places) -> bool:

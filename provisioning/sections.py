@@ -1,4 +1,4 @@
-"""Sections of the configuration: the doors, the disk, what is kept and shown of what came in, and who is told."""
+"""Sections of the configuration: limits, doors, the disk, what is kept and shown, who is told, and the cluster."""
 
 from __future__ import annotations
 
@@ -6,7 +6,55 @@ from pathlib import Path
 
 import msgspec
 
+from provisioning.core.identifiers import LOCAL, Executing
 from provisioning.core.notices import NOTICES
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Orchestrator(msgspec.Struct, frozen=True):
+    """How much one orchestrator does at once, and how long it waits for what."""
+
+    slots: int = 10
+    active_workflows: int = 64
+    scan_seconds: float = 5.0
+    drain_seconds: float = 30.0
+    idle_worker_seconds: float = 30.0
+    standby_processes: int = 4
+    """So many processes of Nushell at the most are started before their task is known; 0: none."""
+    executor: Executing = LOCAL
+    """Where attempts are made of which neither the task, its group nor its operation says it."""
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """What a manifest, a result, a log and the end of a process may take."""
+
+    manifest_bytes: int = 64 << 20
+    result_bytes: int = 1 << 20
+    log_bytes: int = 10 << 20
+    grace_seconds: float = 10.0
+    """Between TERM and KILL."""
+
+
+class Environment(msgspec.Struct, frozen=True):
+    """What the process of a task gets: built from nothing, never inherited."""
+
+    path: str = DEFAULT_PATH
+    home: str = "/"
+    lang: str = "C.UTF-8"
+    tz: str = ""
+    """Empty: the system's own."""
+    variables: dict[str, str] = {}
+    """Proxies, CA files and whatever else the operator named in [environment]."""
+
+
+class Supervisor(msgspec.Struct, frozen=True):
+    """Who started this process and wants to hear from it, as sd_notify(3) has it; not a setting of ours."""
+
+    socket: str = ""
+    """Absolute, or a name with @ before it; empty if nobody listens."""
+    watchdog_seconds: float = 0.0
+    """It is taken for hung after so long a silence; 0 is never."""
 
 
 class Drop(msgspec.Struct, frozen=True):
@@ -95,3 +143,27 @@ class Gateway(msgspec.Struct, frozen=True):
     hosts: tuple[str, ...] = ()
     """Names under which it is reached by others, besides those in `listen`."""
     body_bytes: int = 8 << 20
+
+
+class Slurm(msgspec.Struct, frozen=True):
+    """The cluster that makes attempts: how it is asked, and how long it is waited for."""
+
+    directory: Path | None = None
+    """A folder of this user alone that this host and all nodes see by this path; None: there is no cluster."""
+    slots: int = 100
+    """So many attempts are with Slurm at once, waiting in its queue or running."""
+    partition: str = ""
+    """Empty: its default, as the account below."""
+    account: str = ""
+    arguments: tuple[str, ...] = ()
+    """More for `sbatch`, such as `--mem=2G`."""
+    poll_seconds: float = 2.0
+    """Between two looks at the queue and the directory."""
+    lost_seconds: float = 300.0
+    """So long an attempt that was begun and that Slurm knows no more must give no sign of life until it is lost."""
+    commands: Path = Path("/usr/bin")
+    """The folder of sbatch, squeue and scancel."""
+    conf: Path | None = None
+    """Their SLURM_CONF, where it is not the one that they find themselves."""
+    program: tuple[str, ...] = ()
+    """What starts this program on a node; empty: what started it here, by the same path."""

@@ -30,6 +30,7 @@ CODES = {
     6: "the spool, Nushell or the orchestrator cannot be used",
     7: "gave up waiting",
     70: "internal error",
+    75: "the attempt is another's: nothing was done",
     130: "interrupted",
 }
 BROKEN_PIPE = 141

@@ -118,6 +118,12 @@ def _crash() -> click.Command:
     return crash
 
 
+def _attempt() -> click.Command:
+    from provisioning.cli.attempt import attempt
+
+    return attempt
+
+
 NOUNS: dict[str, Callable[[], click.Command]] = {
     "batch": _batch,
     "manifest": _manifest,
@@ -134,6 +140,7 @@ NOUNS: dict[str, Callable[[], click.Command]] = {
     "uninstall": _uninstall,
     "completion": _completion,
     "manual": _manual,
+    "attempt": _attempt,
 }
 OF_THE_PROGRAM = {"selftest": {"host": _host, "crash": _crash}}
 """Verbs that stand beside those of a domain of nulib; the first is what the noun does alone."""
@@ -262,7 +269,7 @@ class Root(Noun):
             command = self.get_command(ctx, noun)
             if isinstance(command, click.Group):
                 workflows.append(row(noun, list(command.commands)))
-            else:
+            elif command is not None and not command.hidden:
                 alone.append(noun)
         options = ["/".join(option.opts) for option in self.get_params(ctx) if isinstance(option, click.Option)]
         how = "help NOUN [VERB]; --json: JSON, errors included."

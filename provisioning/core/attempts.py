@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from provisioning.core.identifiers import LOCAL, Executing
 from provisioning.core.scheduler import Now
 from provisioning.core.states import Outcome, TaskEvent, TaskState
 from provisioning.core.workflow import (
@@ -44,14 +45,21 @@ def is_told_by_outcome(checkpoint: TaskCheckpoint) -> bool:
     if checkpoint.state not in (TaskState.RUNNING, TaskState.SUCCEEDED) or len(checkpoint.attempts) != 1:
         return False
     only = checkpoint.attempts[0]
-    said_elsewhere = not only.probe and not checkpoint.probing and checkpoint.params is None
+    said_elsewhere = only.executor == LOCAL and not only.probe and not checkpoint.probing and checkpoint.params is None
     return said_elsewhere and only.number == 1 and checkpoint.counted_from == 1
 
 
-def started(checkpoint: TaskCheckpoint, now: Now, worker: str, params: dict[str, Any] | None = None) -> TaskCheckpoint:
+def started(
+    checkpoint: TaskCheckpoint,
+    now: Now,
+    worker: str,
+    params: dict[str, Any] | None = None,
+    *,
+    executor: Executing = LOCAL,
+) -> TaskCheckpoint:
     """The checkpoint that says that the next attempt is starting in `worker`, with what its references mean."""
     number = checkpoint.attempts[-1].number + 1 if checkpoint.attempts else 1
-    attempt = Attempt(number=number, started_at=now.wall, boot_id=now.boot_id, worker=worker)
+    attempt = Attempt(number=number, started_at=now.wall, boot_id=now.boot_id, worker=worker, executor=executor)
     if checkpoint.probing:
         attempt = msgspec.structs.replace(attempt, probe=True)
     known = (past for past in checkpoint.attempts if past.outcome is not Outcome.NOT_STARTED)  # those say nothing

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from provisioning.core.identifiers import Digest, OperationName
+from provisioning.core.identifiers import Digest, Executing, OperationName
 from provisioning.errors import NotFound, Problem
 
 
@@ -49,6 +49,8 @@ class Operation(msgspec.Struct, frozen=True, omit_defaults=True):
     secret: tuple[str, ...] = ()
     plans: bool = False
     group: str | None = None
+    executor: Executing | None = None
+    """Where its attempts are made, unless the task or the config says otherwise."""
 
     @property
     def domain(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -29,6 +29,11 @@ Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 CHOSEN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z")
 ChosenId = Annotated[str, msgspec.Meta(pattern="^" + CHOSEN_ID.pattern)]
 """The `id` of a manifest. What a file names that becomes part of a path is of one of these types: none leads out."""
+
+Executing = Literal["local", "slurm"]
+"""Where attempts are made: on this host, or on the nodes of a Slurm cluster."""
+LOCAL: Final = "local"
+SLURM: Final = "slurm"
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 MAX_MILLISECONDS = (1 << 48) - 1

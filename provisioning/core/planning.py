@@ -68,7 +68,7 @@ def _tables(result: Any) -> list[Any]:
 
 
 def _policies_of(task: Task) -> dict[str, Any]:
-    fields = ("timeout_seconds", "retry", "on_interrupt", "expected_seconds", "on_failure", "group")
+    fields = ("timeout_seconds", "retry", "on_interrupt", "expected_seconds", "on_failure", "group", "executor")
     return {name: value for name in fields if (value := getattr(task, name)) is not None}
 
 

@@ -119,7 +119,7 @@ class Tasks:
         task_id: str = table.get("id", "")
         self._ids.append(task_id)
         fields = {"operation": table.get("operation", ""), **policies(table, defaults, path, self._findings)}
-        fields |= {key: table[key] for key in ("on_failure", "preserve", "group") if key in table}
+        fields |= {key: table[key] for key in ("on_failure", "preserve", "group", "executor") if key in table}
         waits = {key: sound.texts(raw, (*path, key)) for key in ("depends_on", "after")}
         params = said["params"] if isinstance(said.get("params"), dict) else {}
         made = _Template(params, (*path, "params"), self._findings)

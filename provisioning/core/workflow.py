@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 
 from provisioning.core.catalogue import Operation
-from provisioning.core.identifiers import ChosenId, Digest, OperationName, Process, TaskId, Ulid
+from provisioning.core.identifiers import LOCAL, ChosenId, Digest, Executing, OperationName, Process, TaskId, Ulid
 from provisioning.core.states import (
     TASK_TRANSITIONS,
     WORKFLOW_TRANSITIONS,
@@ -118,6 +118,8 @@ class Task(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """It is never undone."""
     group: str | None = None
     """The concurrency group that it belongs to; how much room that has, the config says."""
+    executor: Executing | None = None
+    """Where its attempts are made; None leaves that to the config and the operation."""
 
 
 class Workflow(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -211,6 +213,8 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     error: TaskError | None = None
     probe: bool = False
     """It did not do the task's work but asked the operation's probe whether that is done."""
+    executor: Executing = LOCAL
+    """Where it is made. On Slurm `worker` names the spool's folder in the shared directory."""
 
 
 class Backoff(msgspec.Struct, frozen=True, gc=False):

@@ -8,6 +8,7 @@ import os
 import select
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -36,6 +37,43 @@ class NotStarted(Exception):
     """The operation was not begun: nothing of it has happened, and another attempt may follow."""
 
 
+class Place(Protocol):
+    """Where an attempt is to be made: its files, and whoever says that it is still wanted."""
+
+    log: Path
+    outcome: Path
+    locks: Path
+    """The folder of the locks of targets and groups."""
+
+    def is_wanted(self) -> bool:
+        """Whether it is to be made by this process. Asked under the lock of its log."""
+
+
+class InSpool:
+    """The place of an attempt that is made on the spool's own host."""
+
+    def __init__(self, request: AttemptRequest, folder: WorkflowFolder, scratch: files.Scratch) -> None:
+        _, self._task_id, self._number = request.key
+        self._folder, self._worker = folder, scratch.path.name
+        self.log = folder.log_path(self._task_id, self._number)
+        self.outcome = folder.outcome_path(self._task_id, self._number)
+        self.locks = folder.path.parent.parent / "locks"
+
+    def is_wanted(self) -> bool:
+        """Whether the checkpoint still says that this attempt is starting, here."""
+        try:
+            checkpoint = self._folder.task(self._task_id)
+        except SpoolUnusable:
+            return False
+        last = checkpoint.last
+        return (
+            checkpoint.state is TaskState.RUNNING
+            and last is not None
+            and (last.number, last.worker, last.outcome) == (self._number, self._worker, None)
+            and not os.path.lexists(self.outcome)
+        )
+
+
 class Attempts:
     """Makes one attempt after the other in a scratch folder of this process's own."""
 
@@ -46,15 +84,12 @@ class Attempts:
         self._group = Slate(scratch.path / "group")
         self.standby = Standby(scratch)
 
-    def run(
-        self, request: AttemptRequest, folder: WorkflowFolder, slot_free: Callable[[], None]
-    ) -> OutcomeRecord | None:
+    def run(self, request: AttemptRequest, place: Place, slot_free: Callable[[], None]) -> OutcomeRecord | None:
         """Make the attempt and publish its outcome; None where it is no longer wanted, NotStarted if it cannot now.
 
         `slot_free` is called as soon as the process has ended, before what is left of it is.
         """
-        _, task_id, number = request.key
-        path = folder.log_path(task_id, number)
+        path = place.log
         try:
             ready = self.standby.take(request, path)
             process, log = ready or (None, open_attempt_log(path))
@@ -64,14 +99,14 @@ class Attempts:
             return None
         running = Running(request, process, log)
         try:
-            if not _is_wanted(folder, request, self._scratch):
+            if not place.is_wanted():
                 return None
-            outcomes = self._make_room(folder)
+            outcomes = self._make_room(place.outcome.parent)
             try:
-                with _targets(folder, request) as running.targets:
+                with _targets(place.locks, request) as running.targets:
                     self._see_through(running, slot_free)
                     record = running.record()
-                    self._publish(folder.outcome_path(task_id, number), record, outcomes)
+                    self._publish(place.outcome, record, outcomes)
             finally:
                 os.close(outcomes)
         finally:
@@ -82,11 +117,11 @@ class Attempts:
             record = msgspec.structs.replace(record, leftovers=(*record.leftovers, *more))
         return msgspec.structs.replace(record, result=None)
 
-    def _make_room(self, folder: WorkflowFolder) -> int:
+    def _make_room(self, outcomes: Path) -> int:
         """Room for the outcome, and the open folder that it goes to; or NotStarted."""
         try:
             self._room.make(ROOM_BYTES)
-            return files.open_folder(folder.path / "outcomes")
+            return files.open_folder(outcomes)
         except SpoolUnusable as error:
             raise NotStarted(str(error)) from error
 
@@ -141,31 +176,16 @@ class Attempts:
 
 
 @contextlib.contextmanager
-def _targets(folder: WorkflowFolder, request: AttemptRequest) -> Iterator[int | None]:
+def _targets(locks: Path, request: AttemptRequest) -> Iterator[int | None]:
     """A descriptor that holds the targets and groups of the attempt, or NotStarted."""
     with contextlib.ExitStack() as stack:
         try:
-            held, others = stack.enter_context(taken(folder.path.parent.parent / "locks", request.wanted))
+            held, others = stack.enter_context(taken(locks, request.wanted))
         except OSError as error:
             raise NotStarted(f"the targets cannot be locked: {error.strerror}") from error
         if others:
             raise NotStarted(f"{others} is held by others")
         yield held
-
-
-def _is_wanted(folder: WorkflowFolder, request: AttemptRequest, scratch: files.Scratch) -> bool:
-    """Whether the checkpoint still says that this attempt is starting, here. Asked under the attempt's lock."""
-    try:
-        checkpoint = folder.task(request.key.task_id)
-    except SpoolUnusable:
-        return False
-    last = checkpoint.last
-    return (
-        checkpoint.state is TaskState.RUNNING
-        and last is not None
-        and (last.number, last.worker, last.outcome) == (request.key.attempt, scratch.path.name, None)
-        and not os.path.lexists(folder.outcome_path(request.key.task_id, request.key.attempt))
-    )
 
 
 def _wait_for_room(error: SpoolUnusable) -> None:

@@ -115,7 +115,27 @@ class Executor(Protocol):
         """Let go of all workers. Those that run an attempt finish it and end by themselves."""
 
 
-def wait_for_news(executor: Executor, others: Sequence[int], seconds: float) -> list[int]:
+class Remote(Executor, Protocol):
+    """An executor whose attempts go on elsewhere: whoever works the spool next sees them through by the same means."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether an attempt is under way."""
+
+    def adopt(self, key: Key, worker: str, wanted: Sequence[Wanted]) -> None:
+        """See an attempt through that was begun before, by what its checkpoint says of its worker.
+
+        There will be news of it, whatever has become of it. What it wants is held from now on where that can be had.
+        """
+
+
+class Waited(Protocol):
+    """What can be waited for."""
+
+    descriptor: int
+
+
+def wait_for_news(executor: Waited, others: Sequence[int], seconds: float) -> list[int]:
     """Sleep until the executor has news, one of the descriptors is readable or the time is over; which of `others` are.
 
     Callers look for news themselves: there may be some at any time.

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import msgspec
 
 from provisioning.core.catalogue import Operation, Param, nearest_hint
-from provisioning.core.identifiers import OperationName
+from provisioning.core.identifiers import Executing, OperationName
 from provisioning.errors import Invalid, Problem
 
 OPERATION_FILE = re.compile(r"([a-z][a-z0-9-]{0,40})/([a-z][a-z0-9-]{0,40})\.nu\Z")
@@ -224,6 +224,7 @@ METADATA: dict[str, Any] = {
     "secret": tuple[str, ...],
     "plans": bool,
     "group": str,
+    "executor": Executing,
 }
 """The keys of `@operation`, each with the type of its value."""
 

@@ -18,7 +18,7 @@ import msgspec
 
 from provisioning.core.workflow import OutcomeRecord
 from provisioning.errors import ProvisioningError
-from provisioning.execution.attempt import Attempts, NotStarted
+from provisioning.execution.attempt import Attempts, InSpool, NotStarted, Place
 from provisioning.execution.executor import Ahead, AttemptRequest, Key
 from provisioning.execution.family import adopt_orphans, reap
 from provisioning.processes import resident
@@ -115,10 +115,10 @@ class _Ears:
             self._connection.send_bytes(msgspec.msgpack.encode(report))
 
 
-def _attempt(attempts: Attempts, request: AttemptRequest, folder: WorkflowFolder, ears: _Ears) -> Report:
+def _attempt(attempts: Attempts, request: AttemptRequest, place: Place, ears: _Ears) -> Report:
     key = request.key
     try:
-        record = attempts.run(request, folder, lambda: ears.tell(Report(key, slot_free=True)))
+        record = attempts.run(request, place, lambda: ears.tell(Report(key, slot_free=True)))
     except NotStarted as error:
         return Report(key, not_started=str(error))
     except (ProvisioningError, OSError) as error:
@@ -168,7 +168,8 @@ def work(connection: Connection, scratch_path: str) -> None:
         if command.request is None:
             attempts.standby.prepare(command.ahead) if command.ahead else attempts.standby.tire()
             continue
-        report = _attempt(attempts, command.request, WorkflowFolder(Path(command.folder), scratch), ears)
+        place = InSpool(command.request, WorkflowFolder(Path(command.folder), scratch), scratch)
+        report = _attempt(attempts, command.request, place, ears)
         leaves = reap()
         ears.tell(msgspec.structs.replace(report, leaves=leaves))
         if leaves:

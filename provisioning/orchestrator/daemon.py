@@ -19,6 +19,7 @@ from provisioning.errors import GaveUp, OrchestratorUnusable, ProvisioningError,
 from provisioning.execution.command import Detached
 from provisioning.execution.nulib import Nulib
 from provisioning.execution.pool import Pool
+from provisioning.execution.slurm import cluster
 from provisioning.orchestrator.announcement import Announcement
 from provisioning.orchestrator.claim import instant
 from provisioning.orchestrator.complaints import Complaints, OnFailure
@@ -102,7 +103,7 @@ def run(  # noqa: PLR0913 - what it works, how long, and who hears of it
     logs.log_to(spool.logs / "orchestrator.log")
     signals, complaints = _Signals(), Complaints(on_failure)
     pool = Pool(spool, config.orchestrator.slots, config.orchestrator.idle_worker_seconds)
-    orchestrator = Orchestrator(spool, config, pool, load_nulib, complaints=complaints)
+    orchestrator = Orchestrator(spool, config, pool, load_nulib, slurm=cluster(spool, config), complaints=complaints)
     oversight = spool.gate if isinstance(spool.gate, Oversight) else Oversight(spool, config)
     intake = _open_doors(spool, config, load_nulib, oversight)
     watcher = Watcher(lambda: [spool.incoming, spool.requests, spool.drop, *drop.folders(spool)])

@@ -11,6 +11,7 @@ from provisioning.core.workflow import FORMAT, Request
 from provisioning.errors import Interrupted, ProvisioningError, Refused, SpoolUnusable
 from provisioning.execution.nulib import Nulib
 from provisioning.execution.pool import Pool
+from provisioning.execution.slurm import cluster
 from provisioning.orchestrator.loop import Orchestrator
 from provisioning.orchestrator.presence import Presence
 from provisioning.storage.lock import Lock
@@ -41,7 +42,8 @@ def work_workflow(  # noqa: PLR0913 - whose workflow, where, and how its user ta
     disk or the host lets nothing start: the workflow stays for whoever works the spool next.
     """
     pool = Pool(spool, config.orchestrator.slots, config.orchestrator.idle_worker_seconds)
-    orchestrator = Orchestrator(spool, config, pool, load_nulib, only=workflow_id, lock=lock)
+    slurm = cluster(spool, config)
+    orchestrator = Orchestrator(spool, config, pool, load_nulib, slurm=slurm, only=workflow_id, lock=lock)
     cancelled = False
     presence = Presence(spool.root)
     try:

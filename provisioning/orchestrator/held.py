@@ -12,6 +12,7 @@ import msgspec
 
 from provisioning.core import attempts
 from provisioning.core.graph import contradictions
+from provisioning.core.identifiers import LOCAL, Executing
 from provisioning.core.large import LARGE_TASKS, SUMMED_TASKS, Summary
 from provisioning.core.rollback import Undoing, counted, is_undo, undo_tasks
 from provisioning.core.scheduler import Now, Schedule
@@ -118,9 +119,11 @@ class Held:
             return "task starting, after a crash of the host"
         return "task" if self.plan.operations[task.operation].idempotent else "task starting, not idempotent"
 
-    def start(self, task_id: str, worker: str, now: Now, params: dict[str, Any] | None = None) -> None:
+    def start(
+        self, task_id: str, worker: str, now: Now, params: dict[str, Any] | None = None, *, executor: Executing = LOCAL
+    ) -> None:
         """Record that the task's next attempt is starting in that worker; `params` are what its references mean."""
-        after = attempts.started(self.task_checkpoint(task_id), now, worker, params)
+        after = attempts.started(self.task_checkpoint(task_id), now, worker, params, executor=executor)
         self.folder.save_task(after, self.start_kind(self.tasks[task_id]))
         self.settle(after, now)
 

@@ -65,6 +65,8 @@ class Limits:
     def take(self, key: Key, wanted: Sequence[Wanted]) -> None:
         """The attempt is about to start, and takes this in its worker."""
         self._leave((key.workflow_id, key.task_id))
+        if key in self._held:
+            return  # it is seen through once more
         if wanted:
             self._held[key] = tuple(wanted)
         for each in wanted:

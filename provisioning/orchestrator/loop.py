@@ -11,7 +11,8 @@ from provisioning.core.states import ENDED_WORKFLOWS, WorkflowEvent, WorkflowSta
 from provisioning.core.turns import Scheduler
 from provisioning.core.workflow import TaskCheckpoint
 from provisioning.errors import SpoolUnusable
-from provisioning.execution.executor import Executor, News, wait_for_news
+from provisioning.execution.executor import Executor, News, Remote, wait_for_news
+from provisioning.execution.executors import Executors
 from provisioning.execution.nulib import Nulib
 from provisioning.orchestrator.claim import Rejected, hold, instant, take
 from provisioning.orchestrator.claimed import Claimed
@@ -44,25 +45,25 @@ class Orchestrator:
         executor: Executor,
         load_nulib: Callable[[], Nulib],
         *,
+        slurm: Callable[[], Remote] | None = None,
         only: str | None = None,
         lock: Lock | None = None,
         complaints: Complaints | None = None,
     ) -> None:
         self._spool = spool
         self._config, self._settings = config, config.orchestrator
-        self._executor = executor
+        self._executor = Executors(executor, slurm, at_once=only is None)
         self._only = only
         self._lock = lock
         """The lock of the one workflow, taken when it was submitted, until it is held."""
-        self._scheduler = Scheduler()
+        self._scheduler, self._rest = Scheduler(), Rest(spool)
         self._held: dict[str, Held] = {}
         self._queue = Queue(spool, only)
         self._claimed = Claimed(spool)
         self._complaints = complaints or Complaints()
         self._installed = Installed(load_nulib, lambda: self._now.boottime)
-        self._rest = Rest(spool)
         self._limits = Limits(spool.locks)
-        self._starter = Starter(spool, config, executor, self._installed, self._limits)
+        self._starter = Starter(spool, config, self._executor, self._installed, self._limits)
         self._retainer = Retainer(spool, config.retention if only is None else Retention())
         self._scan_at, self.scanned_at, self.draining = 0.0, 0.0, False
         self.errors, self.held = self._complaints.errors, self._held  # to be looked at, and changed by nobody else
@@ -125,10 +126,9 @@ class Orchestrator:
 
     def stuck(self, seconds: float) -> Exception | None:
         """What has kept this process for so long from doing what there is to do, while no process of its own runs."""
-        busy = self._executor.free_slots() < self._settings.slots
         waits = self._rest.refused() or self._is_ready()
         long = self._rest.seconds(self._now.boottime) >= seconds
-        return self._rest.reason if waits and long and not busy else None
+        return self._rest.reason if waits and long and not self._executor.busy(self._settings.slots) else None
 
     # Outcomes
 
@@ -140,11 +140,11 @@ class Orchestrator:
             if held is None or checkpoint is None or held.key(checkpoint) != news.key:
                 continue
             if not self._attend(held.workflow_id, self._settle_news, held, checkpoint, news):
-                held.watched.add(news.key)  # its outcome is on the disk: it is looked for until it can be recorded
+                self._starter.watch(held, checkpoint)  # its outcome is on the disk: it is looked for until recorded
 
     def _settle_news(self, held: Held, checkpoint: TaskCheckpoint, news: News) -> None:
         if not take_news(self._spool, self._config, held, checkpoint, news, self._now):
-            held.watched.add(news.key)
+            self._starter.watch(held, checkpoint)
 
     def _look_at_watched(self) -> None:
         for held in list(self._held.values()):
@@ -250,7 +250,7 @@ class Orchestrator:
         _log.info("workflow %s (%s): %d tasks", workflow_id, held.plan.workflow.name, len(held.tasks))
         try:
             hold(held)
-            held.watched.update(held.key(checkpoint) for checkpoint in held.running())
+            self._starter.take_on(held)
             look_at(self._spool, self._config, held, self._now)
         except FAULTS:
             self._let_go(held)

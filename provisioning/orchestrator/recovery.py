@@ -16,7 +16,7 @@ from provisioning.clock import boot_id
 from provisioning.config import Config
 from provisioning.core import attempts
 from provisioning.core.attempts import UNKNOWN_BOOT
-from provisioning.core.identifiers import Process, Resident
+from provisioning.core.identifiers import SLURM, Process, Resident
 from provisioning.core.scheduler import Now
 from provisioning.core.states import ENDED_WORKFLOWS, TaskState
 from provisioning.core.workflow import Attempt, OutcomeRecord, Task, TaskCheckpoint
@@ -44,6 +44,10 @@ def take_news(  # noqa: PLR0913 - what settle takes, and the news
     if news.seen is Seen.NOT_STARTED:
         _log.warning("%s was not started: %s", news.key, news.problem)
         _record(held, attempts.not_started(checkpoint, now, news.problem), now)
+        return True
+    if news.seen is Seen.LOST and checkpoint.attempts[-1].executor == SLURM:
+        _log.warning("%s was lost: %s", news.key, news.problem)
+        _record(held, attempts.interrupted(checkpoint, held.tasks[checkpoint.task_id], now, news.problem), now)
         return True
     if news.seen is not Seen.ENDED or news.record is None:
         _log.warning("%s was lost: %s", news.key, news.problem)

@@ -7,15 +7,33 @@ from collections.abc import Iterable
 from itertools import islice
 
 from provisioning.config import Config
+from provisioning.core.identifiers import LOCAL, SLURM, Executing
 from provisioning.core.scheduler import Now
+from provisioning.core.workflow import TaskCheckpoint, TaskError
 from provisioning.errors import ProvisioningError
-from provisioning.execution.executor import Ahead, Executor, Key
+from provisioning.execution.executor import Ahead, Key
+from provisioning.execution.executors import Executors
 from provisioning.execution.process import process_environment
 from provisioning.orchestrator.held import Held
 from provisioning.orchestrator.installed import Installed
 from provisioning.orchestrator.limits import Limits
-from provisioning.orchestrator.work import attempt_request, entry_argv, holds_something, wanted_by, work_of
+from provisioning.orchestrator.work import (
+    GROUP,
+    Work,
+    attempt_request,
+    called,
+    entry_argv,
+    executor_of,
+    holds_something,
+    wanted_by,
+    work_of,
+)
+from provisioning.storage.limits import Wanted
 from provisioning.storage.spool import Spool
+
+NO_CLUSTER = TaskError(
+    "provisioning::slurm::not-found", "it is for Slurm, and the configuration names no cluster", "see: slurm.directory"
+)
 
 
 class NothingStarts(Exception):
@@ -27,12 +45,12 @@ class NothingStarts(Exception):
 
 
 class Starter:
-    """Starts attempts in an executor, one at a time."""
+    """Starts attempts in their executors, one at a time, and takes on those that were started before."""
 
-    def __init__(self, spool: Spool, config: Config, executor: Executor, installed: Installed, limits: Limits) -> None:
+    def __init__(self, spool: Spool, config: Config, among: Executors, installed: Installed, limits: Limits) -> None:
         self._spool = spool
         self._config = config
-        self._executor = executor
+        self._executors = among
         self._installed = installed
         self._limits = limits
         self._environment = process_environment(config.environment)
@@ -43,21 +61,48 @@ class Starter:
         if work.skip:
             held.skip(key.task_id, work.skip, now)
             return
+        where = executor_of(held, key.task_id, work, self._config)
+        if where == SLURM and not self._executors.has_slurm:
+            where, work = LOCAL, work._replace(refusal=NO_CLUSTER)
         work = work._replace(wanted=wanted_by(held, key.task_id, work, self._config))
-        waiting = (key.workflow_id, key.task_id)
-        if missing := self._limits.in_the_way(waiting, work.wanted):
-            self._limits.wait(waiting, work.wanted)
+        waiting, wanted = (key.workflow_id, key.task_id), (*work.wanted, *self._slot(where))
+        if missing := self._limits.in_the_way(waiting, wanted):
+            self._limits.wait(waiting, wanted)
             held.schedule.park(key.task_id, missing)
             return
         try:
             nu = self._installed.nu()
             argv = () if work.wanted else entry_argv(held, key.task_id, self._spool, nu)
-            worker = self._executor.assign(key, argv)
+            executor = self._executors.named(where)
+            worker = executor.assign(key, argv)
         except (ProvisioningError, OSError) as error:
             raise NothingStarts(error) from error
-        held.start(key.task_id, worker, now, work.recorded)
-        self._limits.take(key, work.wanted)
-        self._executor.start(attempt_request(held, key, work, spool=self._spool, config=self._config, nu=nu))
+        held.start(key.task_id, worker, now, work.recorded, executor=where)
+        self._limits.take(key, wanted)
+        executor.start(attempt_request(held, key, work, spool=self._spool, config=self._config, nu=nu))
+
+    def _slot(self, where: Executing) -> tuple[Wanted, ...]:
+        """A slot of that executor, where there are several: it is waited for like room in a group of this process."""
+        if not self._executors.has_slurm:
+            return ()
+        settings = self._config.slurm if where == SLURM else self._config.orchestrator
+        return (Wanted(f"slots:{where}", room=settings.slots),)
+
+    def take_on(self, held: Held) -> None:
+        """Have every attempt that is under way in the workflow seen through."""
+        for checkpoint in held.running():
+            self.watch(held, checkpoint)
+
+    def watch(self, held: Held, checkpoint: TaskCheckpoint) -> None:
+        """Have the task's latest attempt seen through, which no worker of this process answers for."""
+        key, last = held.key(checkpoint), checkpoint.attempts[-1]
+        if last.executor == LOCAL:
+            held.watched.add(key)
+            return
+        work = Work(called(held, key.task_id), {})
+        groups = tuple(each for each in wanted_by(held, key.task_id, work, self._config) if each.name.startswith(GROUP))
+        self._limits.take(key, (*groups, *self._slot(SLURM)))
+        self._executors.slurm().adopt(key, last.worker, groups)
 
     def prepare(self, those_held: Iterable[Held]) -> None:
         """Have processes wait for what will probably start next. It is a guess: where it cannot be made, none wait."""
@@ -67,7 +112,7 @@ class Starter:
             return
         with contextlib.suppress(ProvisioningError, OSError):  # whoever needs one starts it then, and tells
             nu = self._installed.nu()
-            self._executor.prepare(
+            self._executors.prepare(
                 [
                     Ahead(entry_argv(held, task_id, self._spool, nu), self._environment)
                     for held, task_id in likely

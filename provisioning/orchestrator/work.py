@@ -9,6 +9,7 @@ import msgspec
 from provisioning.config import Config
 from provisioning.core.catalogue import Operation, filled
 from provisioning.core.conformity import as_declared, credential_of, validate_params
+from provisioning.core.identifiers import LOCAL, Executing
 from provisioning.core.references import BadReference, Reference, resolved, value_at
 from provisioning.core.rollback import SUFFIX, is_undo
 from provisioning.core.tasks import with_infra
@@ -24,6 +25,8 @@ from provisioning.storage.spool import Spool
 if TYPE_CHECKING:
     from provisioning.orchestrator.held import Held
 
+GROUP = "group:"
+"""Before the name of a group that an attempt must have room in."""
 MOST_BYTES = 16 << 20
 """Params may become so large by what they refer to, as JSON."""
 RECORDED_BYTES = 64 << 10
@@ -176,8 +179,17 @@ def wanted_by(held: Held, task_id: str, work: Work, config: Config) -> tuple[Wan
     ]
     group = held.tasks[task_id].group or work.operation.group
     room = config.groups.get(group) if group else None
-    groups = [Wanted(f"group:{group}", room=room)] if room else []
+    groups = [Wanted(f"{GROUP}{group}", room=room)] if room else []
     return tuple({each.name: each for each in reversed([*targets, *groups])}.values())  # exclusive before shared
+
+
+def executor_of(held: Held, task_id: str, work: Work, config: Config) -> Executing:
+    """Where the attempt is made. What holds a target is made here: the lock of a target binds this host alone."""
+    operation, task = work.operation, held.tasks[task_id]
+    if work.refusal or operation.exclusive or operation.shared:
+        return LOCAL
+    of_group = config.executors.get(task.group or operation.group or "")
+    return task.executor or of_group or operation.executor or config.orchestrator.executor
 
 
 def attempt_request(  # noqa: PLR0913 - whose attempt, of what, with what

@@ -70,7 +70,7 @@ CODES = {
 LOOKS = 3
 """What is wrong is looked at so often before it is reported."""
 _KNOWN = {*FOLDERS, *DOORS, "format", "README.md", "examples", "orchestrator.json", "metrics.prom", "notified.json"}
-_KNOWN |= {"durations"}
+_KNOWN |= {"durations", "slurm.json"}
 _INCOMING = {
     "origin.json",
     "manifest.sig",

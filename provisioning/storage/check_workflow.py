@@ -44,6 +44,7 @@ _FILES = {
     "events.jsonl",
     "lock",
     "summary.json",
+    "waiting.json",
 }
 _FOLDERS = {"tasks", "outcomes", "logs"}
 _LEFTOVER = re.compile(r"\.(.+\.)?[0-7][0-9abcdefghjkmnpqrstvwxyz]{25}\Z")

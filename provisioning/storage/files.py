@@ -265,6 +265,28 @@ def make_dir(path: Path) -> None:
         os.makedirs(path, 0o700, exist_ok=True)
 
 
+def claim(path: Path) -> bool:
+    """Make the folder, whose parent must be there; False where it is there already. Of many hosts one makes it."""
+    with naming(path, "make"):
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            return False
+    return True
+
+
+def unclaim(path: Path) -> None:
+    """Take the empty folder back."""
+    with naming(path, "remove"):
+        os.rmdir(path)
+
+
+def touch(path: Path) -> None:
+    """Show that somebody is at work on it: its times are now."""
+    with naming(path, "touch"):
+        os.utime(path)
+
+
 def open_folder(path: Path) -> int:
     """A descriptor of the folder, by which files are made in it wherever it is moved."""
     with naming(path, "open"):

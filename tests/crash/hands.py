@@ -12,7 +12,7 @@ import msgspec
 from provisioning.clock import new_ulid
 from provisioning.core.catalogue import Catalogue
 from provisioning.core.tasks import Sources
-from provisioning.execution.attempt import Attempts, NotStarted
+from provisioning.execution.attempt import Attempts, InSpool, NotStarted
 from provisioning.execution.executor import Ahead, AttemptRequest, Key, News, Seen
 from provisioning.execution.nushell import Nushell
 from provisioning.processes import own_identity
@@ -94,7 +94,7 @@ class Hands:
         attempts = Attempts(scratch, signals)
         try:
             folder = WorkflowFolder(self._spool.workflows / request.key.workflow_id, scratch)
-            record = attempts.run(request, folder, lambda: None)
+            record = attempts.run(request, InSpool(request, folder, scratch), lambda: None)
             self._news.append(News(request.key, Seen.ENDED if record else Seen.LOST, record))
         except NotStarted as error:
             self._news.append(News(request.key, Seen.NOT_STARTED, problem=str(error)))

@@ -21,7 +21,7 @@ from provisioning.core.scheduler import Now
 from provisioning.core.states import Outcome
 from provisioning.core.workflow import FORMAT, OutcomeRecord, TaskError
 from provisioning.errors import SpoolUnusable
-from provisioning.execution.attempt import _is_wanted
+from provisioning.execution.attempt import InSpool
 from provisioning.execution.executor import Key, News, Seen
 from provisioning.storage import files
 from provisioning.storage.checkpoint import WorkflowFolder, encode
@@ -146,7 +146,7 @@ class World:
         except (SpoolUnusable, OSError) as error:
             self._report(worker, News(worker.key, Seen.NOT_STARTED, problem=str(error)))
             return
-        if worker.log is None or not _is_wanted(folder, request, worker.scratch):
+        if worker.log is None or not InSpool(request, folder, worker.scratch).is_wanted():
             self._close_log(worker)
             self._report(worker, News(worker.key, Seen.LOST))
             return

@@ -12,7 +12,7 @@ import pytest
 from provisioning.core.states import TaskState
 from provisioning.core.workflow import FORMAT, Attempt, OutcomeRecord, TaskCheckpoint
 from provisioning.errors import SpoolUnusable
-from provisioning.execution.attempt import Attempts
+from provisioning.execution.attempt import Attempts, InSpool
 from provisioning.execution.executor import AttemptRequest, Key
 from provisioning.execution.running import Running
 from provisioning.storage import files, reading
@@ -65,7 +65,7 @@ def made_attempt(folder: WorkflowFolder, scratch: files.Scratch) -> OutcomeRecor
     """What a worker that makes this one attempt says of it."""
     attempts = Attempts(scratch, Silent())
     try:
-        return attempts.run(REQUEST, folder, lambda: None)
+        return attempts.run(REQUEST, InSpool(REQUEST, folder, scratch), lambda: None)
     finally:
         attempts.close()
 

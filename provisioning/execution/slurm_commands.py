@@ -1,0 +1,105 @@
+"""Slurm by its own commands: every call of sbatch, squeue and scancel. Jobs are known by their names alone.
+
+A controller that was killed forgets its last seconds and may give a number twice; a name is the attempt's own.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from provisioning.errors import ProvisioningError, UsageError
+from provisioning.execution.command import ENVIRONMENT, Said, consult
+from provisioning.sections import Slurm
+
+PATIENCE_SECONDS = 60.0
+"""So long one command may take: Slurm's own wait for their controller for about ten seconds, several times."""
+SAFE_PATH = re.compile(r"/[A-Za-z0-9._/+@~-]*\Z")
+"""What may stand in the script of a job, quoted besides."""
+
+
+class Job(NamedTuple):
+    """A job as the queue shows it."""
+
+    state: str
+    reason: str
+
+    @property
+    def runs(self) -> bool:
+        """Whether it is past waiting."""
+        return self.state != "PENDING"
+
+
+class Unreachable(ProvisioningError):
+    """Slurm did not do what it was asked to: nothing follows from that for any attempt."""
+
+    exit_code = 6
+    code = "slurm-unreachable"
+
+
+class Commands:
+    """Slurm, for one user."""
+
+    def __init__(self, settings: Slurm) -> None:
+        """UsageError where a path cannot stand in a script."""
+        self._settings = settings
+        self._program = settings.program or (sys.executable, "-P", "-m", "provisioning")
+        for what, path in (("slurm.directory", str(settings.directory)), ("slurm.program", self._program[0])):
+            if not SAFE_PATH.match(path):
+                raise UsageError(f"{what} is {path!r}", hint="use letters, digits and . _ / + @ ~ - in it")
+        self._environment = {**ENVIRONMENT, **({"SLURM_CONF": str(settings.conf)} if settings.conf else {})}
+
+    def _call(self, name: str, *arguments: str) -> Said:
+        try:
+            said = consult(
+                self._settings.commands / name, arguments, environment=self._environment, seconds=PATIENCE_SECONDS
+            )
+        except ProvisioningError as error:
+            raise Unreachable(error.message, hint=error.hint) from error
+        if said.code:
+            lines = said.stderr.splitlines() or [f"exit code {said.code}"]
+            text = lines[-1].removeprefix(f"{name}: ").removeprefix("error: ")
+            raise Unreachable(f"{name}: {text[:300]}", hint=f"see: {self._settings.commands / 'sinfo'}")
+        return said
+
+    def submit(self, name: str, words: tuple[str, ...], output: Path, *more: str) -> None:
+        """Queue `provisioning WORDS` as a job of that name. Unreachable: it may be queued nevertheless."""
+        # Nothing of the environment of whoever submits comes along, and what the node adds is taken away.
+        script = shlex.join(["exec", "/usr/bin/env", "-i", "LANG=C.UTF-8", *self._program, *words])
+        settings = self._settings
+        self._call(
+            "sbatch",
+            "--parsable",
+            "--quiet",
+            "--no-requeue",
+            "--export=NIL",
+            f"--job-name={name}",
+            "--dependency=singleton",
+            "--chdir=/",
+            f"--output={output}",
+            "--open-mode=append",
+            *([f"--partition={settings.partition}"] if settings.partition else []),
+            *([f"--account={settings.account}"] if settings.account else []),
+            *settings.arguments,
+            *more,
+            f"--wrap={script}",
+        )
+
+    def jobs(self, prefixes: tuple[str, ...]) -> dict[str, Job]:
+        """The jobs that wait or run and whose names begin so, by name: one question for all."""
+        said = self._call("squeue", "--me", "--noheader", "--format=%T|%r|%j")
+        found: dict[str, Job] = {}
+        for line in said.stdout.splitlines():
+            state, _, rest = line.strip().partition("|")
+            reason, _, name = rest.partition("|")
+            if name.startswith(prefixes) and (name not in found or not found[name].runs):
+                found[name] = Job(state, reason)
+        return found
+
+    def cancel(self, name: str, *, runs: bool) -> None:
+        """Take the job out of the queue, or tell the attempt, which is its script, to end: it ends what it runs."""
+        which = ["--batch", "--signal=TERM", "--state=RUNNING"] if runs else ["--state=PENDING"]
+        self._call("scancel", "--quiet", *which, f"--name={name}")

@@ -1,0 +1,223 @@
+"""The directory that the orchestrator's host and the nodes of a cluster share, and what they tell each other in it.
+
+    DIRECTORY/<spool>/               of one spool; its name is in the spool's `slurm.json`
+        nulib/<digest>/              the operations, as the spool keeps them
+        tmp/                         files that are not complete yet
+        <workflow_id>/<task>.<n>/    one attempt: order.json, claim/, log, outcome.json, and what Slurm says in `said`
+
+No lock binds other hosts. What is relied on: a rename and a link are atomic, of several who make one folder one
+succeeds, and what was closed by one host is seen by another that opens it afterwards. Whoever makes `claim` owns the
+attempt: a node to run it, or the orchestrator to say that it will never be run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from pathlib import Path
+
+import msgspec
+
+from provisioning.clock import new_ulid
+from provisioning.core.identifiers import WORKFLOW_ID, Ulid
+from provisioning.core.states import ENDED_WORKFLOWS
+from provisioning.core.workflow import FORMAT, OutcomeRecord
+from provisioning.errors import ProvisioningError, Refused, SpoolUnusable
+from provisioning.ownership import refuse_unless_ours
+from provisioning.storage import files, logs, reading
+from provisioning.storage.checkpoint import MAX_RECORD_BYTES, Damaged, WorkflowFolder, encode, load
+from provisioning.storage.naming import naming
+from provisioning.storage.spool import Spool
+
+
+class Share(msgspec.Struct, frozen=True):
+    """`slurm.json` of a spool: what its folder in the shared directory is called."""
+
+    format: int
+    name: Ulid
+    spool: str
+    """Which folder the spool is that says so: a copy of it has another."""
+
+
+class AttemptFolder:
+    """What both sides know of one attempt."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.order = path / "order.json"
+        self.log = path / "log"
+        self.outcome = path / "outcome.json"
+        self.said = path / "said"
+        self._claim = path / "claim"
+
+    def names(self) -> frozenset[str] | None:
+        """What is in it, as the server of the file system has it now; None where it is not there."""
+        with naming(self.path, "read"):
+            try:
+                return frozenset(os.listdir(self.path))
+            except FileNotFoundError:
+                return None
+
+    def claim(self) -> bool:
+        """Own the attempt; False where another does."""
+        return files.claim(self._claim)
+
+    def release(self) -> None:
+        """Give it back, of which nothing was begun."""
+        files.unclaim(self._claim)
+
+    def beat(self) -> None:
+        """Give a sign of life."""
+        files.touch(self._claim)
+
+    def sign(self) -> tuple[int, int]:
+        """What changes while the attempt gives signs of life."""
+        with contextlib.suppress(OSError):
+            beaten = os.stat(self._claim).st_mtime_ns
+            with contextlib.suppress(OSError):
+                return beaten, os.stat(self.log).st_size
+            return beaten, 0
+        return 0, 0
+
+
+class Shared:
+    """A spool's part of the shared directory."""
+
+    def __init__(self, spool: Spool, directory: Path, scratch: files.Scratch) -> None:
+        """`scratch` is of the spool. Refused or SpoolUnusable says why the directory cannot be used."""
+        self._directory, self._spool, self._spool_scratch = directory, spool, scratch
+        _refuse_unless_private(directory)
+        self.name = _name(spool, scratch)
+        self.root = directory / self.name
+        for name in ("nulib", "tmp"):
+            files.make_dir(self.root / name)
+        self.scratch = files.Scratch(self.root / "tmp" / new_ulid())
+        self._try_out()
+        self._kept: set[str] = set()
+
+    def _try_out(self) -> None:
+        """Do once what is relied on, or SpoolUnusable."""
+        tried = self.scratch.name()
+        with naming(tried, "try out"):
+            made = [files.claim(tried), files.claim(tried)]
+            linked = files.write_once(tried / "linked", b"x", scratch=self.scratch)
+            files.write_atomic(tried / "linked", b"xx", durable=False, scratch=self.scratch)
+            if made != [True, False] or not linked or reading.read_regular(tried / "linked", 9) != b"xx":
+                raise SpoolUnusable(
+                    f"{self._directory} does not make folders, links and renames as it must",
+                    hint="use a file system that all nodes mount and that does, such as NFS 4: slurm.directory",
+                )
+            files.remove_tree(tried)
+
+    def attempt(self, worker: str, workflow_id: str, task_id: str, number: int) -> AttemptFolder:
+        """The folder of an attempt, by what its checkpoint says of its worker."""
+        return AttemptFolder(self._directory / worker / workflow_id / f"{task_id}.{number}")
+
+    def begin(self, folder: AttemptFolder, order: bytes) -> bool:
+        """Put the order of an attempt there; False where the attempt has a folder already."""
+        files.make_dir(folder.path.parent)
+        if not files.claim(folder.path):
+            return False
+        files.write_atomic(folder.order, order, durable=False, whole=True, scratch=self.scratch)
+        return True
+
+    def give_up(self, folder: AttemptFolder) -> bool:
+        """Make sure that nobody ever begins the attempt, wherever its order is; False where somebody has."""
+        files.make_dir(folder.path)
+        return folder.claim()
+
+    def revoke(self, folder: AttemptFolder) -> bool:
+        """Make sure that nobody begins the attempt from now on; False where somebody has."""
+        if not folder.claim():
+            return False
+        files.remove(folder.order)  # so that whoever finds only the claim knows whose it was
+        return True
+
+    def keep_operations(self, digest: str) -> Path:
+        """The operations of that digest, copied from the spool where they are not there yet."""
+        target = self.root / "nulib" / digest
+        if digest not in self._kept:
+            source = self._spool.nulib / digest
+            if not target.is_dir():
+                found = [Path(at, name) for at, _, names in os.walk(source) for name in names]
+                contents = {str(path.relative_to(source)): path.read_bytes() for path in found}
+                files.publish_tree(contents, target, self.scratch)
+            self._kept.add(digest)
+        return target
+
+    def copy_log(self, folder: AttemptFolder, log: Path) -> None:
+        """Add to the spool's log of the attempt what has come since."""
+        have = 0
+        with contextlib.suppress(FileNotFoundError):
+            have = os.stat(log).st_size
+        with naming(log):
+            while data := logs.read_from(folder.log, have):
+                files.append(log, data)
+                have += len(data)
+
+    def take(self, folder: AttemptFolder, into: WorkflowFolder, task_id: str, number: int) -> OutcomeRecord:
+        """Publish the outcome that a node has left in the spool, durably, behind its log. Damaged where it is none."""
+        data = reading.read_regular(folder.outcome, MAX_RECORD_BYTES)
+        record = load(folder.outcome, OutcomeRecord)
+        if (record.workflow_id, record.task_id, record.attempt) != (into.workflow_id, task_id, number):
+            raise Damaged(folder.outcome, "it is the outcome of another attempt")
+        self.copy_log(folder, into.log_path(task_id, number))
+        files.write_once(into.outcome_path(task_id, number), data, scratch=self._spool_scratch)
+        return record
+
+    def publish(self, into: WorkflowFolder, record: OutcomeRecord) -> None:
+        """Publish an outcome that this process itself knows."""
+        path = into.outcome_path(record.task_id, record.attempt)
+        files.write_once(path, encode(record), scratch=self._spool_scratch)
+
+    def remove(self, folder: AttemptFolder) -> None:
+        """Remove the folder of an attempt whose outcome is in the spool."""
+        with contextlib.suppress(SpoolUnusable):  # it goes with its workflow
+            files.remove_tree(folder.path)
+
+    def sweep(self) -> None:
+        """Remove what is there of workflows that have ended or are gone, and of processes that are."""
+        files.sweep_scratch(self.root / "tmp")
+        for workflow_id in filter(WORKFLOW_ID.match, reading.list_names(self.root, folders=True)):
+            with contextlib.suppress(ProvisioningError):
+                if self._spool.folder_path(workflow_id) is None:
+                    files.remove_tree(self.root / workflow_id)
+                elif lock := self._spool.lock(workflow_id):  # nobody begins an attempt of it meanwhile
+                    try:
+                        checkpoint = WorkflowFolder(self._spool.workflows / workflow_id).workflow()
+                        if checkpoint is not None and checkpoint.state in ENDED_WORKFLOWS:
+                            files.remove_tree(self.root / workflow_id)
+                    finally:
+                        lock.release()
+
+    def close(self) -> None:
+        """Give the scratch folder back."""
+        self.scratch.close()
+
+
+def _refuse_unless_private(directory: Path) -> None:
+    if not directory.is_dir():
+        raise SpoolUnusable(
+            f"the shared directory {directory} is not there", hint=f"make it on a file system of all nodes: {directory}"
+        )
+    refuse_unless_ours(directory, "shared directory", os.geteuid())
+    found = os.stat(directory)
+    if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        text = f"others could read the params of attempts in the shared directory {directory}"
+        raise Refused(text, hint=f"it must be of uid {os.geteuid()} and closed to others: chmod 700 {directory}")
+
+
+def _name(spool: Spool, scratch: files.Scratch) -> str:
+    """What the spool's folder is called; a copy of the spool takes another name."""
+    path, status = spool.root / "slurm.json", os.stat(spool.root)
+    this = f"{status.st_dev}:{status.st_ino}"
+    with contextlib.suppress(FileNotFoundError, Damaged):
+        if (said := load(path, Share)).spool == this:
+            return said.name
+    made = encode(Share(FORMAT, new_ulid(), this))
+    if os.path.lexists(path):
+        files.write_atomic(path, made, durable=True, scratch=scratch)
+    else:
+        files.write_once(path, made, scratch=scratch)
+    return load(path, Share).name

@@ -1,0 +1,26 @@
+"""Workflows on a real Slurm of two nodes."""
+
+from __future__ import annotations
+
+from tests.installation import Installation
+
+
+def test_tasks_in_order_with_results_and_logs(site: Installation) -> None:
+    site.orchestrator()
+    shell = "echo said by $PROVISIONING_TASK; hostname >&2"
+    workflow_id = site.submit(
+        [
+            site.mark("first"),
+            {"id": "echo", "operation": "selftest.echo", "params": {"value": {"a": [1]}}, "depends_on": ["first"]},
+            {"id": "shell", "operation": "commands.run", "params": {"argv": ["sh", "-c", shell]}},
+            site.mark("last", depends_on=["echo", "shell"]),
+        ]
+    )
+    assert site.wait_ended(workflow_id, 60) == "succeeded"
+    assert site.mark_lines() == ["first", "last"]
+    folder = site.folder(workflow_id)
+    assert folder.result(site.task(workflow_id, "echo")) == {"a": [1]}
+    assert b"said by shell" in site.log(workflow_id, "shell")
+    last = site.task(workflow_id, "first").last
+    assert last is not None
+    assert last.executor == "slurm"
