@@ -12,6 +12,7 @@ from provisioning.core.catalogue import Catalogue, Operation
 from provisioning.core.clauses import planned_undo, undo_findings
 from provisioning.core.conformity import as_declared, compiled, param_findings, schema_findings, validate_params
 from provisioning.core.graph import critical_path, graph_findings, sparing, waves
+from provisioning.core.identifiers import SLURM
 from provisioning.core.locate import Finding, decode, problems, shown
 from provisioning.core.locate import Limits as Limits  # part of what this module offers
 from provisioning.core.locate import Locator as Locator
@@ -98,7 +99,7 @@ def read(  # noqa: PLR0913 - what a text means hangs on all of them
     """`parse` and `check` in one, so that the problems of both are reported at once."""
     draft = _draft(data, form, file, Look(schema, limits, catalogue, sources, []))
     known = {each.path for each in draft.findings}
-    for finding in draft.tasks.placed(_operation_findings(draft.tasks.found, catalogue)):
+    for finding in draft.tasks.placed(_operation_findings(draft.tasks.found, catalogue, slurm=sources.slurm)):
         if not any(finding.path[:end] in known for end in range(3, len(finding.path) + 1)):
             draft.findings.append(finding)
     return draft.accepted(file)
@@ -167,7 +168,7 @@ def _head(table: dict[str, Any], findings: list[Finding]) -> dict[str, Any]:
     return head
 
 
-def _operation_findings(tasks: Sequence[Task], catalogue: Catalogue) -> Iterator[Finding]:
+def _operation_findings(tasks: Sequence[Task], catalogue: Catalogue, *, slurm: bool = True) -> Iterator[Finding]:
     yield from undo_findings(tasks, catalogue)
     offer = sparing(catalogue.nearest_hint, len(catalogue.operations))
     for index, task in enumerate(tasks):
@@ -179,10 +180,22 @@ def _operation_findings(tasks: Sequence[Task], catalogue: Catalogue) -> Iterator
             if task.on_interrupt == "probe" and operation.probe not in catalogue.operations:
                 message = f"{operation.name} has no probe"
                 yield Finding("bad-value", message, "choose rerun or fail", ("tasks", index, "on_interrupt"))
+            yield from _executor_findings(task, operation, index, slurm=slurm)
         elif task.operation:
             hint = offer(task.operation) or "see: provisioning operation list"
             message = f"no operation is called {shown(task.operation)}"
             yield Finding("unknown-operation", message, hint, ("tasks", index, "operation"))
+
+
+def _executor_findings(task: Task, operation: Operation, index: int, *, slurm: bool) -> Iterator[Finding]:
+    """A task that asks for Slurm where it cannot have it."""
+    path = ("tasks", index, "executor" if task.executor else "operation")
+    if (task.executor or operation.executor) == SLURM and not slurm:
+        message = f"{task.id} is for Slurm, and no cluster is configured"
+        yield Finding("bad-value", message, 'set slurm.directory in the config, or executor = "local"', path)
+    elif task.executor == SLURM and (operation.exclusive or operation.shared):
+        message = f"{operation.name} holds targets, which only this host can"
+        yield Finding("bad-value", message, 'leave out executor = "slurm"', path)
 
 
 def planned(workflow: Workflow, catalogue: Catalogue) -> Workflow:

@@ -50,6 +50,8 @@ class Sources(NamedTuple):
     plan: Callable[[Operation, dict[str, Any]], Any] | None = None
     """What a planning operation makes of these params: a list of tasks, as a manifest has them. Raises a
     ProvisioningError where it fails."""
+    slurm: bool = True
+    """Whether there is a cluster that tasks may ask for."""
 
 
 class Sound:

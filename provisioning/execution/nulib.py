@@ -37,7 +37,8 @@ class Nulib(NamedTuple):
             argv = entry_command(self.nu, kept, self.catalogue.digest, operation.name)
             return ask_for_plan(self.config, argv, operation, params, settings_variables(self.config))
 
-        return Sources(lambda name: sound_settings(self.config.paths.infra, name), plan)
+        has_cluster = self.config.slurm.directory is not None
+        return Sources(lambda name: sound_settings(self.config.paths.infra, name), plan, slurm=has_cluster)
 
     def keep(self, spool: Spool) -> None:
         """Put the tree and its entries into the spool: what is planned with them does not change when they do."""

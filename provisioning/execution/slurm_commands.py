@@ -32,6 +32,13 @@ class Job(NamedTuple):
         """Whether it is past waiting."""
         return self.state != "PENDING"
 
+    @property
+    def said(self) -> str:
+        """Why it does not run, for people; nothing where it does."""
+        if self.state == "RUNNING":
+            return ""
+        return self.state.lower() + (f": {self.reason}" if self.reason not in ("", "None") else "")
+
 
 class Unreachable(ProvisioningError):
     """Slurm did not do what it was asked to: nothing follows from that for any attempt."""
@@ -65,17 +72,23 @@ class Commands:
             raise Unreachable(f"{name}: {text[:300]}", hint=f"see: {self._settings.commands / 'sinfo'}")
         return said
 
-    def submit(self, name: str, words: tuple[str, ...], output: Path, *more: str) -> None:
-        """Queue `provisioning WORDS` as a job of that name. Unreachable: it may be queued nevertheless."""
-        # Nothing of the environment of whoever submits comes along, and what the node adds is taken away.
-        script = shlex.join(["exec", "/usr/bin/env", "-i", "LANG=C.UTF-8", *self._program, *words])
+    def submit(self, name: str, words: tuple[str, ...], output: Path, *, nodes: int = 0) -> None:
+        """Queue `provisioning WORDS` as a job of that name, to be run once, or once on each of so many nodes.
+
+        Unreachable: it may be queued nevertheless.
+        """
+        many = [f"--nodes={nodes}", "--ntasks-per-node=1"] if nodes else []
+        everywhere = [str(self._settings.commands / "srun"), "--ntasks-per-node=1"] if nodes else []
+        # The environment of sbatch is made here from nothing, and what the node adds to it is taken away. With NIL or
+        # NONE the node would begin each job with a login of its user, which takes a second and runs that user's files.
+        script = shlex.join(["exec", *everywhere, "/usr/bin/env", "-i", "LANG=C.UTF-8", *self._program, *words])
         settings = self._settings
         self._call(
             "sbatch",
             "--parsable",
             "--quiet",
             "--no-requeue",
-            "--export=NIL",
+            "--export=ALL",
             f"--job-name={name}",
             "--dependency=singleton",
             "--chdir=/",
@@ -84,7 +97,7 @@ class Commands:
             *([f"--partition={settings.partition}"] if settings.partition else []),
             *([f"--account={settings.account}"] if settings.account else []),
             *settings.arguments,
-            *more,
+            *many,
             f"--wrap={script}",
         )
 

@@ -8,15 +8,13 @@ answer, nothing follows.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
-import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -26,98 +24,31 @@ from provisioning.core.workflow import FORMAT, OutcomeRecord, TaskError
 from provisioning.errors import ProvisioningError
 from provisioning.execution.executor import AttemptRequest, Key, News, Seen
 from provisioning.execution.remote import order_of
-from provisioning.execution.slurm_commands import Commands, Job, Unreachable
+from provisioning.execution.slurm_clerks import CLERKS, Clerks
+from provisioning.execution.slurm_commands import Commands, Unreachable
+from provisioning.execution.slurm_notes import (
+    Begin,
+    Cancel,
+    Follow,
+    Followed,
+    Listed,
+    Note,
+    Probed,
+    Stop,
+    Submitted,
+    Told,
+)
+from provisioning.execution.slurm_probe import Probe
 from provisioning.sections import Slurm as Settings
-from provisioning.storage import logs
 from provisioning.storage.checkpoint import Damaged, WorkflowFolder
-from provisioning.storage.shared import AttemptFolder, Shared
+from provisioning.storage.shared import Shared
 from provisioning.storage.spool import Spool
 from provisioning.storage.waiting import save_waiting
 
 _log = logging.getLogger(__name__)
 
-CLERKS = 4
-"""So many commands of Slurm run at once."""
 LONGEST_SECONDS = 60.0
 """Between two submissions of an attempt that does not begin, at the most: each waits twice as long as the last."""
-SAID_BYTES = 300
-"""So much of what a job said that did not begin its attempt is shown."""
-
-
-class Begin(NamedTuple):
-    """Queue an attempt."""
-
-    request: AttemptRequest
-
-
-class Follow(NamedTuple):
-    """See an attempt through that has been begun."""
-
-    key: Key
-    worker: str
-
-
-class Cancel(NamedTuple):
-    """End an attempt."""
-
-    key: Key
-
-
-class Stop(NamedTuple):
-    """Let go of everything."""
-
-
-class _Submitted(NamedTuple):
-    """A submission has come back."""
-
-    key: Key
-    problem: str
-
-
-class _Listed(NamedTuple):
-    """The queue as it was after `asked_at`; None where Slurm does not say."""
-
-    asked_at: float
-    jobs: dict[str, Job] | None
-    problem: str = ""
-
-
-class _Told(NamedTuple):
-    """A cancel has come back."""
-
-    key: Key
-
-
-Note = Begin | Follow | Cancel | Stop | _Submitted | _Listed | _Told
-
-
-@dataclass
-class _Followed:
-    """An attempt, as far as it is known."""
-
-    key: Key
-    folder: AttemptFolder
-    into: WorkflowFolder
-    job: str
-    own: bool
-    """Whether this spool has begun it; of what a copy of the spool has, nothing is changed."""
-    order: bytes = b""
-    """Still to be put into its folder."""
-    cancelled: bool = False
-    telling: bool = False
-    """Whether Slurm is being told to end it."""
-    queued_at: float = -inf
-    """The boottime of the last answer to a submission; infinite while there is none."""
-    tries: int = 0
-    again_at: float = 0.0
-    waits: bool = False
-    """Whether it was in the queue, and had not begun, when last looked."""
-    sign: tuple[int, int] = (0, 0)
-    quiet_since: float | None = None
-    problem: str = ""
-    """Why its last submission was refused."""
-    note: str = ""
-    """Why it does not run."""
 
 
 class Watch:
@@ -135,12 +66,14 @@ class Watch:
     ) -> None:
         self._spool, self._settings, self._shared, self._commands = spool, settings, shared, commands
         self._notes, self._tell = notes, tell
-        self._errands: queue.SimpleQueue[Callable[[], Note] | None] = queue.SimpleQueue()
-        self._followed: dict[Key, _Followed] = {}
+        self._clerks = Clerks(notes)
+        self._followed: dict[Key, Followed] = {}
         self._to_submit: deque[Key] = deque()
         self._submitting = 0
         self._asking = False
         self._look_at = 0.0
+        assert settings.directory is not None
+        self._probe = Probe(shared, commands, settings.directory)
         self._problem = ""
         """Why Slurm cannot be asked."""
         self._waiting: dict[str, dict[str, str]] = {}
@@ -148,21 +81,15 @@ class Watch:
 
     def run(self) -> None:
         """Do what the notes say, and look every few seconds, until told to stop."""
-        for number in range(CLERKS):
-            threading.Thread(target=self._clerk, name=f"slurm {number}", daemon=True).start()
-        self._shared.sweep()
+        with contextlib.suppress(ProvisioningError, OSError):  # it is swept at the next start
+            self._shared.sweep()
         while self._take_notes():
             if boottime() >= self._look_at:
                 self._look_at = boottime() + max(0.05, self._settings.poll_seconds)
                 self._look()
             self._submit_more()
             self._say_what_waits()
-        for _ in range(CLERKS):
-            self._errands.put(None)
-
-    def _clerk(self) -> None:
-        while errand := self._errands.get():
-            self._notes.put(errand())
+        self._clerks.dismiss()
 
     def _take_notes(self) -> bool:
         """Wait for a note or the next look, and do what the notes say; False at the end."""
@@ -186,23 +113,27 @@ class Watch:
                 if found := self._followed.get(key):
                     found.cancelled = True
                     self._try(found, self._end_unbegun)
-            case _Submitted(key, problem):
+            case Submitted(key, problem):
                 self._submitting -= 1
                 self._problem = problem or self._problem
                 if found := self._followed.get(key):
                     found.queued_at = boottime()
                     found.problem = problem
                     found.note = problem or "queued"
-            case _Told(key):
+            case Told(key):
                 if found := self._followed.get(key):
                     found.telling = False
-            case _Listed():
+            case Probed(problem):
+                self._probe.heed(problem)
+            case Listed():
                 self._asking = False
                 self._problem = note.problem
+                with contextlib.suppress(ProvisioningError):  # it is looked at again
+                    self._probe.judge(note)
                 for found in list(self._followed.values()):
                     self._try(found, lambda one: self._judge(one, note))
 
-    def _try(self, found: _Followed, step: Callable[[_Followed], object]) -> None:
+    def _try(self, found: Followed, step: Callable[[Followed], object]) -> None:
         """Do a step; what a file system refuses is tried again with the next look."""
         try:
             step(found)
@@ -215,11 +146,11 @@ class Watch:
 
     # Beginning
 
-    def _new(self, key: Key, worker: str) -> _Followed:
+    def _new(self, key: Key, worker: str) -> Followed:
         folder = self._shared.attempt(worker, *key)
         into = WorkflowFolder(self._spool.workflows / key.workflow_id)
         job = f"{worker}.{key.workflow_id}.{key.task_id}.{key.attempt}"
-        found = _Followed(key, folder, into, job, own=worker == self._shared.name)
+        found = Followed(key, folder, into, job, own=worker == self._shared.name)
         self._followed[key] = found
         return found
 
@@ -231,7 +162,7 @@ class Watch:
         found.order = order_of(asked, self._settings.lost_seconds)
         self._try(found, lambda one: self._hand_over(one, entry.parts[-3]))
 
-    def _hand_over(self, found: _Followed, digest: str) -> None:
+    def _hand_over(self, found: Followed, digest: str) -> None:
         self._shared.keep_operations(digest)
         if self._shared.begin(found.folder, found.order):
             self._to_submit.append(found.key)
@@ -241,7 +172,7 @@ class Watch:
         found = self._followed.get(key) or self._new(key, worker)
         self._try(found, self._find)
 
-    def _find(self, found: _Followed) -> None:
+    def _find(self, found: Followed) -> None:
         """Look at an attempt that another process has begun, or may not have."""
         if record := found.into.outcome(found.key.task_id, found.key.attempt):
             self._end(found, Seen.ENDED, record)
@@ -258,24 +189,32 @@ class Watch:
             self._end(found, Seen.NOT_STARTED, problem="it was never handed to Slurm")
 
     def _submit_more(self) -> None:
-        """Queue some of those that are to be, unless Slurm does not answer."""
+        """Queue some of those that are to be, unless Slurm does not answer or the nodes have not."""
+        if self._to_submit and not self._probe.passed:
+            with contextlib.suppress(ProvisioningError):  # it is begun with the next look
+                if errand := self._probe.begin():
+                    self._clerks.send(errand)
+            for key in self._to_submit:
+                if found := self._followed.get(key):
+                    found.note = self._probe.note
+            return
         while self._to_submit and self._submitting < CLERKS and not self._problem:
             if found := self._followed.get(self._to_submit.popleft()):
                 found.queued_at, self._submitting = inf, self._submitting + 1
                 found.tries += 1
                 pause = self._settings.poll_seconds * 2.0 ** min(found.tries, 10)
                 found.again_at = boottime() + min(LONGEST_SECONDS, pause)
-                self._errands.put(self._submission(found))
+                self._clerks.send(self._submission(found))
 
-    def _submission(self, found: _Followed) -> Callable[[], Note]:
+    def _submission(self, found: Followed) -> Callable[[], Note]:
         key, job, folder = found.key, found.job, found.folder
 
         def submit() -> Note:
             try:
                 self._commands.submit(job, ("attempt", str(folder.path)), folder.said)
             except Unreachable as error:
-                return _Submitted(key, str(error))
-            return _Submitted(key, "")
+                return Submitted(key, str(error))
+            return Submitted(key, "")
 
         return submit
 
@@ -286,7 +225,7 @@ class Watch:
         if self._followed and not self._asking:
             self._asking = True
             asked_at, prefixes = boottime(), {found.job.partition(".")[0] for found in self._followed.values()}
-            self._errands.put(lambda: self._list(asked_at, prefixes))
+            self._clerks.send(lambda: self._list(asked_at, prefixes))
         for found in list(self._followed.values()):
             if not found.waits or self._problem:
                 self._try(found, self._look_at_files)
@@ -295,10 +234,10 @@ class Watch:
         try:
             jobs = self._commands.jobs(tuple(prefixes))
         except Unreachable as error:
-            return _Listed(asked_at, None, str(error))
-        return _Listed(asked_at, jobs)
+            return Listed(asked_at, None, str(error))
+        return Listed(asked_at, jobs)
 
-    def _look_at_files(self, found: _Followed) -> frozenset[str]:
+    def _look_at_files(self, found: Followed) -> frozenset[str]:
         """Take the outcome of the attempt if there is one, else what is new in its log; the names in its folder."""
         names = found.folder.names()
         if names is None:
@@ -314,7 +253,7 @@ class Watch:
             self._shared.copy_log(found.folder, found.into.log_path(found.key.task_id, found.key.attempt))
         return names
 
-    def _judge(self, found: _Followed, listed: _Listed) -> None:
+    def _judge(self, found: Followed, listed: Listed) -> None:
         """Say what follows from the queue and the files, in this order of looks."""
         names = self._look_at_files(found)
         if found.key not in self._followed or found.order:
@@ -327,19 +266,19 @@ class Watch:
         job = listed.jobs.get(found.job)
         found.waits = job is not None and not job.runs
         if job is not None:
-            found.quiet_since, found.note = None, "" if job.state == "RUNNING" else _said(job)
+            found.quiet_since, found.note = None, job.said
             if found.cancelled:
                 self._tell_slurm(found, runs=True)
         elif listed.asked_at > found.queued_at:
             self._judge_absent(found, claimed="claim" in names)
 
-    def _judge_absent(self, found: _Followed, *, claimed: bool) -> None:
+    def _judge_absent(self, found: Followed, *, claimed: bool) -> None:
         """Slurm does not have the attempt, whose outcome is not there."""
         this = boottime()
         if not claimed:
             if found.own and this >= found.again_at and found.key not in self._to_submit:
                 self._to_submit.append(found.key)
-            found.note = found.problem or _last_words(found.folder) or "to be queued again"
+            found.note = found.problem or _unbegun(found) or "to be queued again"
             return
         sign = found.folder.sign()
         if found.quiet_since is None or sign != found.sign:
@@ -353,7 +292,7 @@ class Watch:
 
     # Ending
 
-    def _end_unbegun(self, found: _Followed) -> bool:
+    def _end_unbegun(self, found: Followed) -> bool:
         """End an attempt that no node has begun; False where one has."""
         if found.order:
             self._shared.give_up(found.folder)
@@ -368,7 +307,7 @@ class Watch:
         self._end(found, Seen.ENDED, record)
         return True
 
-    def _tell_slurm(self, found: _Followed, *, runs: bool) -> None:
+    def _tell_slurm(self, found: Followed, *, runs: bool) -> None:
         if found.telling:
             return
         found.telling = True
@@ -379,11 +318,11 @@ class Watch:
                 self._commands.cancel(job, runs=runs)
             except Unreachable as error:
                 _log.warning("%s could not be ended: %s", key, error)
-            return _Told(key)
+            return Told(key)
 
-        self._errands.put(tell)
+        self._clerks.send(tell)
 
-    def _end(self, found: _Followed, seen: Seen, record: OutcomeRecord | None = None, problem: str = "") -> None:
+    def _end(self, found: Followed, seen: Seen, record: OutcomeRecord | None = None, problem: str = "") -> None:
         del self._followed[found.key]
         self._tell(News(found.key, seen, msgspec.structs.replace(record, result=None) if record else None, problem))
 
@@ -401,12 +340,6 @@ class Watch:
         self._waiting = waiting
 
 
-def _said(job: Job) -> str:
-    return job.state.lower() + (f": {job.reason}" if job.reason not in ("", "None") else "")
-
-
-def _last_words(folder: AttemptFolder) -> str:
-    """What the last job said that did not begin the attempt."""
-    text = logs.tail_bytes(folder.said, SAID_BYTES).decode(errors="replace")
-    said = "".join(c if c.isprintable() else " " for c in text).strip()
-    return f"a job ended without beginning it: {said}" if said else ""
+def _unbegun(found: Followed) -> str:
+    words = found.folder.last_words()
+    return f"a job ended without beginning it: {words}" if words else ""

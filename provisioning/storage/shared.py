@@ -30,6 +30,9 @@ from provisioning.storage.checkpoint import MAX_RECORD_BYTES, Damaged, WorkflowF
 from provisioning.storage.naming import naming
 from provisioning.storage.spool import Spool
 
+SAID_BYTES = 300
+"""So much of what a job said that did not begin its attempt is shown."""
+
 
 class Share(msgspec.Struct, frozen=True):
     """`slurm.json` of a spool: what its folder in the shared directory is called."""
@@ -70,6 +73,11 @@ class AttemptFolder:
     def beat(self) -> None:
         """Give a sign of life."""
         files.touch(self._claim)
+
+    def last_words(self) -> str:
+        """The end of what its jobs said, on one line."""
+        text = logs.tail_bytes(self.said, SAID_BYTES).decode(errors="replace")
+        return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
     def sign(self) -> tuple[int, int]:
         """What changes while the attempt gives signs of life."""

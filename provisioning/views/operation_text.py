@@ -48,6 +48,7 @@ def operation_text(operation: Operation, *, width: int | None = None) -> str:
         ["undo", operation.undo or ""],
         ["probe", operation.probe or ""],
         ["check", f"--check, as {operation.check}" if operation.check else ""],
+        ["executor", operation.executor or ""],
         ["secret", ", ".join(operation.secret)],
     ]
     lines += ["", table([fact for fact in facts if fact[1]], width=width)]

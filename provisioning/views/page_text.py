@@ -131,7 +131,7 @@ def note(task: dict[str, Any]) -> str:
         return ": ".join(filter(None, (TOO_OFTEN, error))) if task["reason"] == TOO_OFTEN else error or task["reason"]
     if task["state"] == "skipped" or (task["state"] == "cancelled" and not last):
         return safe(task["reason"])
-    if task["state"] == "pending":
+    if task["state"] in ("pending", "running"):
         return "; ".join(_waiting(each, task) for each in task["waiting_for"])
     return ""
 
@@ -145,6 +145,7 @@ def _waiting(reason: str, task: dict[str, Any]) -> str:
         "stopped": "another task failed",
         "paused": "the workflow is paused",
         "slot": "waits for a free slot",
+        "slurm": f"with Slurm: {safe(what)}",
         "disk": "is waiting for disk space",
         "max_parallel": "waits for max_parallel",
         "not_before": "it is not time yet",
@@ -174,7 +175,7 @@ def explain_text(page: Page, task_ids: list[str], *, worked: bool) -> str:
     chosen = [task for task in page["tasks"] if not task_ids or task["task_id"] in task_ids]
     quiet = {"succeeded", "running"} if not task_ids else set()
     for task in chosen:
-        if task["state"] not in quiet:
+        if task["state"] not in quiet or task["waiting_for"]:
             lines.extend(_explained(task, workflow_id, paused=page["state"] == "paused"))
     return "\n".join(lines)
 

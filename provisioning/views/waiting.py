@@ -11,6 +11,7 @@ from provisioning.errors import NotFound, SpoolUnusable
 from provisioning.storage.checkpoint import WorkflowFolder
 from provisioning.storage.limits import Look, Wanted
 from provisioning.storage.spool import Spool
+from provisioning.storage.waiting import waiting_of
 from provisioning.views.status import ENDED, Page, find, waiting_for_disk
 
 _LOOKED_AT = 1000
@@ -38,6 +39,7 @@ def page_of(spool: Spool, groups: Mapping[str, int], workflow_id: str, look: Cal
         try:
             page = look(find(spool, workflow_id))
             show_limits(page, spool, groups)
+            show_slurm(page, spool)
             shortage = spool.shortage() if page["state"] not in ENDED else None
             return waiting_for_disk(page, shortage.message) if shortage else page
         except FileNotFoundError:  # claimed while we read
@@ -62,6 +64,15 @@ def show_limits(page: Page, spool: Spool, groups: Mapping[str, int]) -> None:
                 shown["held_by"] = [who for each in missing for who in _holders(spool, groups, each.name)]
     finally:
         look.close()
+
+
+def show_slurm(page: Page, spool: Spool) -> None:
+    """Say of the attempts that are with Slurm and do not run why."""
+    running = [task for task in page["tasks"] if task["state"] == TaskState.RUNNING]
+    said = waiting_of(spool.workflows / page["workflow_id"]) if running else {}
+    for task in running:
+        if task["task_id"] in said:
+            task["waiting_for"] = [f"slurm:{said[task['task_id']]}"]
 
 
 def _holders(spool: Spool, groups: Mapping[str, int], name: str) -> Iterator[str]:

@@ -127,7 +127,8 @@ def test_every_key_has_its_variable(tmp_path: Path) -> None:
     values = {"nulib": "/n", "path": "/p", "lang": "de_DE.UTF-8", "tz": "UTC", "network": "True"}
     values |= {"trust_unsealed": "True", "signature": "optional", "syslog": "/s", "file": "/f"}
     values |= {"command": "/c", "on": "failed"}
-    values |= {"certificate": "/c", "key": "/k"}
+    values |= {"certificate": "/c", "key": "/k", "executor": "local"}
+    values |= {"directory": "/d", "commands": "/c", "conf": "/s", "program": "/p"}
     for section, keys in SECTIONS.items():
         for key in keys:
             text = values.get(key, "/value" if section in ("paths", "environment") else "7")
