@@ -45,6 +45,8 @@ class Rules(msgspec.Struct, frozen=True):
     """The user who works the spool: may do everything."""
     infra: tuple[str, ...] = ()
     """Folders of infras, whose settings a manifest may refer to."""
+    slurm: bool = False
+    """Whether there is a cluster that tasks may ask for."""
     authority: Authority | None = None
     without_authority: str = ""
     """Why there is none."""
@@ -132,7 +134,7 @@ def _out_of_place(target_host: str | None, expires_at: Any, rules: Rules) -> Rea
 def _meaning(case: Case, rules: Rules, data: bytes, limits: Limits) -> Verdict:
     infras = [Path(path) for path in rules.infra]
     # Nothing is planned, that is: run, before its claim.
-    sources = Sources(lambda name: sound_settings(infras, name))
+    sources = Sources(lambda name: sound_settings(infras, name), slurm=rules.slurm)
     read = manifest.read(
         data,
         form=case.form,

@@ -144,6 +144,7 @@ class Trust:
                 parse_bytes=drop.parse_bytes,
                 own=self.own,
                 infra=tuple(map(str, paths.infra)),
+                slurm=self._config.slurm.directory is not None,
                 authority=found,
                 without_authority=why,
             )

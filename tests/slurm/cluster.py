@@ -143,6 +143,20 @@ class Cluster:
         os.kill(pid, number)
         wait_for(lambda: self.pid(name) is None, 30, f"the end of {name}")
 
+    def kill_job(self, number: str) -> None:
+        """Kill the slurmstepd of a job and all that it runs, as a node that goes down does."""
+        (step,) = [
+            pid for pid in self.steps() if f"[{number}.batch]".encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+        family = [step]
+        for pid in family:  # it grows
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                family += map(int, (task / "children").read_text().split())
+        for pid in family:
+            os.kill(pid, signal.SIGSTOP)  # so that nobody sees another end
+        for pid in family:
+            os.kill(pid, signal.SIGKILL)
+
     def steps(self) -> Iterator[int]:
         """The pids of the slurmstepd of this cluster, whose parents may be gone."""
         for entry in filter(str.isdigit, os.listdir("/proc")):
