@@ -25,7 +25,7 @@ SlurmctldPort={ports[0]}
 SlurmUser=root
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=socket={root}/munge.sock
+AuthInfo=socket={root}/munged.sock
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -43,8 +43,10 @@ SlurmdParameters=config_overrides
 ReturnToService=2
 JobRequeue=0
 KillWait=5
-MessageTimeout=5
-SlurmdTimeout=10
+MessageTimeout=2
+TCPTimeout=2
+BatchStartTimeout=1
+SlurmdTimeout=5
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs={cpus}
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs={cpus}
@@ -77,14 +79,8 @@ class Cluster:
         self.environment = {"PATH": os.environ["PATH"], "SLURM_CONF": str(self.conf), "LC_ALL": "C"}
         for name in ("ctld", *(f"d-{node}" for node in NODES)):
             (root / name).mkdir()
-        self.write_key("munge.key")
         host = socket.gethostname().partition(".")[0]
         self.conf.write_text(_CONFIG.format(root=root, host=host, ports=_free_ports(3), cpus=CPUS))
-
-    def write_key(self, name: str) -> None:
-        """Make a key of munge."""
-        (self.root / name).touch(0o600)
-        (self.root / name).write_bytes(secrets.token_bytes(1024))
 
     def start(self) -> None:
         """Start everything, and return when both nodes are idle."""
@@ -92,6 +88,19 @@ class Cluster:
         self.start_controller()
         for node in NODES:
             self.start_node(node)
+        wait_for(self.is_up, 60, f"the cluster\n{self.said()}")
+
+    def mend(self) -> None:
+        """Start what does not run, and return when both nodes take jobs."""
+        if self.pid("munged") is None:
+            self.start_munged()
+        if self.pid("slurmctld") is None:
+            self.start_controller()
+        for node in NODES:
+            if self.pid(f"slurmd-{node}") is None:
+                self.start_node(node)
+        for state in ("DOWN", "RESUME") if not self.is_up() else ():
+            self.ask("scontrol", "update", "NodeName=n[1-2]", f"State={state}", "Reason=trial")
         wait_for(self.is_up, 60, f"the cluster\n{self.said()}")
 
     def is_up(self) -> bool:
@@ -112,11 +121,18 @@ class Cluster:
         assert done.returncode == 0, f"{words}: {done.stderr}\n{self.said()}"
         return done.stdout
 
-    def start_munged(self, key: str = "munge.key") -> None:
-        """Start munged with that key."""
-        files = {"key-file": key, "socket": "munge.sock", "pid-file": "munged.pid", "log-file": "munged.log"}
-        options = [f"--{name}={self.root / value}" for name, value in (files | {"seed-file": "munged.seed"}).items()]
-        self.do("munged", "--force", *options)
+    def start_munged(self, name: str = "munged") -> None:
+        """Start a munged with a key of that name, which is made where there is none."""
+        if not (key := self.root / f"{name}.key").exists():
+            key.touch(0o600)
+            key.write_bytes(secrets.token_bytes(1024))
+        kinds = {"key-file": "key", "socket": "sock", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
+        self.do("munged", "--force", *(f"--{kind}={self.root / name}.{end}" for kind, end in kinds.items()))
+
+    def client_conf(self, path: Path, *, munged: str) -> None:
+        """Write a configuration of clients that have what they say signed by that munged."""
+        text = self.conf.read_text().replace(f"{self.root}/munged.sock", f"{self.root}/{munged}.sock")
+        path.write_text(text)
 
     def start_controller(self, *options: str) -> None:
         """Start slurmctld."""
@@ -156,6 +172,8 @@ class Cluster:
             os.kill(pid, signal.SIGSTOP)  # so that nobody sees another end
         for pid in family:
             os.kill(pid, signal.SIGKILL)
+        for path in self.root.glob(f"d-*/*_{number}.*"):
+            path.unlink()  # a node that starts anew has none of it
 
     def steps(self) -> Iterator[int]:
         """The pids of the slurmstepd of this cluster, whose parents may be gone."""
@@ -176,7 +194,7 @@ class Cluster:
         self.ask("scancel", "--user=root")
         with contextlib.suppress(AssertionError):
             wait_for(lambda: not self.ask("squeue", "--noheader"), 15)
-        for name in (*(f"slurmd-{node}" for node in NODES), "slurmctld", "munged"):
+        for name in (*(f"slurmd-{node}" for node in NODES), "slurmctld", "munged-other", "munged"):
             if self.pid(name) is not None:
                 self.end(name, signal.SIGKILL if name.startswith("slurmd") else signal.SIGTERM)
         for pid in list(self.steps()):

@@ -48,7 +48,7 @@ def site(tmp_path: Path, cache_dir: Path, cluster: Cluster, shared: Path) -> Ite
         slurm_directory=shared,
         slurm_conf=cluster.conf,
         slurm_poll_seconds=0.2,
-        slurm_lost_seconds=3,
+        slurm_lost_seconds=1.5,
     )
     yield made
     made.close()

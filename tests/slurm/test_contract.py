@@ -73,7 +73,9 @@ class Trial:
 
     def news(self, key: Key) -> News:
         """What the executor says became of the attempt, once its descriptor is readable."""
-        return wait_for(lambda: self._listen(key), ENDS_SECONDS, f"news of {key}")
+        found = wait_for(lambda: self._listen(key), ENDS_SECONDS, f"news of {key}")
+        assert found is not None
+        return found
 
     def ended(self, key: Key) -> OutcomeRecord:
         """How the attempt ended, as the spool has it by the time that there is news."""

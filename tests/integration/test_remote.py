@@ -1,0 +1,184 @@
+"""What a node does with an attempt's folder, and what is refused before Slurm is asked: no cluster is needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from provisioning.core.workflow import OutcomeRecord
+from provisioning.errors import InvalidManifest, Refused, SpoolUnusable, UsageError
+from provisioning.execution.executor import AttemptRequest, Key
+from provisioning.execution.nulib import entry_command
+from provisioning.execution.process import process_environment
+from provisioning.execution.remote import TAKEN, order_of
+from provisioning.execution.slurm_commands import Commands
+from provisioning.sections import Slurm
+from provisioning.storage.checkpoint import load
+from provisioning.storage.shared import Shared
+from tests.installation import CHECKOUT, Installation
+from tests.waiting import wait_for
+
+pytestmark = pytest.mark.nu
+
+WORKFLOW_ID = "01kc0000000000000000000001"
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    """A directory that nobody else can read."""
+    made = tmp_path / "shared"
+    made.mkdir(mode=0o700)
+    return made
+
+
+def ordered(site: Installation, directory: Path) -> Path:
+    """The folder of an attempt that marks a line, its order in it."""
+    nulib = site.nulib
+    nulib.keep(site.spool)
+    shared = Shared(site.spool, directory, site.spool.scratch)
+    request = AttemptRequest(
+        Key(WORKFLOW_ID, "t", 1),
+        entry_command(nulib.nu, site.spool, nulib.catalogue.digest, "selftest.mark"),
+        process_environment(site.config.environment),
+        {"PATH": site.config.environment.path},
+        {"file": str(site.marks), "line": "t"},
+        None,
+        30.0,
+        1.0,
+        1 << 20,
+        1 << 20,
+    )
+    folder = shared.attempt(shared.name, WORKFLOW_ID, "t", 1)
+    assert shared.begin(folder, order_of(request, 10.0))
+    assert not shared.begin(folder, b"other"), "an attempt has one order"
+    shared.close()
+    return folder.path
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    """Start the command that a job is."""
+    return subprocess.Popen(
+        [*CHECKOUT, "attempt", str(folder)],
+        env={"LANG": "C.UTF-8"},
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_of_several_jobs_one_makes_the_attempt(site: Installation, directory: Path) -> None:
+    folder = ordered(site, directory)
+    jobs = [start(folder) for _ in range(4)]
+    said = [job.communicate(timeout=60)[0] for job in jobs]
+    assert sorted(job.returncode for job in jobs) == [0, TAKEN, TAKEN, TAKEN], said
+    assert site.mark_lines() == ["t"]
+    assert load(folder / "outcome.json", OutcomeRecord).outcome == "succeeded"
+    assert sorted(os.listdir(folder)) == ["claim", "log", "order.json", "outcome.json"]
+    assert all(os.stat(folder / name).st_mode & 0o077 == 0 for name in os.listdir(folder))
+    again = start(folder)
+    assert (again.communicate(timeout=60), again.returncode)[1] == TAKEN
+    assert site.mark_lines() == ["t"]
+
+
+def test_another_version_does_nothing(site: Installation, directory: Path) -> None:
+    folder = ordered(site, directory)
+    order = json.loads((folder / "order.json").read_text())
+    (folder / "order.json").write_text(json.dumps({**order, "version": "0.0.1"}))
+    job = start(folder)
+    said = job.communicate(timeout=60)[0]
+    assert job.returncode == Refused.exit_code, said
+    assert "0.0.1 asks" in said
+    assert not (folder / "claim").exists()
+    assert site.mark_lines() == []
+
+
+def test_an_attempt_that_cannot_be_begun_is_given_back(site: Installation, directory: Path) -> None:
+    """Its claim is not kept: another job may make it."""
+    folder = ordered(site, directory)
+    order = json.loads((folder / "order.json").read_text())
+    order["request"]["wanted"] = [["group:one", True, 1]]
+    (folder / "order.json").write_text(json.dumps(order))
+    (folder / "targets").mkdir()  # where its locks would be
+    job = start(folder)
+    said = job.communicate(timeout=60)[0]
+    assert job.returncode == SpoolUnusable.exit_code, said
+    assert not (folder / "claim").exists()
+
+
+def test_a_directory_of_others_is_refused(site: Installation, directory: Path) -> None:
+    directory.chmod(0o750)
+    with pytest.raises(Refused, match="others could read"):
+        Shared(site.spool, directory, site.spool.scratch)
+    with pytest.raises(SpoolUnusable, match="is not there"):
+        Shared(site.spool, directory / "none", site.spool.scratch)
+
+
+def test_a_copy_of_a_spool_has_a_folder_of_its_own(site: Installation, directory: Path) -> None:
+    first = Shared(site.spool, directory, site.spool.scratch)
+    again = Shared(site.spool, directory, site.spool.scratch)
+    assert again.name == first.name
+    said = json.loads((site.spool.root / "slurm.json").read_text())
+    (site.spool.root / "slurm.json").write_text(json.dumps({**said, "spool": "1:1"}))
+    copy = Shared(site.spool, directory, site.spool.scratch)
+    assert copy.name != first.name
+    for each in (first, again, copy):
+        each.close()
+
+
+@pytest.mark.parametrize("path", ["/shared/$(id)", "/shared/'x", "/shared/a b"])
+def test_a_path_that_cannot_stand_in_a_script_is_refused(path: str) -> None:
+    with pytest.raises(UsageError, match=r"slurm\.directory"):
+        Commands(Slurm(directory=Path(path)))
+
+
+def test_what_asks_for_a_cluster_where_there_is_none_is_refused(site: Installation) -> None:
+    with pytest.raises(InvalidManifest, match="t is for Slurm, and no cluster is configured"):
+        site.submit([{"id": "t", "operation": "selftest.noop", "executor": "slurm"}])
+    site.settings(orchestrator_executor="slurm")
+    with pytest.raises(UsageError, match=r"orchestrator\.executor is slurm, and no shared directory is named"):
+        site.config  # noqa: B018 - it is read
+
+
+def test_what_holds_a_target_cannot_be_for_slurm(site: Installation, directory: Path) -> None:
+    site.settings(slurm_directory=directory)
+    with pytest.raises(InvalidManifest, match=r"trial\.alone holds targets"):
+        site.submit(
+            [{"id": "t", "operation": "trial.alone", "params": {"name": "x", "script": "true"}, "executor": "slurm"}]
+        )
+
+
+def test_an_orchestrator_says_at_its_start_what_is_wrong_with_the_directory(
+    site: Installation, directory: Path
+) -> None:
+    site.settings(slurm_directory=directory)
+    directory.chmod(0o755)
+    process = site.start("orchestrator", "run", "--until-empty")
+    assert process.wait(30) == Refused.exit_code
+    assert "chmod 700" in site.said()
+
+
+def test_an_attempt_is_not_abandoned_with_its_configuration(site: Installation, directory: Path) -> None:
+    """Without the cluster's directory nothing is decided of what is with Slurm, and what is new fails plainly."""
+    site.settings(slurm_directory=directory, slurm_commands="/nonexistent", slurm_poll_seconds=0.1)
+    workflow_id = site.submit([{"id": "t", "operation": "selftest.noop", "executor": "slurm"}])
+    process = site.orchestrator()
+    wait_for(lambda: site.states(workflow_id) == {"t": "running"})
+    process.kill()
+    process.wait()
+    del site.environment["PROVISIONING_SLURM_DIRECTORY"]
+    site.orchestrator()
+    wait_for(lambda: "has no slurm.directory" in site.said(), what=site.said())
+    assert site.states(workflow_id) == {"t": "running"}
+    assert site.outcomes(workflow_id, "t") == ["None"]
+
+
+def test_the_order_is_the_request(site: Installation) -> None:
+    request = AttemptRequest(Key(WORKFLOW_ID, "t", 1), ("/nu",), {}, {}, {"x": None}, None, None, 1.0, 1, 1)
+    decoded = msgspec.json.decode(order_of(request, 10.0))
+    assert msgspec.convert(decoded["request"], AttemptRequest) == request
