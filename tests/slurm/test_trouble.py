@@ -181,10 +181,10 @@ def test_a_node_that_dies_with_what_it_runs(site: Installation, cluster: Cluster
     site.orchestrator()
     for each in (again, once):
         each.reached(1, PATIENCE_SECONDS)
-    for workflow_id, task_id in zip(ids, ("a", "o"), strict=True):
-        node, number = node_of(cluster, workflow_id, task_id)
-        if cluster.pid(f"slurmd-{node}") is not None:
-            cluster.end(f"slurmd-{node}", signal.SIGKILL)
+    found = [node_of(cluster, workflow_id, task_id) for workflow_id, task_id in zip(ids, ("a", "o"), strict=True)]
+    for node in {node for node, _ in found}:
+        cluster.end(f"slurmd-{node}", signal.SIGKILL)
+    for node, number in found:
         cluster.kill_job(number)
         # What the controller finds by itself once the node has not answered for SlurmdTimeout.
         cluster.do("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=trial")
