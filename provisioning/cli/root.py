@@ -140,8 +140,9 @@ NOUNS: dict[str, Callable[[], click.Command]] = {
     "uninstall": _uninstall,
     "completion": _completion,
     "manual": _manual,
-    "attempt": _attempt,
 }
+OF_NODES = {"attempt": _attempt}
+"""What nobody types: a cluster starts it."""
 OF_THE_PROGRAM = {"selftest": {"host": _host, "crash": _crash}}
 """Verbs that stand beside those of a domain of nulib; the first is what the noun does alone."""
 ALIASES = {
@@ -207,6 +208,8 @@ class Root(Noun):
         name = ALIASES.get(cmd_name, cmd_name)
         if name in NOUNS:
             return NOUNS[name]()
+        if name in OF_NODES:
+            return OF_NODES[name]()
         own = OF_THE_PROGRAM.get(name, {})
         try:
             catalogue = ctx.ensure_object(Context).catalogue
@@ -269,7 +272,7 @@ class Root(Noun):
             command = self.get_command(ctx, noun)
             if isinstance(command, click.Group):
                 workflows.append(row(noun, list(command.commands)))
-            elif command is not None and not command.hidden:
+            else:
                 alone.append(noun)
         options = ["/".join(option.opts) for option in self.get_params(ctx) if isinstance(option, click.Option)]
         how = "help NOUN [VERB]; --json: JSON, errors included."

@@ -275,8 +275,8 @@ class Watch:
     def _judge_absent(self, found: Followed, *, claimed: bool) -> None:
         """Slurm does not have the attempt, whose outcome is not there."""
         this = boottime()
-        if not claimed:
-            if found.own and this >= found.again_at and found.key not in self._to_submit:
+        if found.own and not claimed:
+            if this >= found.again_at and found.key not in self._to_submit:
                 self._to_submit.append(found.key)
             found.note = found.problem or _unbegun(found) or "to be queued again"
             return
