@@ -49,6 +49,7 @@ def _undo_task(plan: Plan, task: Task) -> Task:
         params=task.undo.params or {},
         timeout_seconds=task.undo.timeout_seconds,
         retry=task.undo.retry,
+        executor=task.executor,
         on_interrupt="rerun" if operation is not None and operation.idempotent else GIVE_UP,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 from collections.abc import Callable, Iterator, Sequence
 
-from provisioning.core.identifiers import LOCAL, SLURM, Executing
+from provisioning.core.identifiers import SLURM, Executing
 from provisioning.errors import Refused
 from provisioning.execution.executor import Ahead, Executor, Key, News, Remote
 
@@ -60,11 +60,9 @@ class Executors:
         for each in self._all():
             each.cancel(key)
 
-    def free_slots(self, name: Executing | None = None) -> int:
-        """Room for so many more attempts in one of them, or in all."""
-        if name == LOCAL or self._slurm is None:
-            return self._local.free_slots()
-        return self._slurm.free_slots() + (0 if name == SLURM else self._local.free_slots())
+    def free_slots(self) -> int:
+        """Room for so many more attempts."""
+        return sum(each.free_slots() for each in self._all())
 
     def busy(self, slots: int) -> bool:
         """Whether an attempt is under way in any of them; `slots` is how many the local one has."""

@@ -156,6 +156,23 @@ def _beat(place: _OnNode, folder: AttemptFolder, seconds: float, ended: threadin
                 folder.beat()
 
 
+def is_current(order: Path) -> bool:
+    """Whether the order is one that a node of this version would follow."""
+    try:
+        return load(order, Order).version == __version__
+    except FileNotFoundError:
+        return False
+
+
+def longest_seconds(order: Path) -> float | None:
+    """So long the ordered attempt takes at the most, until nothing of it lives; None where that is not known."""
+    try:
+        request = load(order, Order).request
+    except FileNotFoundError:
+        return None
+    return None if request.timeout_seconds is None else request.timeout_seconds + 3 * request.grace_seconds
+
+
 def order_of(request: AttemptRequest, lost_seconds: float) -> bytes:
     """The order for an attempt, as `run_attempt` reads it."""
     order = Order(FORMAT, __version__, max(0.1, min(10.0, lost_seconds / 5)), request)

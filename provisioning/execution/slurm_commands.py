@@ -5,6 +5,7 @@ A controller that was killed forgets its last seconds and may give a number twic
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import sys
@@ -17,6 +18,8 @@ from provisioning.sections import Slurm
 
 PATIENCE_SECONDS = 60.0
 """So long one command may take: Slurm's own wait for their controller for about ten seconds, several times."""
+SPARE_MINUTES = 2
+"""Beyond its own deadline a job may take: the node ends what is late, and says so, before Slurm does."""
 SAFE_PATH = re.compile(r"/[A-Za-z0-9._/+@~-]*\Z")
 """What may stand in the script of a job, quoted besides."""
 
@@ -72,10 +75,12 @@ class Commands:
             raise Unreachable(f"{name}: {text[:300]}", hint=f"see: {self._settings.commands / 'sinfo'}")
         return said
 
-    def submit(self, name: str, words: tuple[str, ...], output: Path, *, nodes: int = 0) -> None:
+    def submit(
+        self, name: str, words: tuple[str, ...], output: Path, *, nodes: int = 0, seconds: float | None = None
+    ) -> None:
         """Queue `provisioning WORDS` as a job of that name, to be run once, or once on each of so many nodes.
 
-        Unreachable: it may be queued nevertheless.
+        `seconds` is how long it runs at the most. Unreachable: it may be queued nevertheless.
         """
         many = [f"--nodes={nodes}", "--ntasks-per-node=1"] if nodes else []
         everywhere = [str(self._settings.commands / "srun"), "--ntasks-per-node=1"] if nodes else []
@@ -96,6 +101,7 @@ class Commands:
             "--open-mode=append",
             *([f"--partition={settings.partition}"] if settings.partition else []),
             *([f"--account={settings.account}"] if settings.account else []),
+            *([f"--time={math.ceil(seconds / 60) + SPARE_MINUTES}"] if seconds is not None else []),
             *settings.arguments,
             *many,
             f"--wrap={script}",
@@ -108,6 +114,8 @@ class Commands:
         for line in said.stdout.splitlines():
             state, _, rest = line.strip().partition("|")
             reason, _, name = rest.partition("|")
+            if state == "COMPLETING":  # it ends, perhaps for as long as its node is away: only its files tell of it
+                continue
             if name.startswith(prefixes) and (name not in found or not found[name].runs):
                 found[name] = Job(state, reason)
         return found

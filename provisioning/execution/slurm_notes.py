@@ -77,6 +77,8 @@ class Followed:
     """Whether this spool has begun it; of what a copy of the spool has, nothing is changed."""
     order: bytes = b""
     """Still to be put into its folder."""
+    digest: str = ""
+    """Of the operations that it needs there."""
     cancelled: bool = False
     telling: bool = False
     """Whether Slurm is being told to end it."""

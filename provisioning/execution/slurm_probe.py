@@ -6,7 +6,6 @@ import logging
 import os
 from collections.abc import Callable
 from math import inf
-from pathlib import Path
 
 import msgspec
 
@@ -41,9 +40,9 @@ class Passed(msgspec.Struct, frozen=True):
 class Probe:
     """At most one job that probes."""
 
-    def __init__(self, shared: Shared, commands: Commands, directory: Path) -> None:
+    def __init__(self, shared: Shared, commands: Commands) -> None:
         self._shared, self._commands = shared, commands
-        self._path, status = directory / "probed.json", os.stat(directory)
+        self._path, status = shared.directory / "probed.json", os.stat(shared.directory)
         self._passed = Passed(FORMAT, __version__, f"{status.st_dev}:{status.st_ino}")
         self.note = "asking nodes whether they see the shared directory"
         self.passed = self._was_passed()

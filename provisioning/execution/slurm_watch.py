@@ -18,12 +18,11 @@ from pathlib import Path
 
 import msgspec
 
-from provisioning.clock import boottime, now
-from provisioning.core.states import Outcome
-from provisioning.core.workflow import FORMAT, OutcomeRecord, TaskError
+from provisioning.clock import boottime
+from provisioning.core.workflow import OutcomeRecord
 from provisioning.errors import ProvisioningError
 from provisioning.execution.executor import AttemptRequest, Key, News, Seen
-from provisioning.execution.remote import order_of
+from provisioning.execution.remote import is_current, longest_seconds, order_of
 from provisioning.execution.slurm_clerks import CLERKS, Clerks
 from provisioning.execution.slurm_commands import Commands, Unreachable
 from provisioning.execution.slurm_notes import (
@@ -43,7 +42,7 @@ from provisioning.sections import Slurm as Settings
 from provisioning.storage.checkpoint import Damaged, WorkflowFolder
 from provisioning.storage.shared import Shared
 from provisioning.storage.spool import Spool
-from provisioning.storage.waiting import save_waiting
+from provisioning.storage.waiting import WaitingViews
 
 _log = logging.getLogger(__name__)
 
@@ -72,12 +71,10 @@ class Watch:
         self._submitting = 0
         self._asking = False
         self._look_at = 0.0
-        assert settings.directory is not None
-        self._probe = Probe(shared, commands, settings.directory)
+        self._probe = Probe(shared, commands)
         self._problem = ""
         """Why Slurm cannot be asked."""
-        self._waiting: dict[str, dict[str, str]] = {}
-        """What was last said of each workflow's attempts that wait."""
+        self._views = WaitingViews(spool.workflows)
 
     def run(self) -> None:
         """Do what the notes say, and look every few seconds, until told to stop."""
@@ -87,8 +84,9 @@ class Watch:
             if boottime() >= self._look_at:
                 self._look_at = boottime() + max(0.05, self._settings.poll_seconds)
                 self._look()
+            if not self._followed:
+                self._say_what_waits()
             self._submit_more()
-            self._say_what_waits()
         self._clerks.dismiss()
 
     def _take_notes(self) -> bool:
@@ -159,11 +157,11 @@ class Watch:
         entry = Path(request.argv[-1])
         moved = self._shared.root / "nulib" / entry.parts[-3] / "entries" / entry.name
         asked = msgspec.structs.replace(request, argv=(*request.argv[:-1], str(moved)), wanted=())
-        found.order = order_of(asked, self._settings.lost_seconds)
-        self._try(found, lambda one: self._hand_over(one, entry.parts[-3]))
+        found.order, found.digest = order_of(asked, self._settings.lost_seconds), entry.parts[-3]
+        self._try(found, self._hand_over)
 
-    def _hand_over(self, found: Followed, digest: str) -> None:
-        self._shared.keep_operations(digest)
+    def _hand_over(self, found: Followed) -> None:
+        self._shared.keep_operations(found.digest)
         if self._shared.begin(found.folder, found.order):
             self._to_submit.append(found.key)
         found.order = b""  # else it was begun, and a crash of the host has taken the record of that: it is followed
@@ -174,19 +172,33 @@ class Watch:
 
     def _find(self, found: Followed) -> None:
         """Look at an attempt that another process has begun, or may not have."""
-        if record := found.into.outcome(found.key.task_id, found.key.attempt):
-            self._end(found, Seen.ENDED, record)
+        if self._find_outcome(found):
             return
-        names = found.folder.names()
-        if names is not None and "order.json" in names:
+        names = found.folder.names() or frozenset()
+        if found.order or ("order.json" in names and ("claim" in names or is_current(found.folder.order))):
             return
+        seen, why = Seen.NOT_STARTED, "it was never handed to Slurm, or by another version"
         if not found.own:
-            self._end(found, Seen.LOST, problem="it was begun by the spool that this one is a copy of")
-        elif found.order:
+            seen, why = Seen.LOST, "it was begun by a spool that this one is a copy of, or in another directory"
+        elif self._give_up(found, why):
             return
-        else:
-            self._shared.give_up(found.folder)  # a claim without an order is one that was given up before
-            self._end(found, Seen.NOT_STARTED, problem="it was never handed to Slurm")
+        if "order.json" not in names:  # else a node has just begun it, or may yet
+            self._end(found, seen, problem=why)
+
+    def _find_outcome(self, found: Followed) -> bool:
+        """Whether the spool has its outcome already: another process has taken it, perhaps one that let it go since."""
+        record = found.into.outcome(found.key.task_id, found.key.attempt)
+        if record is not None:
+            self._end(found, Seen.ENDED, record)
+        return record is not None
+
+    def _give_up(self, found: Followed, why: str) -> bool:
+        """Say that the attempt will never be begun; False where a node has begun it, or it was given up before."""
+        if not self._shared.give_up(found.folder):
+            return False
+        if not self._find_outcome(found):
+            self._end(found, Seen.NOT_STARTED, problem=why)
+        return True
 
     def _submit_more(self) -> None:
         """Queue some of those that are to be, unless Slurm does not answer or the nodes have not."""
@@ -211,8 +223,9 @@ class Watch:
 
         def submit() -> Note:
             try:
-                self._commands.submit(job, ("attempt", str(folder.path)), folder.said)
-            except Unreachable as error:
+                seconds = longest_seconds(folder.order)
+                self._commands.submit(job, ("attempt", str(folder.path)), folder.said, seconds=seconds)
+            except ProvisioningError as error:
                 return Submitted(key, str(error))
             return Submitted(key, "")
 
@@ -227,8 +240,11 @@ class Watch:
             asked_at, prefixes = boottime(), {found.job.partition(".")[0] for found in self._followed.values()}
             self._clerks.send(lambda: self._list(asked_at, prefixes))
         for found in list(self._followed.values()):
-            if not found.waits or self._problem:
+            if found.order:
+                self._try(found, self._hand_over)
+            elif not found.waits or self._problem:
                 self._try(found, self._look_at_files)
+        self._say_what_waits()
 
     def _list(self, asked_at: float, prefixes: set[str]) -> Note:
         try:
@@ -241,7 +257,7 @@ class Watch:
         """Take the outcome of the attempt if there is one, else what is new in its log; the names in its folder."""
         names = found.folder.names()
         if names is None:
-            if found.order:
+            if self._find_outcome(found):
                 return frozenset()
             raise Damaged(found.folder.path, "it is gone, and with it what became of the attempt")
         if "outcome.json" in names:
@@ -255,10 +271,10 @@ class Watch:
 
     def _judge(self, found: Followed, listed: Listed) -> None:
         """Say what follows from the queue and the files, in this order of looks."""
-        names = self._look_at_files(found)
-        if found.key not in self._followed or found.order:
-            return
         if found.cancelled and self._end_unbegun(found):
+            return
+        names = frozenset() if found.order else self._look_at_files(found)
+        if found.key not in self._followed or found.order:
             return
         if listed.jobs is None:
             found.note = f"Slurm does not answer: {listed.problem}"
@@ -294,17 +310,9 @@ class Watch:
 
     def _end_unbegun(self, found: Followed) -> bool:
         """End an attempt that no node has begun; False where one has."""
-        if found.order:
-            self._shared.give_up(found.folder)
-        elif not found.own or not self._shared.revoke(found.folder):
+        if not found.own or not self._give_up(found, "it was cancelled before a node had begun it"):
             return False
-        at = now()
-        error = TaskError("provisioning::attempt::cancelled", "it was cancelled before a node had begun it")
-        workflow_id, task_id, attempt = found.key
-        record = OutcomeRecord(FORMAT, workflow_id, task_id, attempt, Outcome.CANCELLED, at, at, error=error)
-        self._shared.publish(found.into, record)
         self._tell_slurm(found, runs=False)
-        self._end(found, Seen.ENDED, record)
         return True
 
     def _tell_slurm(self, found: Followed, *, runs: bool) -> None:
@@ -323,21 +331,17 @@ class Watch:
         self._clerks.send(tell)
 
     def _end(self, found: Followed, seen: Seen, record: OutcomeRecord | None = None, problem: str = "") -> None:
-        del self._followed[found.key]
+        self._followed.pop(found.key, None)
         self._tell(News(found.key, seen, msgspec.structs.replace(record, result=None) if record else None, problem))
 
     # Telling
 
     def _say_what_waits(self) -> None:
-        """Keep the view of what waits, of each workflow, as it is now."""
         waiting: dict[str, dict[str, str]] = {}
         for found in self._followed.values():
             if found.note:
                 waiting.setdefault(found.key.workflow_id, {})[found.key.task_id] = found.note
-        for workflow_id in {**waiting, **self._waiting}:
-            if (said := waiting.get(workflow_id, {})) != self._waiting.get(workflow_id, {}):
-                save_waiting(self._spool.workflows / workflow_id, said)
-        self._waiting = waiting
+        self._views.show(waiting)
 
 
 def _unbegun(found: Followed) -> str:

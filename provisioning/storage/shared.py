@@ -41,6 +41,8 @@ class Share(msgspec.Struct, frozen=True):
     name: Ulid
     spool: str
     """Which folder the spool is that says so: a copy of it has another."""
+    directory: str
+    """The shared directory in which it has that folder."""
 
 
 class AttemptFolder:
@@ -94,9 +96,9 @@ class Shared:
 
     def __init__(self, spool: Spool, directory: Path, scratch: files.Scratch) -> None:
         """`scratch` is of the spool. Refused or SpoolUnusable says why the directory cannot be used."""
-        self._directory, self._spool, self._spool_scratch = directory, spool, scratch
+        self.directory, self._spool, self._spool_scratch = directory, spool, scratch
         _refuse_unless_private(directory)
-        self.name = _name(spool, scratch)
+        self.name = _name(spool, directory, scratch)
         self.root = directory / self.name
         for name in ("nulib", "tmp"):
             files.make_dir(self.root / name)
@@ -113,19 +115,19 @@ class Shared:
             files.write_atomic(tried / "linked", b"xx", durable=False, scratch=self.scratch)
             if made != [True, False] or not linked or reading.read_regular(tried / "linked", 9) != b"xx":
                 raise SpoolUnusable(
-                    f"{self._directory} does not make folders, links and renames as it must",
+                    f"{self.directory} does not make folders, links and renames as it must",
                     hint="use a file system that all nodes mount and that does, such as NFS 4: slurm.directory",
                 )
             files.remove_tree(tried)
 
     def attempt(self, worker: str, workflow_id: str, task_id: str, number: int) -> AttemptFolder:
         """The folder of an attempt, by what its checkpoint says of its worker."""
-        return AttemptFolder(self._directory / worker / workflow_id / f"{task_id}.{number}")
+        return AttemptFolder(self.directory / worker / workflow_id / f"{task_id}.{number}")
 
     def begin(self, folder: AttemptFolder, order: bytes) -> bool:
-        """Put the order of an attempt there; False where the attempt has a folder already."""
+        """Put the order of an attempt there; False where it has one already, or was claimed."""
         files.make_dir(folder.path.parent)
-        if not files.claim(folder.path):
+        if not files.claim(folder.path) and (folder.names() or frozenset()) & {"order.json", "claim"}:
             return False
         files.write_atomic(folder.order, order, durable=False, whole=True, scratch=self.scratch)
         return True
@@ -133,10 +135,6 @@ class Shared:
     def give_up(self, folder: AttemptFolder) -> bool:
         """Make sure that nobody ever begins the attempt, wherever its order is; False where somebody has."""
         files.make_dir(folder.path)
-        return folder.claim()
-
-    def revoke(self, folder: AttemptFolder) -> bool:
-        """Make sure that nobody begins the attempt from now on; False where somebody has."""
         if not folder.claim():
             return False
         files.remove(folder.order)  # so that whoever finds only the claim knows whose it was
@@ -174,15 +172,11 @@ class Shared:
         files.write_once(into.outcome_path(task_id, number), data, scratch=self._spool_scratch)
         return record
 
-    def publish(self, into: WorkflowFolder, record: OutcomeRecord) -> None:
-        """Publish an outcome that this process itself knows."""
-        path = into.outcome_path(record.task_id, record.attempt)
-        files.write_once(path, encode(record), scratch=self._spool_scratch)
-
     def remove(self, folder: AttemptFolder) -> None:
         """Remove the folder of an attempt whose outcome is in the spool."""
         with contextlib.suppress(SpoolUnusable):  # it goes with its workflow
             files.remove_tree(folder.path)
+            files.unclaim(folder.path.parent)  # where it was the last
 
     def sweep(self) -> None:
         """Remove what is there of workflows that have ended or are gone, and of processes that are."""
@@ -216,16 +210,24 @@ def _refuse_unless_private(directory: Path) -> None:
         raise Refused(text, hint=f"it must be of uid {os.geteuid()} and closed to others: chmod 700 {directory}")
 
 
-def _name(spool: Spool, scratch: files.Scratch) -> str:
-    """What the spool's folder is called; a copy of the spool takes another name."""
+def _name(spool: Spool, directory: Path, scratch: files.Scratch) -> str:
+    """What the spool's folder is called; a copy of the spool takes another name, and so does it in another directory.
+
+    SpoolUnusable where the folder has gone: without what is in it, attempts that run would count as never begun.
+    """
     path, status = spool.root / "slurm.json", os.stat(spool.root)
     this = f"{status.st_dev}:{status.st_ino}"
     with contextlib.suppress(FileNotFoundError, Damaged):
-        if (said := load(path, Share)).spool == this:
+        said = load(path, Share)
+        if (said.spool, said.directory) == (this, str(directory)):
+            if not (directory / said.name).is_dir():
+                raise SpoolUnusable(
+                    f"{directory} does not have the folder {said.name} of this spool",
+                    hint=f"mount it; or, if nothing of this spool is with Slurm any more: rm {path}",
+                )
             return said.name
-    made = encode(Share(FORMAT, new_ulid(), this))
-    if os.path.lexists(path):
-        files.write_atomic(path, made, durable=True, scratch=scratch)
-    else:
-        files.write_once(path, made, scratch=scratch)
-    return load(path, Share).name
+    name = new_ulid()
+    files.make_dir(directory / name)
+    files.sync_dir(directory)
+    files.write_atomic(path, encode(Share(FORMAT, name, this, str(directory))), durable=True, scratch=scratch)
+    return name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
@@ -21,8 +22,22 @@ class Waiting(msgspec.Struct, frozen=True):
     tasks: dict[TaskId, str]
 
 
-def save_waiting(folder: Path, tasks: dict[str, str]) -> None:
-    """Replace the view of the workflow in that folder; without anything that waits there is none."""
+class WaitingViews:
+    """The views of all workflows, by one process: a file is replaced only where what it says has changed."""
+
+    def __init__(self, workflows: Path) -> None:
+        self._workflows = workflows
+        self._shown: Mapping[str, dict[str, str]] = {}
+
+    def show(self, waiting: Mapping[str, dict[str, str]]) -> None:
+        """Have the views say this, by workflow and task; of a workflow in which nothing waits there is none."""
+        for workflow_id in {**waiting, **self._shown}:
+            if (said := waiting.get(workflow_id, {})) != self._shown.get(workflow_id, {}):
+                _save(self._workflows / workflow_id, said)
+        self._shown = waiting
+
+
+def _save(folder: Path, tasks: dict[str, str]) -> None:
     path = folder / "waiting.json"
     with contextlib.suppress(SpoolUnusable):
         if not tasks:

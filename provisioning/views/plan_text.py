@@ -51,6 +51,7 @@ def plan_page(workflow: Workflow, catalogue: Catalogue) -> dict[str, Any]:
                 "on_failure": task.on_failure,
                 "undo": task.undo.operation if task.undo else None,
                 "group": task.group,
+                "executor": task.executor,
                 "targets": _targets(task, catalogue.operation(task.operation), workflow.infra),
                 "expected_seconds": task.expected_seconds,
                 "can_check": catalogue.operation(task.operation).check is not None,

@@ -131,6 +131,16 @@ def test_a_copy_of_a_spool_has_a_folder_of_its_own(site: Installation, directory
         each.close()
 
 
+def test_a_directory_that_is_not_mounted_is_refused(site: Installation, directory: Path) -> None:
+    """What has not gone, but cannot be seen, must not count as never begun."""
+    Shared(site.spool, directory, site.spool.scratch).close()
+    directory.rename(directory.with_name("away"))
+    directory.mkdir(mode=0o700)
+    with pytest.raises(SpoolUnusable, match="does not have the folder") as caught:
+        Shared(site.spool, directory, site.spool.scratch)
+    assert "mount it" in caught.value.hint
+
+
 @pytest.mark.parametrize("path", ["/shared/$(id)", "/shared/'x", "/shared/a b"])
 def test_a_path_that_cannot_stand_in_a_script_is_refused(path: str) -> None:
     with pytest.raises(UsageError, match=r"slurm\.directory"):

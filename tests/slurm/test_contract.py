@@ -147,6 +147,16 @@ def test_a_cancel_ends_what_runs_and_is_no_failure(trial: Trial) -> None:
 
 
 @both
+def test_one_that_is_cancelled_at_once_has_an_end_all_the_same(trial: Trial) -> None:
+    key = trial.begin("t", "trial.shell", {"script": "sleep 100"})
+    trial.executor.cancel(key)
+    news = trial.news(key)
+    begun = news.record is not None and news.record.outcome is Outcome.CANCELLED
+    assert begun or news.seen is Seen.NOT_STARTED, news
+    assert (trial.folder.outcome("t", 1) is None) is not begun
+
+
+@both
 def test_what_an_attempt_leaves_behind_is_ended(trial: Trial) -> None:
     key = trial.begin("t", "trial.shell", {"script": "sleep 1000 & echo $!"})
     assert trial.ended(key).outcome is Outcome.SUCCEEDED
