@@ -18,7 +18,7 @@ class Executors:
 
         None: there is none.
         """
-        self._local, self._cluster = local, cluster
+        self.local, self._cluster = local, cluster
         self._slurm: Remote | None = None
         self.descriptor = local.descriptor
         self._both: select.epoll | None = None
@@ -38,17 +38,17 @@ class Executors:
         if self._slurm is None:
             self._slurm = self._cluster()
             self._both = select.epoll()
-            for each in (self._local, self._slurm):
+            for each in (self.local, self._slurm):
                 self._both.register(each.descriptor, select.EPOLLIN)
             self.descriptor = self._both.fileno()
         return self._slurm
 
     def named(self, name: Executing) -> Executor:
         """The one of that name; as `slurm`."""
-        return self.slurm() if name == SLURM else self._local
+        return self.slurm() if name == SLURM else self.local
 
     def _all(self) -> tuple[Executor, ...]:
-        return (self._local, self._slurm) if self._slurm else (self._local,)
+        return (self.local, self._slurm) if self._slurm else (self.local,)
 
     def withdraw(self, key: Key) -> None:
         """The attempt will not be started after all."""
@@ -66,11 +66,11 @@ class Executors:
 
     def busy(self, slots: int) -> bool:
         """Whether an attempt is under way in any of them; `slots` is how many the local one has."""
-        return self._local.free_slots() < slots or (self._slurm is not None and self._slurm.busy)
+        return self.local.free_slots() < slots or (self._slurm is not None and self._slurm.busy)
 
     def prepare(self, likely: Sequence[Ahead]) -> None:
         """Have processes wait here for what will probably be made next here."""
-        self._local.prepare(likely)
+        self.local.prepare(likely)
 
     def news(self) -> Iterator[News]:
         """What has happened since the last call."""
@@ -79,7 +79,7 @@ class Executors:
 
     def trim(self, now: float) -> float | None:
         """As an executor's; the cluster has nothing idle."""
-        return self._local.trim(now)
+        return self.local.trim(now)
 
     def close(self) -> None:
         """Let go of all."""

@@ -174,6 +174,7 @@ class Watch:
         """Look at an attempt that another process has begun, or may not have."""
         if self._find_outcome(found):
             return
+        self._shared.insist()
         names = found.folder.names() or frozenset()
         if found.order or ("order.json" in names and ("claim" in names or is_current(found.folder.order))):
             return
@@ -257,6 +258,7 @@ class Watch:
         """Take the outcome of the attempt if there is one, else what is new in its log; the names in its folder."""
         names = found.folder.names()
         if names is None:
+            self._shared.insist()
             if self._find_outcome(found):
                 return frozenset()
             raise Damaged(found.folder.path, "it is gone, and with it what became of the attempt")

@@ -124,8 +124,14 @@ class Shared:
         """The folder of an attempt, by what its checkpoint says of its worker."""
         return AttemptFolder(self.directory / worker / workflow_id / f"{task_id}.{number}")
 
+    def insist(self) -> None:
+        """SpoolUnusable while the spool's folder is not there: its file system is not mounted, and nothing follows."""
+        if not self.root.is_dir():
+            raise SpoolUnusable(f"{self.root} is not there", hint=f"mount {self.directory} again")
+
     def begin(self, folder: AttemptFolder, order: bytes) -> bool:
         """Put the order of an attempt there; False where it has one already, or was claimed."""
+        self.insist()
         files.make_dir(folder.path.parent)
         if not files.claim(folder.path) and (folder.names() or frozenset()) & {"order.json", "claim"}:
             return False
@@ -134,6 +140,7 @@ class Shared:
 
     def give_up(self, folder: AttemptFolder) -> bool:
         """Make sure that nobody ever begins the attempt, wherever its order is; False where somebody has."""
+        self.insist()
         files.make_dir(folder.path)
         if not folder.claim():
             return False

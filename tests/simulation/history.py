@@ -27,6 +27,7 @@ from provisioning.config import Orchestrator as OrchestratorSettings
 from provisioning.core import manifest
 from provisioning.core.states import ENDED_WORKFLOWS, WorkflowState
 from provisioning.errors import NotFound, Refused, SpoolUnusable
+from provisioning.execution.executors import Executors
 from provisioning.orchestrator import claim, loop, recovery, requests
 from provisioning.orchestrator.retention import Cleanup, Rule
 from provisioning.storage import checkpoint, files
@@ -87,8 +88,9 @@ class History:
         patched.setattr(requests, "new_ulid", self._new_request_id)
         patched.setattr(loop, "wait_for_news", self._sleep)
 
-    def _sleep(self, executor: SimulatedExecutor, _others: Sequence[Any], seconds: float) -> list[Any]:
-        self.sleeps.append(0.0 if executor.has_news() else seconds)
+    def _sleep(self, executors: Executors, _others: Sequence[Any], seconds: float) -> list[Any]:
+        assert isinstance(executors.local, SimulatedExecutor)
+        self.sleeps.append(0.0 if executors.local.has_news() else seconds)
         return []
 
     def _new_request_id(self) -> str:
