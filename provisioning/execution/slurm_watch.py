@@ -296,7 +296,9 @@ class Watch:
         if found.own and not claimed:
             if this >= found.again_at and found.key not in self._to_submit:
                 self._to_submit.append(found.key)
-            found.note = found.problem or _unbegun(found) or "to be queued again"
+            words = found.folder.last_words()
+            unbegun = f"a job ended without beginning it: {words}" if words else "to be queued again"
+            found.note = found.problem or unbegun
             return
         sign = found.folder.sign()
         if found.quiet_since is None or sign != found.sign:
@@ -344,8 +346,3 @@ class Watch:
             if found.note:
                 waiting.setdefault(found.key.workflow_id, {})[found.key.task_id] = found.note
         self._views.show(waiting)
-
-
-def _unbegun(found: Followed) -> str:
-    words = found.folder.last_words()
-    return f"a job ended without beginning it: {words}" if words else ""

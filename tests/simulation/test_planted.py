@@ -165,7 +165,7 @@ def rerun_everything(patched: pytest.MonkeyPatch) -> None:
 
 def work_unasked(patched: pytest.MonkeyPatch) -> None:
     """A worker does not look whether its attempt was given up before it began."""
-    patched.setattr(world, "_is_wanted", lambda *_args: True)
+    patched.setattr(world.InSpool, "is_wanted", lambda _place: True)
 
 
 def share_locks(patched: pytest.MonkeyPatch) -> None:
