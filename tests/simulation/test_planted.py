@@ -13,6 +13,7 @@ import pytest
 from provisioning.core import attempts
 from provisioning.core.scheduler import Schedule
 from provisioning.core.workflow import TaskCheckpoint, Workflow, WorkflowCheckpoint
+from provisioning.execution.attempt import InSpool
 from provisioning.execution.executor import Key, News, Seen
 from provisioning.orchestrator import claim, held, loop, queue, recovery, requests, work
 from provisioning.orchestrator.held import Held
@@ -165,7 +166,7 @@ def rerun_everything(patched: pytest.MonkeyPatch) -> None:
 
 def work_unasked(patched: pytest.MonkeyPatch) -> None:
     """A worker does not look whether its attempt was given up before it began."""
-    patched.setattr(world.InSpool, "is_wanted", lambda _place: True)
+    patched.setattr(InSpool, "is_wanted", lambda _place: True)
 
 
 def share_locks(patched: pytest.MonkeyPatch) -> None:
