@@ -103,6 +103,10 @@ def run_attempt(path: Path) -> int:
     if order.version != __version__:
         text = f"{socket.gethostname()} has provisioning {__version__}, and {order.version} asks"
         raise Refused(text, hint="install the same version on every node; see: slurm.program")
+    for needed in (order.request.argv[0], order.request.argv[-1]):
+        if not os.path.exists(needed):
+            text = f"{socket.gethostname()} does not have {needed}"
+            raise NotFound(text, hint="install Nushell by the same path on every node, and mount the same directory")
     _settle_down()
     told, place = _Told(), _OnNode(folder)
     scratch = files.Scratch(path / new_ulid())

@@ -98,6 +98,17 @@ def test_another_version_does_nothing(site: Installation, directory: Path) -> No
     assert site.mark_lines() == []
 
 
+def test_a_node_without_nushell_does_nothing(site: Installation, directory: Path) -> None:
+    folder = ordered(site, directory)
+    order = json.loads((folder / "order.json").read_text())
+    order["request"]["argv"][0] = "/nonexistent/nu"
+    (folder / "order.json").write_text(json.dumps(order))
+    job = start(folder)
+    said = job.communicate(timeout=60)[0]
+    assert "does not have /nonexistent/nu" in said
+    assert not (folder / "claim").exists()
+
+
 def test_an_attempt_that_cannot_be_begun_is_given_back(site: Installation, directory: Path) -> None:
     """Its claim is not kept: another job may make it."""
     folder = ordered(site, directory)

@@ -181,7 +181,7 @@ def test_a_secret_is_resolved_by_name_and_hidden(trial: Trial) -> None:
 @both
 def test_what_cannot_be_called_fails_without_a_process(trial: Trial) -> None:
     key = trial.begin(
-        "t", "selftest.noop", {}, argv=("/nonexistent/nu", *trial.request("t", "selftest.noop", {}).argv[1:])
+        "t", "selftest.noop", {}, argv=("/etc/hostname", *trial.request("t", "selftest.noop", {}).argv[1:])
     )
     record = trial.ended(key)
     assert record.outcome is Outcome.FAILED

@@ -113,11 +113,14 @@ def test_what_ended_while_nobody_was_there(site: Installation, gate: Gates) -> N
 
 
 def test_a_controller_that_is_away_is_waited_for(site: Installation, cluster: Cluster, gate: Gates) -> None:
-    one = gate("one")
+    one, two = gate("one"), gate("two")
     workflow_id = site.submit([at_gate("one", one, "trial.shell"), site.mark("last", depends_on=["one"])])
+    ended = site.submit([at_gate("two", two, "trial.shell")])
     site.orchestrator()
-    one.reached(1, PATIENCE_SECONDS)
+    for each in (one, two):
+        each.reached(1, PATIENCE_SECONDS)
     cluster.end("slurmctld")
+    site.ask("cancel", ended)
     other = site.submit([site.mark("other")])
     wait_for(lambda: "Slurm does not answer" in reason(site, other), PATIENCE_SECONDS, site.said())
     one.open(1)
@@ -127,6 +130,8 @@ def test_a_controller_that_is_away_is_waited_for(site: Installation, cluster: Cl
     cluster.start_controller()
     assert site.wait_ended(workflow_id, PATIENCE_SECONDS) == "succeeded"
     assert site.mark_lines() == ["last"]
+    assert site.wait_ended(ended, PATIENCE_SECONDS) == "cancelled"
+    assert site.outcomes(ended, "two") == ["cancelled"]
 
 
 def test_a_controller_that_forgets_its_last_seconds(site: Installation, cluster: Cluster, gate: Gates) -> None:

@@ -24,3 +24,17 @@ def test_tasks_in_order_with_results_and_logs(site: Installation) -> None:
     last = site.task(workflow_id, "first").last
     assert last is not None
     assert last.executor == "slurm"
+
+
+def test_whoever_works_a_spool_uses_the_cluster(site: Installation) -> None:
+    """A command in the foreground, and one that works until nothing is left."""
+    command = site.start("selftest", "echo", "said", "--json")
+    assert command.wait(60) == 0, site.said()
+    assert "said" in site.said()
+    (foreground,) = site.spool.claimed_ids()
+    drained = site.run([site.mark("t")])
+    assert site.state(drained) == "succeeded", site.said()
+    for workflow_id, task_id in ((foreground, "echo"), (drained, "t")):
+        last = site.task(workflow_id, task_id).last
+        assert last is not None
+        assert last.executor == "slurm"
