@@ -43,10 +43,8 @@ SlurmdParameters=config_overrides
 ReturnToService=2
 JobRequeue=0
 KillWait=5
-MessageTimeout=2
-TCPTimeout=2
-BatchStartTimeout=1
-SlurmdTimeout=5
+MessageTimeout=10
+SlurmdTimeout=120
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0
 NodeName=n1 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[1]} CPUs={cpus}
 NodeName=n2 NodeHostname={host} NodeAddr=127.0.0.1 Port={ports[2]} CPUs={cpus}
@@ -129,10 +127,24 @@ class Cluster:
         kinds = {"key-file": "key", "socket": "sock", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
         self.do("munged", "--force", *(f"--{kind}={self.root / name}.{end}" for kind, end in kinds.items()))
 
-    def client_conf(self, path: Path, *, munged: str) -> None:
-        """Write a configuration of clients that have what they say signed by that munged."""
+    def client_conf(self, path: Path, *, munged: str = "munged") -> Path:
+        """Write a configuration of clients that wait less long, and have what they say signed by that munged."""
         text = self.conf.read_text().replace(f"{self.root}/munged.sock", f"{self.root}/{munged}.sock")
-        path.write_text(text)
+        path.write_text(text.replace("MessageTimeout=10", "MessageTimeout=2"))
+        return path
+
+    def saved_state(self) -> Path:
+        """A copy of what the controller has saved by now."""
+        copy = self.root / "before"
+
+        def copied() -> bool:
+            shutil.rmtree(copy, ignore_errors=True)
+            with contextlib.suppress(shutil.Error):  # it is saving just now
+                return bool(shutil.copytree(self.root / "ctld", copy, ignore=shutil.ignore_patterns("*.new")))
+            return False
+
+        wait_for(copied)
+        return copy
 
     def start_controller(self, *options: str) -> None:
         """Start slurmctld."""

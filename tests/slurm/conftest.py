@@ -46,9 +46,9 @@ def site(tmp_path: Path, cache_dir: Path, cluster: Cluster, shared: Path) -> Ite
         cache_dir,
         orchestrator_executor="slurm",
         slurm_directory=shared,
-        slurm_conf=cluster.conf,
+        slurm_conf=cluster.client_conf(tmp_path / "client.conf"),
         slurm_poll_seconds=0.2,
-        slurm_lost_seconds=1.5,
+        slurm_lost_seconds=2,
     )
     yield made
     made.close()

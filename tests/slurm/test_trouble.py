@@ -137,8 +137,7 @@ def test_a_controller_that_is_away_is_waited_for(site: Installation, cluster: Cl
 def test_a_controller_that_forgets_its_last_seconds(site: Installation, cluster: Cluster, gate: Gates) -> None:
     """It gives their numbers to others, and their nodes end what they run: what then happens the policies say."""
     gates = {name: gate(name) for name in ("rerun", "held", "ended")}
-    cluster.do("scontrol", "reconfigure")  # it saves what it knows
-    shutil.copytree(cluster.root / "ctld", cluster.root / "before")
+    before = cluster.saved_state()
     operations = {"rerun": "trial.again", "held": "trial.shell", "ended": "trial.shell"}
     ids = {name: site.submit([at_gate(name, gates[name], operations[name])]) for name in gates}
     site.orchestrator()
@@ -148,7 +147,7 @@ def test_a_controller_that_forgets_its_last_seconds(site: Installation, cluster:
     gates["ended"].open(1)
     wait_outcomes(site, ids["ended"], "ended", "succeeded")
     shutil.rmtree(cluster.root / "ctld")
-    (cluster.root / "before").rename(cluster.root / "ctld")
+    before.rename(cluster.root / "ctld")
     cluster.start_controller()
     gates["rerun"].reached(2, PATIENCE_SECONDS)
     gates["rerun"].open(2)
@@ -202,16 +201,15 @@ def test_a_node_that_dies_with_what_it_runs(site: Installation, cluster: Cluster
 
 
 def test_a_wrong_key_of_munge_is_waited_out(site: Installation, cluster: Cluster) -> None:
-    conf = site.root / "slurm.conf"
+    conf = site.root / "client.conf"
     cluster.start_munged("munged-other")
     cluster.client_conf(conf, munged="munged-other")
-    site.settings(slurm_conf=conf)
     site.orchestrator()
     workflow_id = site.submit([site.mark("first"), site.mark("last", depends_on=["first"])])
     # What Slurm says of a key that is not the controller's: "Zero Bytes were transmitted or received".
     wait_for(lambda: re.search(r"(sbatch|squeue): \w", reason(site, workflow_id)), PATIENCE_SECONDS, site.said())
     assert site.states(workflow_id) == {"first": "running"}
-    cluster.client_conf(conf, munged="munged")
+    cluster.client_conf(conf)
     cluster.end("munged-other")
     assert site.wait_ended(workflow_id, PATIENCE_SECONDS) == "succeeded"
     assert site.mark_lines() == ["first", "last"]
