@@ -1,9 +1,6 @@
 """What a thread knows of the attempts on a cluster: it queues them, looks, and says what became of each.
 
-Slurm is asked before the files are read, and of both it is the files that count. An outcome: it has ended. In Slurm's
-queue: it waits or runs. Only a claim: it is lost once it has given no sign of life for long, for a node that Slurm has
-lost may still run it. Neither: it is queued again, and the claim arbitrates between the two jobs. Where Slurm does not
-answer, nothing follows.
+Slurm is asked before the files are read; what then follows, `core/verdict.py` says.
 """
 
 from __future__ import annotations
@@ -19,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from provisioning.clock import boottime
+from provisioning.core.verdict import Verdict, verdict
 from provisioning.core.workflow import OutcomeRecord
 from provisioning.errors import ProvisioningError
 from provisioning.execution.executor import AttemptRequest, Key, News, Seen
@@ -278,29 +276,30 @@ class Watch:
         names = frozenset() if found.order else self._look_at_files(found)
         if found.key not in self._followed or found.order:
             return
-        if listed.jobs is None:
-            found.note = f"Slurm does not answer: {listed.problem}"
-            return
-        job = listed.jobs.get(found.job)
+        job = listed.jobs.get(found.job) if listed.jobs is not None else None
+        live = None if listed.jobs is None else job is not None
         found.waits = job is not None and not job.runs
-        if job is not None:
-            found.quiet_since, found.note = None, job.said
-            if found.cancelled:
-                self._tell_slurm(found, runs=True)
-        elif listed.asked_at > found.queued_at:
-            self._judge_absent(found, claimed="claim" in names)
+        match verdict(outcome=False, live=live, claimed="claim" in names or not found.own):
+            case Verdict.UNKNOWN:
+                found.note = f"Slurm does not answer: {listed.problem}"
+            case Verdict.LIVE if job is not None:
+                found.quiet_since, found.note = None, job.said
+                if found.cancelled:
+                    self._tell_slurm(found, runs=True)
+            case Verdict.ABSENT if listed.asked_at > found.queued_at:
+                self._queue_again(found)
+            case Verdict.SILENT if listed.asked_at > found.queued_at:
+                self._wait_for_sign(found)
 
-    def _judge_absent(self, found: Followed, *, claimed: bool) -> None:
-        """Slurm does not have the attempt, whose outcome is not there."""
-        this = boottime()
-        if found.own and not claimed:
-            if this >= found.again_at and found.key not in self._to_submit:
-                self._to_submit.append(found.key)
-            words = found.folder.last_words()
-            unbegun = f"a job ended without beginning it: {words}" if words else "to be queued again"
-            found.note = found.problem or unbegun
-            return
-        sign = found.folder.sign()
+    def _queue_again(self, found: Followed) -> None:
+        if boottime() >= found.again_at and found.key not in self._to_submit:
+            self._to_submit.append(found.key)
+        words = found.folder.last_words()
+        found.note = found.problem or (f"a job ended without beginning it: {words}" if words else "to be queued again")
+
+    def _wait_for_sign(self, found: Followed) -> None:
+        """Call the attempt lost once it has been silent for long: a node that Slurm has lost may still run it."""
+        this, sign = boottime(), found.folder.sign()
         if found.quiet_since is None or sign != found.sign:
             found.sign, found.quiet_since = sign, this
         quiet = this - found.quiet_since
