@@ -186,7 +186,7 @@ class Watch:
 
     def _find_outcome(self, found: Followed) -> bool:
         """Whether the spool has its outcome already: another process has taken it, perhaps one that let it go since."""
-        record = found.into.outcome(found.key.task_id, found.key.attempt)
+        record = self._shared.taken(found.into, found.key.task_id, found.key.attempt)
         if record is not None:
             self._end(found, Seen.ENDED, record)
         return record is not None
@@ -284,7 +284,7 @@ class Watch:
                 found.note = f"Slurm does not answer: {listed.problem}"
             case Verdict.LIVE if job is not None:
                 found.quiet_since, found.note = None, job.said
-                if found.cancelled:
+                if found.cancelled and found.own:
                     self._tell_slurm(found, runs=True)
             case Verdict.ABSENT if listed.asked_at > found.queued_at:
                 self._queue_again(found)

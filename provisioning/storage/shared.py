@@ -179,6 +179,14 @@ class Shared:
         files.write_once(into.outcome_path(task_id, number), data, scratch=self._spool_scratch)
         return record
 
+    def taken(self, into: WorkflowFolder, task_id: str, number: int) -> OutcomeRecord | None:
+        """The outcome that is in the spool already, durable from now on: who took it may have died before that."""
+        record = into.outcome(task_id, number)
+        if record is not None:
+            with naming(into.path, "sync"):
+                files.sync_dir(into.path / "outcomes")
+        return record
+
     def remove(self, folder: AttemptFolder) -> None:
         """Remove the folder of an attempt whose outcome is in the spool."""
         with contextlib.suppress(SpoolUnusable):  # it goes with its workflow
