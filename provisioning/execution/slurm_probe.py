@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 AGAIN_SECONDS = 30.0
 """After a probe that has failed, the next begins."""
+REFUSED_SECONDS = 2.0
+"""The same after one that Slurm did not take."""
 PATIENCE_SECONDS = 60.0
 """So long it waits for two nodes to be free at once; then one has to do."""
 
@@ -50,6 +52,8 @@ class Probe:
         self._queued_at = inf
         self._begin_at = 0.0
         self._nodes = 2
+        self._answers = False
+        """Whether Slurm answered when it was last asked for its queue."""
 
     def _was_passed(self) -> bool:
         try:
@@ -80,11 +84,13 @@ class Probe:
         """Take note that the job was queued, or why not."""
         self._queued_at = boottime()
         if problem:
-            self._fail(problem)
-            self._with_one()
+            self._fail(problem, REFUSED_SECONDS)
+            if self._answers:
+                self._with_one()  # there may be no two nodes
 
     def judge(self, listed: Listed) -> None:
         """Read the answers once there are enough, or the job is over."""
+        self._answers = listed.jobs is not None
         if not self._job or listed.jobs is None or self._queued_at > listed.asked_at:
             return
         names = self._folder.names() or ()
@@ -122,7 +128,7 @@ class Probe:
             return f"{made} of {len(answers)} nodes made the same folder in the shared directory: mkdir is not atomic"
         return ""
 
-    def _fail(self, why: str) -> None:
+    def _fail(self, why: str, pause: float = AGAIN_SECONDS) -> None:
         if self.note != why:
             _log.error("%s; no attempt is handed to Slurm while that is so", why)
-        self.note, self._job, self._begin_at = why, "", boottime() + AGAIN_SECONDS
+        self.note, self._job, self._begin_at = why, "", boottime() + pause

@@ -30,25 +30,37 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         made.close()
 
 
+def installed(root: Path, cache_dir: Path, cluster: Cluster, shared: Path) -> Installation:
+    """An installation whose tasks are made by the cluster."""
+    return Installation(
+        root,
+        cache_dir,
+        orchestrator_executor="slurm",
+        slurm_directory=shared,
+        slurm_conf=cluster.client_conf(root / "client.conf"),
+        slurm_poll_seconds=0.2,
+        slurm_lost_seconds=2,
+    )
+
+
 @pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The directory that the nodes share with this host."""
+def shared(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path, cluster: Cluster) -> Path:
+    """The directory that the nodes share with this host, of which they have been asked."""
     made = tmp_path_factory.mktemp("shared")
     made.chmod(0o700)
+    first = installed(tmp_path_factory.mktemp("first"), cache_dir, cluster, made)
+    try:
+        assert first.start("selftest", "noop").wait(90) == 0, first.said()
+    finally:
+        first.close()
+    assert (made / "probed.json").exists()
+    assert not list(made.glob("*/probe/*"))
     return made
 
 
 @pytest.fixture
 def site(tmp_path: Path, cache_dir: Path, cluster: Cluster, shared: Path) -> Iterator[Installation]:
-    """An installation whose tasks are made by the cluster."""
-    made = Installation(
-        tmp_path,
-        cache_dir,
-        orchestrator_executor="slurm",
-        slurm_directory=shared,
-        slurm_conf=cluster.client_conf(tmp_path / "client.conf"),
-        slurm_poll_seconds=0.2,
-        slurm_lost_seconds=2,
-    )
+    """Of a test's own."""
+    made = installed(tmp_path, cache_dir, cluster, shared)
     yield made
     made.close()
