@@ -212,13 +212,14 @@ def test_metadata_becomes_fields() -> None:
         "secret": ["token"],
         "plans": True,
         "group": "aws",
+        "executor": "slurm",
     }
     facts = (fact("positional", "name", "string"), fact("named", "token", "string"), fact("switch", "dry-run", None))
     found = operation("servers.create", exported(*facts, metadata=[metadata], timeouts=["duration"]))
     assert (found.idempotent, found.timeout_seconds, found.retries) == (True, 600.0, 3)
     assert (found.exclusive, found.shared) == (("server/{name}",), ("infra",))
     assert (found.undo, found.probe, found.check) == ("servers.delete", "servers.show", "dry-run")
-    assert (found.secret, found.plans, found.group) == (("token",), True, "aws")
+    assert (found.secret, found.plans, found.group, found.executor) == (("token",), True, "aws", "slurm")
 
 
 @pytest.mark.parametrize(
@@ -233,6 +234,7 @@ def test_metadata_becomes_fields() -> None:
         ({"secret": ["token"]}, "no param 'token'"),
         ({"check": "name"}, "must name a switch"),
         ({"undo": "servers/delete"}, "undo"),
+        ({"executor": "pbs"}, "executor"),
         ([{}, {}], "one record"),
         ("yes", "one record"),
     ],
