@@ -57,6 +57,8 @@ class Answer(msgspec.Struct, frozen=True):
 class _Told:
     """Whether Slurm, or who uses it, has told the attempt to end."""
 
+    lag_seconds = 0.5
+
     def __init__(self) -> None:
         self.descriptor, end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._told = False

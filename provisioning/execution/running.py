@@ -34,6 +34,9 @@ class Signals(Protocol):
     """What the worker hears while an attempt runs."""
 
     descriptor: int
+    lag_seconds: float
+    """So long after its process has ended the word may still come that has ended it, where whoever ends the attempt tells
+    its processes one by one; 0 where the worker is told, and nobody else."""
 
     def cancelled(self) -> bool:
         """Whether the attempt is to be ended."""
@@ -124,6 +127,9 @@ class Running:
         status = os.waitpid(process.pid, 0)[1]
         code = os.waitstatus_to_exitcode(status)
         self._exit_code, self._signal = (code, None) if code >= 0 else (None, -code)
+        if self._end_reason is None and code != 0 and signals.lag_seconds:
+            select.select([signals.descriptor], [], [], signals.lag_seconds)
+            self._end_reason = Outcome.CANCELLED if signals.cancelled() else None
 
     @staticmethod
     def _send_more(process: Process, poll: select.poll) -> None:

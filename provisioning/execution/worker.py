@@ -54,6 +54,8 @@ _COMMAND = msgspec.msgpack.Decoder(Command)
 class _Ears:
     """What a worker hears: commands on the pipe, TERM from whoever adopted its attempt."""
 
+    lag_seconds = 0.0
+
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._wakeup, self._wakeup_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

@@ -49,6 +49,8 @@ class Watching(Protocol):
 class _Signals:
     """What a worker hears: nothing, or, once the operation has begun, that it is to be ended."""
 
+    lag_seconds = 0.0
+
     def __init__(self, host: Watching) -> None:
         self._host = host
         self.descriptor, self._end = os.pipe()

@@ -61,11 +61,14 @@ def lacking() -> str:
 
 
 def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    """Ports that are free, and that no other cluster of the same tests looks at: a daemon binds them only later."""
+    own = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 20 * count
+    for base in range(21_000, 32_000, 20 * count):
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError):
+            for port in (ports := list(range(base + own, base + own + count))):
+                stack.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return ports
+    raise AssertionError("no ports are free")
 
 
 class Cluster:

@@ -36,6 +36,8 @@ REQUEST = AttemptRequest(
 class Silent:
     """A worker that hears nothing."""
 
+    lag_seconds = 0.0
+
     descriptor = -1
 
     def cancelled(self) -> bool:
