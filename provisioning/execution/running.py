@@ -35,8 +35,8 @@ class Signals(Protocol):
 
     descriptor: int
     lag_seconds: float
-    """So long after its process has ended the word may still come that has ended it, where whoever ends the attempt tells
-    its processes one by one; 0 where the worker is told, and nobody else."""
+    """So long after its process has ended the word may still come that has ended it, where whoever ends the attempt
+    tells its processes one by one; 0 where the worker is told, and nobody else."""
 
     def cancelled(self) -> bool:
         """Whether the attempt is to be ended."""
