@@ -183,10 +183,10 @@ class Cluster:
         for pid in family:  # it grows
             for task in Path(f"/proc/{pid}/task").iterdir():
                 family += map(int, (task / "children").read_text().split())
-        for pid in family:
-            os.kill(pid, signal.SIGSTOP)  # so that nobody sees another end
-        for pid in family:
-            os.kill(pid, signal.SIGKILL)
+        for number_of_signal in (signal.SIGSTOP, signal.SIGKILL):  # stopped first, so that none sees another end
+            for pid in family:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number_of_signal)
         for path in self.root.glob(f"d-*/*_{number}.*"):
             path.unlink()  # a node that starts anew has none of it
 
