@@ -33,6 +33,7 @@ from provisioning.storage.ids import Reservation
 from provisioning.storage.notified import Notified, notified_path
 from provisioning.storage.opening import check_folders, check_format
 from provisioning.storage.request import load_request
+from provisioning.storage.shared import Share, share_path
 from provisioning.storage.spool import DOORS, FOLDERS, OrchestratorRecord, Spool
 
 CODES = {
@@ -130,6 +131,8 @@ def _places(spool: Spool) -> list[Problem]:
         read(found, view, view, partial(load, view, OrchestratorRecord))
     if os.path.lexists(view := notified_path(spool.root)):
         read(found, view, view, partial(load, view, Notified))
+    if os.path.lexists(view := share_path(spool.root)):
+        read(found, view, view, partial(load, view, Share))
     for path in (spool.root / "durations" / name for name in reading.list_names(spool.root / "durations")):
         read(found, path.parent, path, partial(load_durations, path))
     both = set(spool.incoming_ids()) & set(spool.claimed_ids())

@@ -29,6 +29,7 @@ from provisioning.storage import reading
 from provisioning.storage.checkpoint import Damaged, Newer, WorkflowFolder, load
 from provisioning.storage.naming import WrongKind
 from provisioning.storage.spool import Spool
+from provisioning.storage.waiting import Waiting
 
 T = TypeVar("T")
 
@@ -143,6 +144,8 @@ def check_claimed(spool: Spool, folder: WorkflowFolder) -> list[Problem]:
     check_submission(found, folder)
     if os.path.lexists(path / "summary.json"):
         read(found, path, path / "summary.json", partial(load, path / "summary.json", Summary))
+    if os.path.lexists(path / "waiting.json"):
+        read(found, path, path / "waiting.json", partial(load, path / "waiting.json", Waiting))
     checkpoint = read(found, path, path / "workflow.json", folder.workflow)
     plan = read(found, path, path / "plan.json", folder.plan)  # after its checkpoint, which is written later
     if checkpoint and checkpoint.workflow_id != folder.workflow_id:

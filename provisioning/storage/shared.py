@@ -45,6 +45,11 @@ class Share(msgspec.Struct, frozen=True):
     """The shared directory in which it has that folder."""
 
 
+def share_path(root: Path) -> Path:
+    """Where the spool at `root` says so."""
+    return root / "slurm.json"
+
+
 class AttemptFolder:
     """What both sides know of one attempt."""
 
@@ -228,11 +233,11 @@ def _refuse_unless_private(directory: Path) -> None:
 def _name(spool: Spool, directory: Path, scratch: files.Scratch) -> str:
     """What the spool's folder is called; a copy of the spool takes another name, and so does it in another directory.
 
-    SpoolUnusable where the folder has gone: without what is in it, attempts that run would count as never begun.
+    SpoolUnusable where that cannot be read, or the folder has gone: without what is in it, attempts that run would count as never begun.
     """
-    path, status = spool.root / "slurm.json", os.stat(spool.root)
+    path, status = share_path(spool.root), os.stat(spool.root)
     this = f"{status.st_dev}:{status.st_ino}"
-    with contextlib.suppress(FileNotFoundError, Damaged):
+    with contextlib.suppress(FileNotFoundError):
         said = load(path, Share)
         if (said.spool, said.directory) == (this, str(directory)):
             if not (directory / said.name).is_dir():

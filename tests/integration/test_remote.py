@@ -140,6 +140,10 @@ def test_a_copy_of_a_spool_has_a_folder_of_its_own(site: Installation, directory
     assert copy.name != first.name
     for each in (first, again, copy):
         each.close()
+    (site.spool.root / "slurm.json").write_text("{")
+    with pytest.raises(SpoolUnusable, match="damaged"):
+        Shared(site.spool, directory, site.spool.scratch)
+    assert (site.spool.root / "slurm.json").read_text() == "{"
 
 
 def test_a_directory_that_is_not_mounted_is_refused(site: Installation, directory: Path) -> None:

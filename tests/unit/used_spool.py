@@ -19,8 +19,10 @@ from provisioning.storage.durations import learn
 from provisioning.storage.limits import Wanted, taken
 from provisioning.storage.lock import Lock
 from provisioning.storage.notified import save_notified
+from provisioning.storage.shared import Shared
 from provisioning.storage.spool import OrchestratorRecord, Spool
 from provisioning.storage.trees import planning
+from provisioning.storage.waiting import WaitingViews
 from tests.simulation.values import EPOCH, NULIB, checkpoint, graph, record, submission
 from tests.unit.at_the_doors import put_at_the_doors
 
@@ -63,6 +65,10 @@ def use(made: Spool) -> Lock:
     files.append(made.logs / "orchestrator.log", b"")
     files.write_atomic(made.root / "metrics.prom", b"", durable=False, scratch=made.scratch)
     save_notified(made, 1)
+    WaitingViews(made.workflows).show({ONE: {"b": "pending: Resources"}})
+    nodes = made.root.with_name("nodes")
+    nodes.mkdir(mode=0o700)
+    Shared(made, nodes, made.scratch).close()
     telling = Lock(made.locks / "notify")
     telling.take()
     telling.release()
