@@ -233,8 +233,8 @@ def _refuse_unless_private(directory: Path) -> None:
 def _name(spool: Spool, directory: Path, scratch: files.Scratch) -> str:
     """What the spool's folder is called; a copy of the spool takes another name, and so does it in another directory.
 
-    SpoolUnusable where that cannot be read, or the folder has gone: without what is in it, attempts that run would count
-    as never begun.
+    SpoolUnusable where that cannot be read, or the folder has gone: without what is in it, attempts that run would
+    count as never begun.
     """
     path, status = share_path(spool.root), os.stat(spool.root)
     this = f"{status.st_dev}:{status.st_ino}"
