@@ -63,6 +63,7 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "tasks": _list("tasks"),
     "task": _TASK,
+    "caller": _object("operator own", operator=_TEXT, own={"type": "boolean"}),
     "operations": {"type": "array", "items": _object("name path params", name=_TEXT, path=_TEXT, params={})},
     "health": _object("healthy", healthy={"const": True}),
 }

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from provisioning.core.bearer import Token, operator_of
 from provisioning.errors import ProvisioningError, SpoolUnusable
-from provisioning.gateway import guard
+from provisioning.gateway import guard, page
 from provisioning.gateway.answers import JSON, Declined, failure, of_http, success_text
 from provisioning.gateway.callers import Caller, bearer, name_of, uid_of
 from provisioning.gateway.listening import Listening, close_all
@@ -35,6 +35,8 @@ LINGER_SECONDS = 2.0
 CLOSE_SECONDS = 3.0
 TLS_SECONDS = 10.0
 """For the handshake."""
+PAGE = "/"
+"""Where the page is."""
 
 Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -68,15 +70,18 @@ class Gateway:
     def __init__(self, site: Site) -> None:
         self._site = site
         listen = {guard.host_name(each) for each in site.config.gateway.listen}
+        self._files = page.read_files()
         self._hosts = guard.LOCAL_HOSTS | listen | {each.lower() for each in site.config.gateway.hosts}
 
     def application(self) -> web.Application:
-        """All routes, behind what every call has to pass. Files of a page go in here, with headers of their own."""
+        """All routes and the files of the page, behind what every call has to pass."""
         app = web.Application(client_max_size=self._site.config.gateway.body_bytes, middlewares=[self._in_our_form])
         for route in ROUTES:
             app.router.add_route(route.method, route.pattern, self._answering(route))
             if route.method == "GET" and route.look is not None:
                 app.router.add_route("HEAD", route.pattern, self._answering(route))
+        for path, file in self._files.items():
+            app.router.add_get(path, _answering_with(file))  # and HEAD
         return app
 
     @web.middleware
@@ -97,7 +102,10 @@ class Gateway:
     async def _answer(self, request: web.Request, handler: Answering) -> web.StreamResponse:
         try:
             self._check(request)
-            request["caller"] = await asyncio.to_thread(self._caller, request)
+            if (
+                request.path not in self._files
+            ):  # who has a token cannot send it with an address: these are for everybody
+                request["caller"] = await asyncio.to_thread(self._caller, request)
             return await handler(request)
         except ProvisioningError as error:
             return failure(error)
@@ -116,7 +124,8 @@ class Gateway:
         headers, connection = request.headers, _socket_of(request)
         if connection.family != socket.AF_UNIX:
             guard.check_host(headers, self._hosts)
-        guard.check_site(headers, scheme=request.scheme)
+        if not (request.path == PAGE and guard.is_followed_link(request.method, headers)):
+            guard.check_site(headers, scheme=request.scheme)
 
     def _caller(self, request: web.Request) -> Caller:
         """Who calls; Declined where that is nobody who may."""
@@ -181,6 +190,13 @@ class Gateway:
             request.headers.get("Idempotency-Key"),
             request.headers.get("Last-Event-ID"),
         )
+
+
+def _answering_with(file: page.File) -> Answering:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=file.data, headers={**page.HEADERS, "Content-Type": f"{file.kind}; charset=utf-8"})
+
+    return answer
 
 
 def _made(route: Route, call: Call) -> Text:

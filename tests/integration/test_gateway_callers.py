@@ -11,13 +11,13 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from provisioning.gateway.callers import uid_of
-from tests.gateway import Answered, Gateway, grant, reachable
+from tests.gateway import Answered, Gateway, certified, grant, reachable, said_by, token_of
 from tests.installation import Installation
 
 NOOP = {"schema": 1, "name": "x", "tasks": [{"id": "a", "operation": "selftest.noop"}]}
@@ -164,61 +164,23 @@ def _audit(site: Installation) -> list[dict[str, object]]:
 # From elsewhere
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1, and its key."""
-    path, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
-         "-subj", "/CN=here", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", path],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    key.chmod(0o600)
-    return path, key
-
-
-def _said_by(site: Installation, *words: str, code: int) -> str:
-    before = len(list(site.root.glob("said.*")))
-    assert site.start(*words).wait(30) == code, site.said()
-    return (site.root / f"said.{before}").read_text()
-
-
 @pytest.mark.nu
-def test_elsewhere_it_listens_only_with_tls_and_tokens(site: Installation, certificate: tuple[Path, Path]) -> None:
+def test_elsewhere_it_listens_only_with_tls_and_tokens(site: Installation) -> None:
     place = ("serve", "--listen", "0.0.0.0:0")
-    assert "without TLS" in _said_by(site, *place, code=5)
-    site.settings(
-        gateway_certificate=certificate[0], gateway_key=certificate[1], paths_tokens=site.root / "tokens.toml"
-    )
-    said = _said_by(site, *place, code=5)
+    assert "without TLS" in said_by(site, *place, code=5)
+    certified(site)
+    site.settings(paths_tokens=site.root / "tokens.toml")
+    said = said_by(site, *place, code=5)
     assert "provisioning authority token" in said
 
 
-@pytest.fixture
-def token(site: Installation) -> Callable[[str], str]:
-    def make(operator: str) -> str:
-        made = json.loads(_said_by(site, "authority", "token", operator, "--json", code=0).partition("add to")[0])
-        path = site.root / "tokens.toml"
-        with path.open("a") as file:
-            file.write(f'[[token]]\noperator = "{operator}"\nsha256 = "{made["sha256"]}"\n')
-        path.chmod(0o600)
-        site.settings(paths_tokens=path)
-        assert made["token"] not in path.read_text()
-        return str(made["token"])
-
-    return make
-
-
 @pytest.mark.nu
-def test_a_token_says_who_calls(
-    site: Installation, certificate: tuple[Path, Path], token: Callable[[str], str]
-) -> None:
+def test_a_token_says_who_calls(site: Installation) -> None:
     grant(site, "selftest.noop", operator="alice")
-    alice = token("alice")
-    site.settings(gateway_certificate=certificate[0], gateway_key=certificate[1])
+    alice, certificate = token_of(site, "alice"), certified(site)
     door = Gateway(site, "--listen", "0.0.0.0:0")
     port = int(door.said.split("https://0.0.0.0:")[1].split()[0])
-    trusted = ssl.create_default_context(cafile=str(certificate[0]))
+    trusted = ssl.create_default_context(cafile=str(certificate))
 
     def call(path: str, body: object = None, **headers: str) -> Answered:
         data = json.dumps(body).encode() if body is not None else None

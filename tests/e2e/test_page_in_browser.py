@@ -1,0 +1,373 @@
+"""The page of the gateway in a real browser: the whole tour without a mouse, hostile texts, and who may not."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from provisioning.orchestrator.loop import Orchestrator
+from tests.benchmark.place import AtOnce
+from tests.browser import Visited, browsing
+from tests.gateway import Gateway, certified, grant, token_of
+from tests.installation import Gate, Installation
+from tests.waiting import wait_for
+
+pytestmark = [
+    pytest.mark.nu,
+    pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium: apt-get install chromium"),
+]
+
+SHOTS = os.environ.get("PROVISIONING_TEST_SCREENSHOTS")
+"""A folder for screenshots, for who wants to look at them."""
+NASTY = "</td><script>document.title='run'</script><img src=x onerror=alert(1)> \x1b[31m\u202eevil"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def patience() -> Iterator[None]:
+    """Predicates may take long on a busy machine."""
+    expect.set_options(timeout=30_000)
+    yield
+    expect.set_options(timeout=5_000)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with browsing() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def site(tmp_path: Path, cache_dir: Path) -> Iterator[Installation]:
+    made = Installation(tmp_path, cache_dir)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Visited]]:
+    """Opens tabs, which are closed after the test."""
+    tabs: list[Visited] = []
+
+    def make(origin: str | Gateway, part: str = "", **settings: Any) -> Visited:
+        address = origin if isinstance(origin, str) else f"http://127.0.0.1:{origin.port}"
+        tabs.append(Visited(browser, address, part, **settings))
+        return tabs[-1]
+
+    yield make
+    for tab in tabs:
+        tab.context.close()
+
+
+def script(task_id: str, text: str, *needs: str) -> dict[str, Any]:
+    """A task that runs a script."""
+    return {"id": task_id, "operation": "trial.again", "params": {"script": text}, "depends_on": list(needs)}
+
+
+def nasty(site: Installation) -> str:
+    """A workflow that has ended, and whose texts all try to be more than that."""
+    fail = {"id": "b", "operation": "selftest.fail", "params": {"code": "provisioning::trial::nasty", "message": NASTY}}
+    shout = script("c", f"printf '%s\\n' \"{NASTY}\"")
+    return site.run([script("a", "echo begun"), {**fail, "depends_on": ["a"]}, shout, script("d", "true", "b")])
+
+
+def tab_to(page: Page, text: str) -> None:
+    """Press Tab until what has the focus says that."""
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.textContent").strip() == text:
+            outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+            assert outline != "none", "whoever has no mouse sees where they are"
+            return
+    raise AssertionError(f"{text} cannot be reached")
+
+
+def test_the_whole_tour_without_a_mouse(site: Installation, visit: Callable[..., Visited], tmp_path: Path) -> None:
+    gate = Gate(tmp_path / "gate")
+    door = Gateway(site)
+    site.orchestrator()
+    site.wait_ended(site.submit([script("a", "true")], name="nightly"))
+    opened = visit(door)
+    page = opened.page
+    expect(page.locator("tbody tr")).to_have_count(1)
+
+    # A workflow is submitted, and the list shows it by itself; the filter finds it.
+    talk = f"echo one; {gate.script}; echo two"
+    busy = site.submit([script("net", "true"), script("db", talk, "net"), script("lb", "true", "db")], name="staging")
+    gate.reached()
+    expect(page.locator("tbody tr")).to_have_count(2)
+    page.locator("#name").focus()
+    page.keyboard.type("STAG")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    assert "name=STAG" in page.url
+    tab_to(page, "staging")
+    page.keyboard.press("Enter")
+
+    # Its page: where the focus is, what runs, and the pictures.
+    expect(page.locator("h1")).to_have_text("staging")
+    assert page.evaluate("document.activeElement.tagName") == "H1"
+    expect(page.locator("#content .badge").first).to_contain_text("running")
+    expect(page.locator("svg.graph .node.running title")).to_have_text(re.compile("^db "))
+    expect(page.locator("svg.time .attempt.running")).to_have_count(1)
+    expect(page.locator("svg.graph .node.succeeded")).to_have_count(1)
+
+    # The log of what runs, while it runs.
+    tab_to(page, "db")
+    page.keyboard.press("Enter")
+    expect(page.locator("pre.log")).to_have_text("one\n")
+    page.go_back()
+    expect(page.locator("h1")).to_have_text("staging")
+
+    # Nothing is asked by mistake: the first choice leaves it, Escape too, and the focus comes back.
+    tab_to(page, "Cancel…")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_contain_text("Cancel: staging")
+    assert page.evaluate("document.activeElement.textContent") == "Leave it as it is"
+    assert opened.violations() == []
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert page.evaluate("document.activeElement.textContent") == "Cancel…"
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#content .badge").first).to_contain_text("cancelled")
+    expect(page.locator("#said")).to_contain_text("cancelled")
+    assert site.wait_ended(busy) == "cancelled"
+
+    # Again, to its end: what happens comes by itself.
+    tab_to(page, "Retry…")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    expect(page.locator("#content .badge").first).to_contain_text("running")
+    gate.open(2)
+    expect(page.locator("#content .badge").first).to_contain_text("succeeded")
+    expect(page.locator("svg.graph .node.succeeded")).to_have_count(3)
+    expect(page.locator("#requests-title ~ div tbody tr")).to_have_count(2)
+    assert site.outcomes(busy, "db") == ["cancelled", "succeeded"]
+    assert opened.said == []
+    gate.close()
+
+
+@pytest.mark.parametrize("width", [360, 1400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_texts_stay_texts_and_all_of_it_fits_and_can_be_read(
+    shown: tuple[Gateway, str], visit: Callable[..., Visited], width: int, scheme: str
+) -> None:
+    door, workflow_id = shown
+    opened = visit(door, width=width, scheme=scheme)
+    page = opened.page
+    parts = {
+        "list": ("", "tbody tr"),
+        "workflow": (f"workflows/{workflow_id}", "svg.time"),
+        "failed": (f"workflows/{workflow_id}/b", "tbody tr"),
+        "log": (f"workflows/{workflow_id}/c", "pre.log"),
+        "nothing": ("workflows/7zzz", "[role=alert]"),
+    }
+    for name, (part, there) in parts.items():
+        opened.go(part)
+        page.locator(there).first.wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, name
+        assert page.locator("main script, main img, iframe, object, [style]").count() == 0
+        assert opened.violations() == [], name
+        if SHOTS:
+            page.screenshot(path=f"{SHOTS}/page-{name}-{width}-{scheme}.png", full_page=True)
+    opened.go(f"workflows/{workflow_id}")
+    page.get_by_role("button", name="Roll back").click()
+    assert opened.violations() == []
+    if SHOTS:
+        page.screenshot(path=f"{SHOTS}/page-asking-{width}-{scheme}.png")
+    said = [each for each in opened.said if "404" not in each]  # of the workflow that is not there
+    assert said == []
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory, cache_dir: Path) -> Iterator[tuple[Gateway, str]]:
+    """A gateway for several tests that only look, and a workflow of hostile texts."""
+    made = Installation(tmp_path_factory.mktemp("shown"), cache_dir)
+    workflow_id = nasty(made)
+    yield Gateway(made), workflow_id
+    made.close()
+
+
+def test_hostile_texts_are_shown_as_they_are(shown: tuple[Gateway, str], visit: Callable[..., Visited]) -> None:
+    door, workflow_id = shown
+    opened = visit(door, f"workflows/{workflow_id}")
+    visible = NASTY.replace("\x1b", "\\x1b").replace("\u202e", "\\u202e")
+    expect(opened.page.locator("#failures-title ~ div strong")).to_contain_text(visible)
+    opened.go(f"workflows/{workflow_id}/c")
+    expect(opened.page.locator("pre.log")).to_contain_text(visible)
+    assert opened.page.title() != "run"
+    assert opened.said == []
+
+
+def test_its_policy_lets_nothing_else_in(shown: tuple[Gateway, str], visit: Callable[..., Visited]) -> None:
+    """What somebody might have got into the page does nothing: no markup of a text, no script, no style, no request."""
+    opened = visit(shown[0])
+    page = opened.page
+    page.locator("tbody tr").first.wait_for()
+    with pytest.raises(Exception, match="TrustedHTML"):
+        page.evaluate("document.body.innerHTML = '<p>'")
+    with pytest.raises(Exception, match="TrustedHTML"):
+        page.evaluate("new DOMParser().parseFromString('<p>', 'text/html')")
+    with pytest.raises(Exception, match=r"TrustedScript|unsafe-eval"):
+        page.evaluate("setTimeout('document.title = 1', 0)")
+    page.evaluate(
+        """() => {
+            const put = (name, set) => document.body.append(Object.assign(document.createElement(name), set));
+            put("img", {src: "http://127.0.0.1:9/x"});
+            put("iframe", {src: "/"});
+            const styled = document.createElement("p");
+            styled.setAttribute("style", "color: red");
+            document.body.append(styled);
+        }"""
+    )
+    wait_for(lambda: page.evaluate("0") or sum("Content Security Policy" in each for each in opened.said) >= 3)
+    assert page.evaluate("fetch('http://127.0.0.1:9/').then(() => 'sent', () => 'held back')") == "held back"
+    assert page.evaluate("getComputedStyle(document.querySelector('p[style]')).color") != "rgb(255, 0, 0)"
+
+
+def test_every_module_and_style_comes_with_the_policy_and_the_guards(shown: tuple[Gateway, str]) -> None:
+    door = shown[0]
+    document = door.get("/")
+    assert document.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self';")
+    named = re.findall(r'(?:href|src)="(page/[^"]+)"', document.body.decode())
+    modules = {"elements.js", "calls.js", "live.js", "list.js", "workflow.js", "task.js", "asking.js", "states.js"}
+    for path in {*named, *(f"page/{name}" for name in modules)}:
+        answer = door.get(f"/{path}")
+        assert answer.status == 200, path
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Content-Security-Policy"] == document.headers["Content-Security-Policy"]
+        assert b"http://" not in answer.body.replace(b"http://www.w3.org/2000/svg", b"")
+        assert door.get(f"/{path}", Host="evil.example").status == 421
+        assert door.get(f"/{path}", Sec_Fetch_Site="cross-site").status == 403
+    assert door.get("/page/../server.py").status == 404
+    assert door.post("/", {}).status == 405
+
+
+def test_a_link_from_elsewhere_opens_the_page_and_nothing_else(shown: tuple[Gateway, str]) -> None:
+    door = shown[0]
+    followed = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
+    assert door.get("/", **followed).status == 200
+    assert door.get("/", **{**followed, "Sec_Fetch_Dest": "iframe"}).code == "cross-site"
+    assert door.get("/", **followed, Origin="http://evil.example").code == "cross-site"
+    assert door.get("/workflows", **followed).code == "cross-site"
+    assert door.get("/", **followed, Host="evil.example").code == "wrong-host"
+
+
+def test_the_gateway_goes_away_and_comes_back(
+    site: Installation, visit: Callable[..., Visited], tmp_path: Path
+) -> None:
+    gate = Gate(tmp_path / "gate")
+    door = Gateway(site)
+    site.orchestrator()
+    busy = site.submit([script("a", gate.script)])
+    gate.reached()
+    opened = visit(door, f"workflows/{busy}")
+    page = opened.page
+    expect(page.locator("svg.graph .node.running")).to_have_count(1)
+    door.process.send_signal(signal.SIGTERM)
+    door.process.wait(20)
+    expect(page.locator("#connection")).to_contain_text("does not answer")
+    expect(page.locator("h1")).to_have_text("trial")  # what was known is still there
+    page.get_by_role("button", name="Pause").click()
+    page.get_by_role("button", name="Pause it").click()
+    expect(page.get_by_role("alert")).to_contain_text("Not asked: the gateway does not answer")
+    assert opened.violations() == []
+    page.keyboard.press("Escape")
+    gate.open()
+    site.wait_ended(busy)
+    again = site.start("serve", "--port", str(door.port))
+    expect(page.locator("#content .badge").first).to_contain_text("succeeded")
+    expect(page.locator("#connection")).to_be_empty()
+    expect(page.locator("svg.graph .node.succeeded")).to_have_count(1)
+    assert again.poll() is None
+    gate.close()
+
+
+def test_with_a_token_over_tls_and_who_may_not_is_told_why(site: Installation, visit: Callable[..., Visited]) -> None:
+    grant(site, "selftest.*", operator="alice")
+    alice = token_of(site, "alice")
+    certified(site)
+    door = Gateway(site, "--listen", "0.0.0.0:0")
+    origin = f"https://127.0.0.1:{door.said.split('https://0.0.0.0:')[1].split()[0]}"
+    others = site.submit([{"id": "a", "operation": "selftest.noop"}], not_before="2099-01-01T00:00:00Z", name="later")
+    opened = visit(origin, ignore_https_errors=True)
+    page = opened.page
+    expect(page.locator("#caller")).to_contain_text("who owns the spool")  # the kernel says so, also here
+    page.evaluate("sessionStorage.setItem('provisioning-token', 'one-that-was-taken-back')")
+    page.reload()
+    page.get_by_role("heading", name="Who are you?").wait_for()
+    expect(page.get_by_role("alert")).to_contain_text("this token is not known")
+    assert opened.violations() == []
+    for given, told in (("no such token", "no spaces"), ("wrong", "this token is not known")):
+        page.get_by_label("Token").fill(given)
+        page.keyboard.press("Enter")
+        if told == "no spaces":
+            assert told in page.get_by_label("Token").evaluate("field => field.validationMessage")
+        else:
+            expect(page.get_by_role("alert")).to_contain_text(told)
+    page.get_by_label("Token").fill(alice)
+    page.keyboard.press("Enter")
+    expect(page.locator("#caller")).to_contain_text("You are alice")
+    expect(page.locator("#content")).to_contain_text("There is no workflow yet")  # what waits has no plan yet: not hers
+    fail = {"params": {"code": "provisioning::trial::no", "message": "no"}}
+    headers = {"Authorization": f"Bearer {alice}"}
+    made = door.post("/workflows/selftest/fail", fail, **headers).data["workflow_id"]
+    site.drain()
+    opened.go(f"workflows/{made}")
+    expect(page.locator("#content .badge").first).to_contain_text("failed")
+    grant(site, "servers.list", operator="alice")
+    page.get_by_role("button", name="Retry").click()
+    page.get_by_role("button", name="Do it again").click()
+    expect(page.get_by_role("alert")).to_contain_text("Not asked: alice may not run this workflow any more")
+    expect(page.get_by_role("alert")).to_contain_text("ask for a grant")
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.cookie + localStorage.length") == "0"
+    assert alice not in page.url
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.locator("#caller")).to_contain_text("who owns the spool")
+    assert page.evaluate("sessionStorage.length") == 0
+    assert site.state(others) == "queued"
+    assert [each for each in opened.said if "401" not in each and "403" not in each] == []
+
+
+def test_five_thousand_tasks_stay_usable(site: Installation, visit: Callable[..., Visited]) -> None:
+    layered = [
+        {"id": f"t{i}", "operation": "selftest.noop", "depends_on": [f"t{i - 50}"] if i >= 50 else []}
+        for i in range(5000)
+    ]
+    workflow_id = site.submit(layered, name="many")
+    orchestrator = Orchestrator(site.spool, site.config, AtOnce(), lambda: site.nulib)
+    while site.state(workflow_id) != "succeeded":
+        orchestrator.tick()
+    orchestrator.close()
+    opened = visit(Gateway(site), f"workflows/{workflow_id}")
+    page = opened.page
+    page.locator("svg.time").wait_for()
+    assert page.locator("svg.graph .node").count() <= 120
+    expect(page.locator("tbody tr")).to_have_count(50)
+    assert page.evaluate("document.querySelectorAll('*').length") < 6000
+    page.get_by_role("link", name="The next part").click()
+    expect(page.locator("tbody th").first).to_have_text("t50")
+    assert page.evaluate("document.activeElement.textContent") == "The next part →"
+    page.locator("#task-state").select_option("failed")
+    expect(page.locator("#content")).to_contain_text("No task is failed now.")
+    page.go_back()
+    expect(page.locator("#task-state")).to_have_value("")
+    expect(page.locator("tbody th").first).to_have_text("t50")
+    if SHOTS:
+        page.screenshot(path=f"{SHOTS}/page-many.png", full_page=True)
+    assert opened.said == []
