@@ -122,7 +122,7 @@ def test_operators_may_what_they_are_granted(site: Installation, folder: Path) -
     assert door.as_stranger("POST", "/workflows/selftest/noop", {"params": {"x": 1}}).status == 422
     seen = door.as_stranger("GET", "/workflows").data["workflows"]
     assert {row["workflow_id"] for row in seen} == {own, batch}
-    for path in (theirs, theirs[:10], f"{theirs}/events", f"{theirs}/logs/a"):
+    for path in (theirs, theirs[:10], f"{theirs}/events", f"{theirs}/logs/a", f"{theirs}/graph", f"{theirs}/timeline"):
         assert door.as_stranger("GET", f"/workflows/{path}").status == 404, path
     assert door.as_stranger("GET", f"/tasks/{theirs}.a").status == 404
     assert door.as_stranger("POST", f"/workflows/{theirs}/cancel").status == 404

@@ -100,12 +100,16 @@ export async function* events(path, signal) {
   yield { event: "open", data: "" };
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
-  for (;;) {
-    const { value, done } = await whole(response, () => reader.read());
-    if (done) return;
-    const parts = (rest + value).split("\n\n");
-    rest = parts.pop();
-    yield* parts.map(parsed).filter(({ data }) => data);
+  try {
+    for (;;) {
+      const { value, done } = await whole(response, () => reader.read());
+      if (done) return;
+      const parts = (rest + value).split("\n\n");
+      rest = parts.pop();
+      yield* parts.map(parsed).filter(({ data }) => data);
+    }
+  } finally {
+    reader.cancel().catch(() => {}); // whoever has heard enough keeps no connection
   }
 }
 

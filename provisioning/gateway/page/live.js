@@ -6,18 +6,34 @@ import { el, fill } from "./elements.js";
 const SHARE = 4; // a look may take a fifth of the time
 const LONGEST = 15;
 
-export function sleep(seconds, signal, wake) {
+// Ends what sleeps: `now` for a person, `soon` for what happens by itself, which may be often. It is remembered.
+export class Wake extends EventTarget {
+  pending = "";
+
+  now() {
+    this.pending = "now";
+    this.dispatchEvent(new Event("now"));
+  }
+
+  soon() {
+    this.pending ||= "soon";
+    this.dispatchEvent(new Event("soon"));
+  }
+}
+
+// Until one of these wakes it, or the signal, or for so long.
+function sleep(seconds, signal, wake, names) {
   return new Promise((resolve) => {
     const timer = setTimeout(end, seconds * 1000);
     function end() {
       clearTimeout(timer);
       signal.removeEventListener("abort", end);
-      wake?.removeEventListener("wake", end);
+      for (const name of names) wake.removeEventListener(name, end);
       resolve();
     }
     signal.addEventListener("abort", end);
-    wake?.addEventListener("wake", end);
-    if (signal.aborted) end();
+    for (const name of names) wake.addEventListener(name, end);
+    if (signal.aborted || names.includes(wake.pending)) end();
   });
 }
 
@@ -37,48 +53,31 @@ export const connection = {
   },
 };
 
-// Calls `look` until the signal; it says after how many seconds again at the latest, or null for never. An event "wake"
-// on `wake` calls it sooner. Nobody answering is told, and tried again.
-export async function watch(look, signal, wake) {
+// Calls `look` until the signal; it says after how many seconds again at the latest, or null for never. `wake` calls it
+// sooner. Nobody answering is told, and tried again.
+export async function watch(look, signal, wake = new Wake()) {
   let silent = 0, looked = false;
   while (!signal.aborted) {
     await seen(signal);
     if (signal.aborted) return;
     const begin = performance.now();
-    let next;
+    wake.pending = "";
     try {
-      next = await look();
+      const next = await look();
+      if (next === null) return;
       silent = 0;
       looked = true;
       connection.show("");
+      const least = Math.max(0.5, (SHARE * (performance.now() - begin)) / 1000);
+      await sleep(least, signal, wake, ["now"]);
+      if (wake.pending !== "now") await sleep(next - least, signal, wake, ["now", "soon"]);
     } catch (error) {
       if (signal.aborted) return;
       if (!(error instanceof Silent || (looked && error.status >= 500))) throw error;
-      silent += 1;
-      next = Math.min(LONGEST, 2 ** (silent - 1));
       const shown = looked ? " What is shown is as it was." : "";
       connection.show(`Sorry: ${error.message}.${shown} It is asked again every few seconds.`);
-      await sleep(next, signal);
-      continue;
+      await sleep(Math.min(LONGEST, 2 ** silent), signal, wake, ["now"]);
+      silent += 1;
     }
-    if (next === null) return;
-    const least = (SHARE * (performance.now() - begin)) / 1000;
-    await sleep(Math.max(0.5, least), signal);
-    if (wake?.pending) {
-      wake.pending = false;
-      continue;
-    }
-    await sleep(Math.max(0, next - least), signal, wake);
-    if (wake) wake.pending = false;
-  }
-}
-
-// Something that can be woken, and remembers it while nobody sleeps.
-export class Wake extends EventTarget {
-  pending = false;
-
-  now() {
-    this.pending = true;
-    this.dispatchEvent(new Event("wake"));
   }
 }

@@ -97,13 +97,13 @@ async function caller() {
   const place = document.getElementById("caller");
   try {
     await watch(async () => {
-      const found = await get("caller", leaving.signal);
+      const found = await get("caller");
       const out = el("button", { type: "button", on: { click: () => { token.forget(); start(); } } }, "Sign out");
       fill(place, `You are ${found.operator}${found.own ? ", who owns the spool" : ""} `, token.given() ? out : null);
       return null;
     }, new AbortController().signal);
   } catch (error) {
-    if (!(error instanceof Declined) && error.name !== "AbortError") throw error;
+    if (!(error instanceof Declined)) throw error;
     const out = el("button", { type: "button", on: { click: () => { token.forget(); start(); } } }, "Forget the token");
     fill(place, token.given() ? out : null);
   }

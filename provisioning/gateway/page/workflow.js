@@ -10,6 +10,7 @@ import { TASK_STATES, WORST } from "./states.js";
 const OVER = ["succeeded", "failed", "cancelled", "rolled_back", "rejected", "damaged"];
 const FAILURES = 20;
 const SECONDS = 10; // without an event, in case one was lost
+const AWAITED = 20; // so many times it is looked each second whether what was asked is done
 const NOTHING = 404;
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -17,28 +18,34 @@ export const title = ([id]) => `Workflow ${id}`;
 
 export async function view(main, [id], { query, wake, signal, said }) {
   const place = frame(main, id, signal);
-  let state = "", whole = "", following = false;
+  let state = "", whole = "", following = false, awaited = 0;
   await watch(async () => {
     const page = await get(`workflows/${id}`, signal);
-    if (state && state !== page.state) said(`${page.name} is ${page.state.replaceAll("_", " ")}`);
+    if (state && state !== page.state) {
+      said(`${page.name} is ${page.state.replaceAll("_", " ")}`);
+      awaited = 0;
+    }
     state = page.state;
     head(place, page, (told) => {
       said(told.queued ? `Asked: ${told.asked}. It is done as soon as an orchestrator looks.` : `Done: ${told.asked}.`);
       whole = "";
+      awaited = AWAITED;
       wake.now();
     });
     place.select.value = query.get("state") ?? "";
     const now = JSON.stringify([query.toString(), page.state, page.counts, page.tasks.map((task) => [task.task_id, task.attempts.length])]);
     if (now !== whole || page.state === "running") {
-      whole = now;
+      whole = ""; // until all of it has come
       await Promise.all([tasks(place, page, query, signal), pictures(place, id, signal)]);
+      whole = now;
     }
     const over = OVER.includes(state);
     if (!over && !following) {
       following = true;
       follow(id, signal, wake).finally(() => { following = false; });
     }
-    return over ? 3 * SECONDS : state === "running" ? SECONDS / 2 : SECONDS;
+    if (awaited-- > 0) return 1; // what was asked is done soon, also where no event tells of it
+    return state === "running" ? SECONDS / 2 : SECONDS;
   }, signal, wake);
 }
 
@@ -49,7 +56,7 @@ async function follow(id, signal, wake) {
   document.addEventListener("visibilitychange", hide);
   try {
     for await (const event of events(`workflows/${id}/events?from=now`, AbortSignal.any([signal, hidden.signal]))) {
-      wake.now();
+      wake.soon();
       if (event.event === "end") return;
     }
   } catch (error) {
@@ -57,7 +64,7 @@ async function follow(id, signal, wake) {
   } finally {
     document.removeEventListener("visibilitychange", hide);
   }
-  wake.now();
+  wake.soon();
 }
 
 function frame(main, id, signal) {
