@@ -42,6 +42,7 @@ def serve(context: Context, places: tuple[str, ...], port: int | None) -> None:
     from provisioning.execution.nulib import load_nulib
     from provisioning.orchestrator.calls import Calls
     from provisioning.orchestrator.installed import Installed
+    from provisioning.orchestrator.notify import Notifier
     from provisioning.orchestrator.oversight import Oversight
 
     if given := (*places, *([f"localhost:{port}"] if port is not None else [])):
@@ -57,4 +58,9 @@ def serve(context: Context, places: tuple[str, ...], port: int | None) -> None:
     os.chdir("/")  # the folder it was started in may go away
     with contextlib.closing(Calls(spool, config, oversight, installed.nulib)) as calls:
         site = Site(spool, config, calls, lambda: installed.nulib().catalogue, context.say)
-        answer(site, opened, lambda: context.say("\n".join(f"listens on {each.name}" for each in opened)))
+
+        def ready() -> None:
+            context.say("\n".join(f"listens on {each.name}" for each in opened))
+            Notifier(config.supervisor).ready(f"listens on {', '.join(each.name for each in opened)}")
+
+        answer(site, opened, ready)
