@@ -8,7 +8,9 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
@@ -16,9 +18,10 @@ from aiohttp import web
 from provisioning.core.bearer import Token, operator_of
 from provisioning.errors import ProvisioningError, SpoolUnusable
 from provisioning.gateway import guard, page
-from provisioning.gateway.answers import JSON, Declined, failure, of_http, success_text
-from provisioning.gateway.callers import Caller, bearer, name_of, uid_of
+from provisioning.gateway.answers import JSON, Declined, failure, of_http, success_text, too_many
+from provisioning.gateway.callers import Caller, address_of, bearer, name_of, uid_of
 from provisioning.gateway.listening import Listening, close_all
+from provisioning.gateway.refusals import Allowance, Note, Notes
 from provisioning.gateway.routes import ROUTES, Route
 from provisioning.gateway.site import Call, Site, Text
 from provisioning.gateway.streams import give_up
@@ -71,6 +74,7 @@ class Gateway:
         self._site = site
         listen = {guard.host_name(each) for each in site.config.gateway.listen}
         self._files = page.read_files()
+        self._notes, self._allowance = Notes(), Allowance()
         self._hosts = guard.LOCAL_HOSTS | listen | {each.lower() for each in site.config.gateway.hosts}
 
     def application(self) -> web.Application:
@@ -88,6 +92,8 @@ class Gateway:
     async def _in_our_form(self, request: web.Request, handler: Answering) -> web.StreamResponse:
         """Every answer: what must hold before, our headers, our form of errors, and a reader that takes it in time."""
         response = await self._answer(request, handler)
+        if 400 <= response.status < 500 and response.status != HTTPStatus.TOO_MANY_REQUESTS:
+            response = await self._refused(request, response)
         if not response.prepared:
             for name, value in guard.HEADERS.items():
                 response.headers.setdefault(name, value)
@@ -100,14 +106,20 @@ class Gateway:
         return response
 
     async def _answer(self, request: web.Request, handler: Answering) -> web.StreamResponse:
+        request["who"] = "a caller that has gone"
         try:
+            request["who"] = address_of(_socket_of(request))
             self._check(request)
-            if (
-                request.path not in self._files
-            ):  # who has a token cannot send it with an address: these are for everybody
-                request["caller"] = await asyncio.to_thread(self._caller, request)
+            if request.path not in self._files:  # those are for everybody: no token goes with an address
+                caller = request["caller"] = await asyncio.to_thread(self._caller, request)
+                request["who"] = caller.operator
+                seconds = 0.0 if caller.own else self._allowance.wait_seconds(caller.operator, time.monotonic())
+                if seconds:
+                    return too_many(seconds)
             return await handler(request)
         except ProvisioningError as error:
+            if isinstance(error, Declined):
+                request["declined"] = error.code
             return failure(error)
         except web.HTTPException as error:
             return of_http(error)
@@ -119,6 +131,30 @@ class Gateway:
         except Exception as error:  # noqa: BLE001 - whatever one call leads to is that call's matter
             self._site.say(safe(f"internal error: {request.method} {request.path}: {type(error).__name__}: {error}"))
             return failure(ProvisioningError("internal error", hint="the gateway has said more on its own stderr"))
+
+    async def _refused(self, request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+        """Count a refused call, and keep who was not let in. The owner's mistakes are nobody's attack."""
+        caller, who, now = request.get("caller"), request["who"], time.monotonic()
+        if caller is not None and caller.own:
+            return response
+        seconds = self._allowance.wait_seconds(who, now)
+        self._allowance.take(who, now)
+        if response.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) and "declined" in request:
+            await self._keep(self._notes.add(who, request["declined"], f"{request.method} {request.path}"[:200], now))
+        return too_many(seconds) if seconds and caller is None else response
+
+    async def _keep(self, notes: Sequence[Note]) -> None:
+        """Put them into the audit log."""
+        for note in notes:
+            try:
+                async with self._site.changing:
+                    await asyncio.to_thread(self._site.door.declined, *note)
+            except (ProvisioningError, OSError) as error:
+                self._site.say(safe(f"not in the audit log: {note.who} was declined ({note.code}): {error}"))
+
+    async def close(self) -> None:
+        """Say what has not been said yet."""
+        await self._keep(self._notes.due())
 
     def _check(self, request: web.Request) -> None:
         headers, connection = request.headers, _socket_of(request)
@@ -141,7 +177,7 @@ class Gateway:
             raise Declined(401, "unknown-caller", "it is not known who calls", hint=hint)
         if uid == os.geteuid():
             return Caller(door.own, own=True)
-        operator = name_of(uid)
+        operator = request["who"] = name_of(uid)
         if operator == door.own or not door.admits(operator):
             hint = "the owner of the spool and those with a grant may; see: provisioning authority explain"
             raise Declined(403, "not-granted", f"{operator} may not ask anything here", hint=hint)
@@ -227,7 +263,8 @@ async def _serve(site: Site, opened: Sequence[Listening], ready: Callable[[], No
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, site.stopping.set)
-    runner = web.AppRunner(Gateway(site).application(), handle_signals=False, shutdown_timeout=CLOSE_SECONDS)
+    gateway = Gateway(site)
+    runner = web.AppRunner(gateway.application(), handle_signals=False, shutdown_timeout=CLOSE_SECONDS)
     await runner.setup()
     manager = runner.server
     assert manager is not None
@@ -256,3 +293,4 @@ async def _serve(site: Site, opened: Sequence[Listening], ready: Callable[[], No
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(2 * CLOSE_SECONDS):
             await runner.cleanup()
+    await gateway.close()

@@ -6,17 +6,16 @@ import os
 import re
 import shutil
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from provisioning.orchestrator.loop import Orchestrator
 from tests.benchmark.place import AtOnce
-from tests.browser import Visited, browsing
+from tests.browser import Visited
 from tests.gateway import Gateway, certified, grant, token_of
 from tests.installation import Gate, Installation
 from tests.waiting import wait_for
@@ -40,12 +39,6 @@ def patience() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing() as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
@@ -55,22 +48,6 @@ def site(tmp_path: Path, cache_dir: Path) -> Iterator[Installation]:
     made = Installation(tmp_path, cache_dir)
     yield made
     made.close()
-
-
-@pytest.fixture
-def visit(browser: Browser) -> Iterator[Callable[..., Visited]]:
-    """Opens tabs, which are closed after the test."""
-    tabs: list[Visited] = []
-
-    def make(origin: str | Gateway, part: str = "", **settings: Any) -> Visited:
-        address = origin if isinstance(origin, str) else f"http://127.0.0.1:{origin.port}"
-        tabs.append(Visited(browser, address, part, **settings))
-        return tabs[-1]
-
-    yield make
-    for tab in tabs:
-        sys.stdout.write(f"{tab.said}\n{tab.page.locator('body').inner_text()[:2000]}\n")  # for a test that fails
-        tab.context.close()
 
 
 def script(task_id: str, text: str, *needs: str) -> dict[str, Any]:
@@ -96,6 +73,34 @@ def tab_to(page: Page, text: str) -> None:
     raise AssertionError(f"{text} cannot be reached")
 
 
+def look_at_what_runs(page: Page) -> None:
+    """Its page: where the focus is, what runs, and the pictures; then the log of what runs, while it runs."""
+    expect(page.locator("h1")).to_have_text("staging")
+    assert page.evaluate("document.activeElement.tagName") == "H1"
+    expect(page.locator("#content .badge").first).to_contain_text("running")
+    expect(page.locator("svg.graph .node.running title")).to_have_text(re.compile("^db "))
+    expect(page.locator("svg.time .attempt.running")).to_have_count(1)
+    expect(page.locator("svg.graph .node.succeeded")).to_have_count(1)
+    tab_to(page, "db")
+    page.keyboard.press("Enter")
+    expect(page.locator("pre.log")).to_have_text("one\n")
+    page.go_back()
+    expect(page.locator("h1")).to_have_text("staging")
+
+
+def ask_and_think_better_of_it(opened: Visited, button: str) -> None:
+    """Nothing is asked by mistake: the first choice leaves it, Escape too, and the focus comes back."""
+    page = opened.page
+    tab_to(page, button)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    assert page.evaluate("document.activeElement.textContent") == "Leave it as it is"
+    assert opened.violations() == []
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    assert page.evaluate("document.activeElement.textContent") == button
+
+
 def test_the_whole_tour_without_a_mouse(site: Installation, visit: Callable[..., Visited], tmp_path: Path) -> None:
     gate = Gate(tmp_path / "gate")
     door = Gateway(site)
@@ -117,30 +122,8 @@ def test_the_whole_tour_without_a_mouse(site: Installation, visit: Callable[...,
     tab_to(page, "staging")
     page.keyboard.press("Enter")
 
-    # Its page: where the focus is, what runs, and the pictures.
-    expect(page.locator("h1")).to_have_text("staging")
-    assert page.evaluate("document.activeElement.tagName") == "H1"
-    expect(page.locator("#content .badge").first).to_contain_text("running")
-    expect(page.locator("svg.graph .node.running title")).to_have_text(re.compile("^db "))
-    expect(page.locator("svg.time .attempt.running")).to_have_count(1)
-    expect(page.locator("svg.graph .node.succeeded")).to_have_count(1)
-
-    # The log of what runs, while it runs.
-    tab_to(page, "db")
-    page.keyboard.press("Enter")
-    expect(page.locator("pre.log")).to_have_text("one\n")
-    page.go_back()
-    expect(page.locator("h1")).to_have_text("staging")
-
-    # Nothing is asked by mistake: the first choice leaves it, Escape too, and the focus comes back.
-    tab_to(page, "Cancel…")
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("dialog")).to_contain_text("Cancel: staging")
-    assert page.evaluate("document.activeElement.textContent") == "Leave it as it is"
-    assert opened.violations() == []
-    page.keyboard.press("Escape")
-    expect(page.get_by_role("dialog")).to_have_count(0)
-    assert page.evaluate("document.activeElement.textContent") == "Cancel…"
+    look_at_what_runs(page)
+    ask_and_think_better_of_it(opened, "Cancel…")
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
@@ -240,34 +223,6 @@ def test_its_policy_lets_nothing_else_in(shown: tuple[Gateway, str], visit: Call
     wait_for(lambda: page.evaluate("0") or sum("Content Security Policy" in each for each in opened.said) >= 3)
     assert page.evaluate("fetch('http://127.0.0.1:9/').then(() => 'sent', () => 'held back')") == "held back"
     assert page.evaluate("getComputedStyle(document.querySelector('p[style]')).color") != "rgb(255, 0, 0)"
-
-
-def test_every_module_and_style_comes_with_the_policy_and_the_guards(shown: tuple[Gateway, str]) -> None:
-    door = shown[0]
-    document = door.get("/")
-    assert document.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self';")
-    named = re.findall(r'(?:href|src)="(page/[^"]+)"', document.body.decode())
-    modules = {"elements.js", "calls.js", "live.js", "list.js", "workflow.js", "task.js", "asking.js", "states.js"}
-    for path in {*named, *(f"page/{name}" for name in modules)}:
-        answer = door.get(f"/{path}")
-        assert answer.status == 200, path
-        assert answer.headers["X-Content-Type-Options"] == "nosniff"
-        assert answer.headers["Content-Security-Policy"] == document.headers["Content-Security-Policy"]
-        assert b"http://" not in answer.body.replace(b"http://www.w3.org/2000/svg", b"")
-        assert door.get(f"/{path}", Host="evil.example").status == 421
-        assert door.get(f"/{path}", Sec_Fetch_Site="cross-site").status == 403
-    assert door.get("/page/../server.py").status == 404
-    assert door.post("/", {}).status == 405
-
-
-def test_a_link_from_elsewhere_opens_the_page_and_nothing_else(shown: tuple[Gateway, str]) -> None:
-    door = shown[0]
-    followed = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
-    assert door.get("/", **followed).status == 200
-    assert door.get("/", **{**followed, "Sec_Fetch_Dest": "iframe"}).code == "cross-site"
-    assert door.get("/", **followed, Origin="http://evil.example").code == "cross-site"
-    assert door.get("/workflows", **followed).code == "cross-site"
-    assert door.get("/", **followed, Host="evil.example").code == "wrong-host"
 
 
 def test_the_gateway_goes_away_and_comes_back(

@@ -17,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from provisioning.gateway.callers import uid_of
+from provisioning.gateway.refusals import MOST
 from tests.gateway import Answered, Gateway, certified, grant, reachable, said_by, token_of
 from tests.installation import Installation
+from tests.waiting import wait_for
 
 NOOP = {"schema": 1, "name": "x", "tasks": [{"id": "a", "operation": "selftest.noop"}]}
 
@@ -63,6 +65,7 @@ import os, socket, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from provisioning.gateway.callers import uid_of
+from provisioning.gateway.refusals import MOST
 os.umask(0)
 with socket.socket(socket.AF_UNIX) as listener:
     listener.bind(sys.argv[1])
@@ -154,6 +157,49 @@ def test_grants_are_asked_again_at_the_start_and_signatures_where_they_are_requi
     unsigned = door.as_stranger("POST", "/workflows/selftest/echo", {"params": {"value": 1}})
     assert (unsigned.status, unsigned.code) == (403, "signature-missing")
     assert door.post("/workflows/selftest/noop", {}).status == 202, "the owner signs nothing"
+
+
+@pytest.mark.root
+@pytest.mark.nu
+def test_who_is_not_let_in_is_in_the_audit_log_once(site: Installation, folder: Path) -> None:
+    door = Gateway(site, folder=folder)
+    for unix in (False, True, False):
+        assert door.as_stranger("GET", "/workflows", unix=unix).status == 403
+    assert door.get("/workflows", Authorization="Bearer wrong").status == 401
+    assert door.get("/workflows", Sec_Fetch_Site="cross-site").status == 403
+    assert door.get("/no-such").status == 404
+    declined = [each for each in _audit(site) if each["event"] == "declined"]
+    assert [(each["who"], each["code"], each["call"], each["times"]) for each in declined] == [
+        ("nobody", "not-granted", "GET /workflows", 1),
+        ("127.0.0.1", "unknown-token", "GET /workflows", 1),
+        ("127.0.0.1", "cross-site", "GET /workflows", 1),
+    ]
+    door.process.terminate()
+    assert door.process.wait(20) == 0
+    last = _audit(site)[-1]
+    assert (last["event"], last["who"], last["code"], last["times"]) == ("declined", "nobody", "not-granted", 2)
+
+
+@pytest.mark.nu
+def test_who_is_refused_too_often_has_to_wait_and_nobody_else(site: Installation) -> None:
+    grant(site, "selftest.noop", operator="alice")
+    alice = {"Authorization": f"Bearer {token_of(site, 'alice')}"}
+    door = Gateway(site)
+    for _ in range(MOST):
+        assert door.get("/workflows", Authorization="Bearer wrong").status == 401
+    answer = door.get("/workflows", Authorization="Bearer wrong")
+    assert (answer.status, answer.code) == (429, "too-many")
+    assert 1 <= int(answer.headers["Retry-After"]) <= 60
+    assert door.get("/workflows", **alice).status == 200, "whoever may is let in from there"
+    for _ in range(MOST):
+        assert door.get("/workflows/7zzz", **alice).status == 404
+    answer = door.post("/workflows/selftest/noop", {}, **alice)
+    assert (answer.status, answer.code) == (429, "too-many")
+    assert site.spool.incoming_ids() == []
+    for _ in range(MOST + 1):
+        assert door.get("/workflows/7zzz").status == 404, "the owner's mistakes are no attack"
+    wait_for(lambda: door.get("/workflows", **alice).status == 200, what="the end of the wait")
+    assert len([each for each in _audit(site) if each["event"] == "declined"]) == 1
 
 
 def _audit(site: Installation) -> list[dict[str, object]]:
