@@ -244,6 +244,9 @@ def test_a_token_says_who_calls(site: Installation) -> None:
     made = call("/workflows/selftest/noop", {}, Authorization=f"Bearer {alice}").data["workflow_id"]
     assert site.folder(made).submission().operator == "alice"
     assert call(f"/workflows/{ours}", Authorization=f"Bearer {alice}").status == 404
+    for verb in ("resume", "retry", "rollback"):
+        answer = call(f"/workflows/{made}/{verb}", {}, Authorization=f"Bearer {alice}")
+        assert (answer.code, f"there is nothing to {verb}" in str(answer.body)) == ("request-refused", True), answer
     for wrong in (f"Bearer {alice}x", "Bearer ", "Basic YTpi", f"Bearer {alice[:-1]}"):
         answer = call("/workflows", Authorization=wrong)
         assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer"), wrong
