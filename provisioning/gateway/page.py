@@ -15,7 +15,7 @@ from provisioning.storage import reading
 from provisioning.views.report_style import STYLE
 from provisioning.views.svg import MARKS, WORST
 
-_FOLDER = Path(__file__).with_name("page")
+_FOLDER = Path(__file__).with_name("static")
 _MAX_BYTES = 1 << 20
 _KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
