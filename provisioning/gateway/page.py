@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
+from provisioning.core.large import LARGE_TASKS
 from provisioning.gateway.routes import TASK_STATES, WORKFLOW_STATES
 from provisioning.storage import reading
 from provisioning.views.report_style import STYLE
@@ -59,7 +60,13 @@ def read_files() -> dict[str, File]:
 
 
 def _states() -> str:
-    """What reports and this page share of states, as a module."""
-    said = {"MARKS": MARKS, "WORST": WORST, "WORKFLOW_STATES": WORKFLOW_STATES, "TASK_STATES": TASK_STATES}
+    """What reports, routes and this page share, as a module."""
+    said = {
+        "MARKS": MARKS,
+        "WORST": WORST,
+        "WORKFLOW_STATES": WORKFLOW_STATES,
+        "TASK_STATES": TASK_STATES,
+        "LARGE_TASKS": LARGE_TASKS,
+    }
     lines = [f"export const {name} = {json.dumps(value)};\n" for name, value in said.items()]
     return "// Made by the gateway: the states there are, and a sign for each.\n\n" + "".join(lines)

@@ -172,13 +172,13 @@ def test_it_brings_the_page(built: Built) -> None:
     """All of the page's files are in it, and it serves them without anything else."""
     built.run("spool", "init")
     place = built.folder / "gateway.sock"
-    process = built.start("serve", "--listen", f"unix:{place}")
-    try:
-        wait_for(place.exists, 60, "the gateway")
-        for path in ("", *(f"page/{each.name}" for each in STATIC.iterdir() if each.suffix != ".html")):
-            call = ["curl", "-sSf", "-q", "--unix-socket", place, f"http://here/{path}"]
-            done = subprocess.run(call, capture_output=True, timeout=30, check=True)
-            assert done.stdout == (STATIC / (Path(path).name or "index.html")).read_bytes()
-    finally:
-        process.terminate()
-    assert process.wait(20) == 0
+    with built.start("serve", "--listen", f"unix:{place}") as process:
+        try:
+            wait_for(place.exists, 60, "the gateway")
+            for path in ("", *(f"page/{each.name}" for each in STATIC.iterdir() if each.suffix != ".html")):
+                call = ["curl", "-sSf", "-q", "--unix-socket", str(place), f"http://here/{path}"]
+                done = subprocess.run(call, capture_output=True, timeout=30, check=True)
+                assert done.stdout == (STATIC / (Path(path).name or "index.html")).read_bytes()
+        finally:
+            process.terminate()
+        assert process.wait(20) == 0

@@ -3,7 +3,7 @@
 import { get } from "./calls.js";
 import { el, fill, renew, shown, table, took, when } from "./elements.js";
 import { watch } from "./live.js";
-import { MARKS, WORST, WORKFLOW_STATES } from "./states.js";
+import { LARGE_TASKS, MARKS, WORST, WORKFLOW_STATES } from "./states.js";
 
 const SOME = 50;
 const SECONDS = 5;
@@ -72,13 +72,14 @@ function filters(query, signal, changed) {
 
 function line(row) {
   const address = `#/workflows/${row.workflow_id}`;
-  const tallied = !GOING_ON.includes(row.state); // of what goes on a list knows no more than what was when it began
+  // Of what goes on a list knows what was when it began, unless it is so large that there is a summary.
+  const tallied = !GOING_ON.includes(row.state) || row.tasks > LARGE_TASKS;
   const about = [row.operator ? `by ${row.operator}` : "", row.infra ? `in ${row.infra}` : ""].filter(Boolean).join(" ");
   return el("tr", {},
     el("th", { scope: "row", class: "id" }, el("a", { href: address, "data-focus": row.workflow_id }, row.name || row.workflow_id),
       el("div", { class: "why" }, el("code", { class: "wide-only" }, row.workflow_id), about ? ` ${about}` : "")),
     el("td", {}, shown(row.state), row.reason ? el("div", { class: "why short" }, row.reason) : null),
-    el("td", {}, el("div", { class: "tallies" }, tallied ? tallies(row.counts ?? {}) : `${row.tasks} tasks`)),
+    el("td", {}, el("div", { class: "tallies" }, tallied ? tallies(row.counts ?? {}) : row.tasks ? `${row.tasks} tasks` : "")),
     el("td", { class: "wide-only" }, when(row.submitted_at)),
     el("td", { class: "n wide-only" }, took(row.started_at, row.ended_at)));
 }

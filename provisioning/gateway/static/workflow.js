@@ -205,7 +205,9 @@ async function pictures(place, id, signal) {
     const content = place[`${name}-content`], made = drawn(found[0]);
     if (content.children.length) content.querySelector("svg").replaceWith(made); // it stays scrolled as it was
     else fill(content, el("p", { class: "soft" }, found[1] ?? ""), scrolling(label, "picture", made));
+    const first = place[name].hidden;
     place[name].hidden = false;
+    if (first && name === "timeline") content.querySelector(".picture").scrollLeft = 10_000; // where it goes on
   }));
 }
 
