@@ -13,10 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.architecture.sources import ROOT
 from tests.gateway import Gateway
 from tests.installation import Installation
 
 pytestmark = pytest.mark.nu
+
+STATIC = ROOT / "provisioning" / "gateway" / "static"
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +246,7 @@ def test_every_module_and_style_comes_with_the_policy_and_the_guards(door: Gatew
     document = door.get("/")
     assert document.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self';")
     named = re.findall(r'(?:href|src)="(page/[^"]+)"', document.body.decode())
-    modules = {"elements.js", "calls.js", "live.js", "list.js", "workflow.js", "task.js", "asking.js", "states.js"}
+    modules = {"states.js", *(path.name for path in STATIC.glob("*.js"))}
     for path in {*named, *(f"page/{name}" for name in modules)}:
         answer = door.get(f"/{path}")
         assert answer.status == 200, path

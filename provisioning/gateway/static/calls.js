@@ -61,7 +61,11 @@ export async function bytes(path, signal) {
 }
 
 export async function post(path, body) {
-  const options = { method: "POST", headers: headers({ "Content-Type": "application/json" }), body: JSON.stringify(body) };
+  const options = {
+    method: "POST",
+    headers: headers({ "Content-Type": "application/json" }),
+    body: JSON.stringify(body),
+  };
   const response = await fetched(path, options);
   return whole(response, async () => (await response.json()).data);
 }

@@ -5,11 +5,27 @@ import { MARKS } from "./states.js";
 const SVG = "http://www.w3.org/2000/svg";
 const DRAWN = new Set(["svg", "g", "title", "desc", "path", "rect", "line", "text"]);
 const LOOKS = new Set([
-  "aria-labelledby", "class", "d", "height", "id", "role", "rx", "viewBox", "width", "x", "x1", "x2", "y", "y1", "y2",
+  "aria-labelledby",
+  "class",
+  "d",
+  "height",
+  "id",
+  "role",
+  "rx",
+  "viewBox",
+  "width",
+  "x",
+  "x1",
+  "x2",
+  "y",
+  "y1",
+  "y2",
 ]);
 const UNSAFE = new RegExp(
   "(?![\\n\\t])[\\u0000-\\u001f\\u007f-\\u009f\\u061c\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff" +
-  "\\ufff9-\\ufffb\\ud800-\\udfff\\u{e0000}-\\u{e007f}]", "gu");
+    "\\ufff9-\\ufffb\\ud800-\\udfff\\u{e0000}-\\u{e007f}]",
+  "gu",
+);
 
 // The text; what would hide, turn it around or be obeyed by a terminal is written out, as the command line does.
 export function safe(text) {
@@ -27,7 +43,8 @@ export function el(name, attributes = {}, ...children) {
   const made = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) {
     if (key === "on") for (const [event, listen] of Object.entries(value)) made.addEventListener(event, listen);
-    else if (value !== null && value !== undefined && value !== false) made.setAttribute(key, value === true ? "" : value);
+    else if (value !== null && value !== undefined && value !== false)
+      made.setAttribute(key, value === true ? "" : value);
   }
   put(made, children);
   return made;
@@ -40,6 +57,14 @@ function put(parent, children) {
   }
 }
 
+// An element of a picture.
+export function svg(name, attributes, ...children) {
+  const made = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
+  put(made, children);
+  return made;
+}
+
 // Put these in the place of all children.
 export function fill(parent, ...children) {
   parent.replaceChildren();
@@ -49,8 +74,8 @@ export function fill(parent, ...children) {
 // A picture that came as a document of its own: what pictures are made of is copied, and nothing else.
 export function drawn(source) {
   if (!DRAWN.has(source.localName)) return document.createTextNode("");
-  const made = document.createElementNS(SVG, source.localName);
-  for (const { name, value } of source.attributes) if (LOOKS.has(name)) made.setAttribute(name, value);
+  const looks = [...source.attributes].filter(({ name }) => LOOKS.has(name)).map(({ name, value }) => [name, value]);
+  const made = svg(source.localName, Object.fromEntries(looks));
   for (const child of source.childNodes) {
     if (child.nodeType === Node.ELEMENT_NODE) made.append(drawn(child));
     else if (child.nodeType === Node.TEXT_NODE) made.append(safe(child.data));
@@ -116,7 +141,8 @@ export function heed(date) {
 // Seconds as people say them: 0.4s, 12s, 3m20s, 2h05m, 4d03h.
 export function duration(seconds) {
   if (seconds < 10) return `${Math.max(0, seconds).toFixed(1)}s`;
-  const minutes = Math.floor(seconds / 60), hours = Math.floor(minutes / 60);
+  const minutes = Math.floor(seconds / 60),
+    hours = Math.floor(minutes / 60);
   const two = (number) => String(number).padStart(2, "0");
   if (hours >= 24) return `${Math.floor(hours / 24)}d${two(hours % 24)}h`;
   if (hours) return `${hours}h${two(minutes % 60)}m`;
@@ -143,7 +169,8 @@ export function tick() {
 // An instant in local time: the date too where it is not today.
 export function when(at) {
   if (!at) return "";
-  const found = new Date(at), today = found.toDateString() === new Date().toDateString();
+  const found = new Date(at),
+    today = found.toDateString() === new Date().toDateString();
   const two = (number) => String(number).padStart(2, "0");
   const time = [found.getHours(), found.getMinutes(), found.getSeconds()].map(two).join(":");
   const date = [found.getFullYear(), two(found.getMonth() + 1), two(found.getDate())].join("-");

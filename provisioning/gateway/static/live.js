@@ -56,7 +56,8 @@ export const connection = {
 // Calls `look` until the signal; it says after how many seconds again at the latest, or null for never. `wake` calls it
 // sooner. Nobody answering is told, and tried again.
 export async function watch(look, signal, wake = new Wake()) {
-  let silent = 0, looked = false;
+  let silent = 0,
+    looked = false;
   while (!signal.aborted) {
     await seen(signal);
     if (signal.aborted) return;
