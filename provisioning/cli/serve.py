@@ -19,6 +19,8 @@ from provisioning.errors import UsageError
 def serve(context: Context, places: tuple[str, ...], port: int | None) -> None:
     """Answer HTTP on this host: submit operations and manifests, look at workflows, ask things of them.
 
+    In a browser it is a page: http://localhost:9090
+
     The kernel says who calls: the owner of the spool may everything, operators what their grants say, others nothing.
     It is a client of the spool: whether it runs or not makes no difference to workflows.
 
