@@ -120,3 +120,28 @@ def test_with_a_token_over_tls_and_who_may_not_is_told_why(site: Installation, v
     assert page.evaluate("sessionStorage.length") == 0
     assert site.state(others) == "queued"
     assert [each for each in opened.said if "401" not in each and "403" not in each] == []
+
+
+def test_who_may_not_cancel_is_told_why(site: Installation, visit: Callable[..., Visited], tmp_path: Path) -> None:
+    """An operator sees what they might have submitted, and may end it, until that is taken from them."""
+    gate = Gate(tmp_path / "gate")
+    grant(site, "trial.*", operator="alice")
+    alice = token_of(site, "alice")
+    site.orchestrator()
+    busy = site.submit([script("a", gate.script)])
+    gate.reached()
+    opened = visit(Gateway(site))
+    page = opened.page
+    page.evaluate("token => sessionStorage.setItem('provisioning-token', token)", alice)
+    opened.go(f"workflows/{busy}")
+    expect(page.locator("#caller")).to_contain_text("You are alice")
+    page.get_by_role("button", name="Cancel").click()
+    grant(site, "servers.list", operator="alice")
+    page.get_by_role("button", name="End the workflow").click()
+    expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text(f"Not asked: no workflow '{busy}'")
+    assert opened.violations() == []
+    page.get_by_role("button", name="Leave it").click()
+    assert site.state(busy) == "running"
+    gate.open()
+    assert site.wait_ended(busy) == "succeeded"
+    gate.close()
