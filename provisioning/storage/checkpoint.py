@@ -181,7 +181,7 @@ class WorkflowFolder:
 
     def save_workflow(self, checkpoint: WorkflowCheckpoint, kind: str = "workflow") -> None:
         """Replace the workflow's checkpoint, as durably as `kind` of `files.DURABLE` says."""
-        if kind == "workflow ended":
+        if kind in ("workflow ended", "rollback begins"):  # what is undone follows from the tasks
             with naming(self.path / "tasks"):
                 files.sync_dir(self.path / "tasks")  # nobody settles them again once it has ended
         self._save(self.path / "workflow.json", checkpoint, kind)
