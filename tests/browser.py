@@ -34,22 +34,24 @@ def browsing() -> Iterator[Browser]:
             browser.close()
 
 
-class Opened:
-    """A file that was opened from the disk, with what the browser said about it."""
+class Tab:
+    """One page of a browser, with all that it has said and asked for that it should not have."""
 
-    def __init__(self, browser: Browser, file: Path, *, width: int = 1400, scheme: Any = "light") -> None:
+    def __init__(self, browser: Browser, *, width: int = 1400, scheme: Any = "light", **settings: Any) -> None:
         self.context = browser.new_context(
-            viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True, java_script_enabled=True
+            viewport={"width": width, "height": 900}, color_scheme=scheme, java_script_enabled=True, **settings
         )
         self.page: Page = self.context.new_page()
         self.said: list[str] = []
-        """Everything on the console, and every request but that for the file."""
+        """Everything on the console, and every request but those for `expected` addresses."""
         self.page.on("console", lambda message: self.said.append(message.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
         self.page.on("dialog", lambda dialog: self.said.append(f"dialog: {dialog.message}"))
-        address = file.as_uri()
-        self.page.on("request", lambda r: self.said.append(r.url) if r.url.partition("#")[0] != address else None)
-        self.page.goto(address)
+        self.page.on("request", lambda r: None if self.expects(r.url) else self.said.append(r.url))
+
+    def expects(self, address: str) -> bool:
+        """Whether the page may ask for that."""
+        raise NotImplementedError
 
     def violations(self) -> list[str]:
         """What axe finds, a line each; the test is skipped where axe is not installed."""
@@ -58,3 +60,35 @@ class Opened:
         self.page.evaluate(AXE.read_text("utf-8"))
         found = self.page.evaluate(f"axe.run(document, {{runOnly: {json.dumps(RULES)}, resultTypes: ['violations']}})")
         return [f"{each['id']}: {node['html'][:200]}" for each in found["violations"] for node in each["nodes"]]
+
+
+class Opened(Tab):
+    """A file that was opened from the disk, without a network."""
+
+    def __init__(self, browser: Browser, file: Path, *, width: int = 1400, scheme: Any = "light") -> None:
+        super().__init__(browser, width=width, scheme=scheme, offline=True)
+        self._address = file.as_uri()
+        self.page.goto(self._address)
+
+    def expects(self, address: str) -> bool:
+        """The file alone."""
+        return address.partition("#")[0] == self._address
+
+
+class Visited(Tab):
+    """The page of a gateway, which asks that gateway and nobody else."""
+
+    def __init__(self, browser: Browser, origin: str, part: str = "", **settings: Any) -> None:
+        super().__init__(browser, **settings)
+        self.origin = origin
+        self.page.set_default_timeout(30_000)  # of predicates, on a busy machine
+        self.go(part)
+
+    def go(self, part: str) -> None:
+        """Open a part of the page anew: "" is the list."""
+        self.page.goto("about:blank")
+        self.page.goto(f"{self.origin}/#/{part}")
+
+    def expects(self, address: str) -> bool:
+        """What this gateway answers."""
+        return address.startswith(f"{self.origin}/") or address == "about:blank"

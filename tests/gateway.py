@@ -147,6 +147,38 @@ def reachable() -> Iterator[Path]:
         yield Path(folder)
 
 
+def certified(site: Installation) -> Path:
+    """Give the gateway a certificate for 127.0.0.1, and its key; the certificate."""
+    path, key = site.root / "cert.pem", site.root / "key.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
+         "-subj", "/CN=here", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", path],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    key.chmod(0o600)
+    site.settings(gateway_certificate=path, gateway_key=key)
+    return path
+
+
+def said_by(site: Installation, *words: str, code: int = 0) -> str:
+    """What a command says that ends so."""
+    before = len(list(site.root.glob("said.*")))
+    assert site.start(*words).wait(30) == code, site.said()
+    return (site.root / f"said.{before}").read_text()
+
+
+def token_of(site: Installation, operator: str) -> str:
+    """Make a token for an operator, and put its hash where the gateway looks."""
+    made = json.loads(said_by(site, "authority", "token", operator, "--json").partition("add to")[0])
+    path = site.root / "tokens.toml"
+    with path.open("a") as file:
+        file.write(f'[[token]]\noperator = "{operator}"\nsha256 = "{made["sha256"]}"\n')
+    path.chmod(0o600)
+    site.settings(paths_tokens=path)
+    assert made["token"] not in path.read_text()
+    return str(made["token"])
+
+
 def grant(site: Installation, *operations: str, operator: str = "nobody") -> None:
     """Write a grant."""
     text = f"[[grant]]\noperators = [{operator!r}]\noperations = {list(operations)!r}\n".replace("'", '"')

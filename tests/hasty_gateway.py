@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from provisioning.__main__ import main
-from provisioning.gateway import server, streams
+from provisioning.gateway import refusals, server, streams
 
 server.HEADER_SECONDS = 0.5
 server.BODY_SECONDS = 0.5
@@ -11,6 +11,7 @@ server.SEND_SECONDS = 0.5
 server.LINGER_SECONDS = 0.2
 server.MAX_CONNECTIONS = 80
 streams.WRITE_SECONDS = 0.5
+refusals.MOST = 10_000  # the tests of a module are one caller
 
 if __name__ == "__main__":
     main()

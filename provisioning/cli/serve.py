@@ -19,6 +19,8 @@ from provisioning.errors import UsageError
 def serve(context: Context, places: tuple[str, ...], port: int | None) -> None:
     """Answer HTTP on this host: submit operations and manifests, look at workflows, ask things of them.
 
+    In a browser it is a page: http://localhost:9090
+
     The kernel says who calls: the owner of the spool may everything, operators what their grants say, others nothing.
     It is a client of the spool: whether it runs or not makes no difference to workflows.
 
@@ -42,6 +44,7 @@ def serve(context: Context, places: tuple[str, ...], port: int | None) -> None:
     from provisioning.execution.nulib import load_nulib
     from provisioning.orchestrator.calls import Calls
     from provisioning.orchestrator.installed import Installed
+    from provisioning.orchestrator.notify import Notifier
     from provisioning.orchestrator.oversight import Oversight
 
     if given := (*places, *([f"localhost:{port}"] if port is not None else [])):
@@ -57,4 +60,9 @@ def serve(context: Context, places: tuple[str, ...], port: int | None) -> None:
     os.chdir("/")  # the folder it was started in may go away
     with contextlib.closing(Calls(spool, config, oversight, installed.nulib)) as calls:
         site = Site(spool, config, calls, lambda: installed.nulib().catalogue, context.say)
-        answer(site, opened, lambda: context.say("\n".join(f"listens on {each.name}" for each in opened)))
+
+        def ready() -> None:
+            context.say("\n".join(f"listens on {each.name}" for each in opened))
+            Notifier(config.supervisor).ready(f"listens on {', '.join(each.name for each in opened)}")
+
+        answer(site, opened, ready)

@@ -13,6 +13,7 @@ import msgspec
 from provisioning.core.catalogue import Operation, nearest_hint
 from provisioning.core.conformity import credential_of
 from provisioning.core.workflow import Task
+from provisioning.decoding import converted
 from provisioning.errors import Invalid, Problem
 
 
@@ -105,7 +106,7 @@ def read(text: str, file: str) -> Authority:
             offer = nearest_hint(key, Grant.__struct_fields__) or hint
             raise Invalid([Problem("bad-authority", f"unknown key {key[:60]!r}", offer, file, None, f"grant[{index}]")])
     try:
-        found = msgspec.convert(document, Authority)
+        found = converted(document, Authority)
     except msgspec.ValidationError as error:
         raise Invalid([Problem("bad-authority", str(error), hint, file)]) from None
     for grant in found.grant:

@@ -11,6 +11,7 @@ import msgspec
 
 from provisioning.core.identifiers import Digest
 from provisioning.core.workflow import Instant
+from provisioning.decoding import decoded
 
 GENESIS = "0" * 64
 """What the first record says of the one before it."""
@@ -54,7 +55,7 @@ def link(line: bytes) -> Link | None:
     """What a line says, where its own hash is right."""
     body, found, rest = line.rpartition(_HASH)
     try:
-        said = msgspec.json.decode(line, type=Link)
+        said = decoded(line, Link)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
     whole = found and rest.rstrip(b"\n") == said.hash.encode() + b'"}' and line.endswith(b"\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -9,7 +10,17 @@ from typing import Any, NamedTuple
 import msgspec
 
 from provisioning.core.locate import Finding, shown
-from provisioning.core.references import BadReference, LookUp, Reference, named, parts, value_at
+from provisioning.core.references import (
+    UNKNOWN,
+    BadReference,
+    LookUp,
+    Reference,
+    literal,
+    named,
+    parts,
+    substituted,
+    value_at,
+)
 from provisioning.core.tokens import Path
 from provisioning.core.workflow import Task
 
@@ -102,8 +113,18 @@ def _name(template: str, look_up: LookUp) -> str:
 
 
 def without(task: Task, names: set[str]) -> Task:
-    """The task without waiting for those names."""
+    """The task beside names that stand for no task: it waits for none of them, and their results are an empty list."""
+    if any(_names_all(tuple(text.split(".")), names) for text in task.references):
+        with contextlib.suppress(BadReference):  # a list inside a text: refused with what else cannot be referred to
+            params = substituted(task.params, lambda reference: [] if _names_all(reference, names) else UNKNOWN)
+            left = tuple(text for text in task.references if not _names_all(tuple(text.split(".")), names))
+            task = msgspec.structs.replace(task, params=params if left else literal(params), references=left)
     if names.isdisjoint((*task.depends_on, *task.after)):
         return task
     depends_on, after = (tuple(n for n in listed if n not in names) for listed in (task.depends_on, task.after))
     return msgspec.structs.replace(task, depends_on=depends_on, after=after)
+
+
+def _names_all(reference: Reference, names: set[str]) -> bool:
+    """Whether it is of all tasks behind one of the names: `tasks.web.*.result`."""
+    return reference[0] == "tasks" and "*" in reference and ".".join(reference[1 : reference.index("*")]) in names

@@ -18,6 +18,7 @@ from provisioning.core.drop import AskedByFile, Facts, Reason, Verdict, is_past
 from provisioning.core.locate import Limits, decode, shown
 from provisioning.core.tasks import Sources
 from provisioning.core.workflow import Workflow
+from provisioning.decoding import converted
 from provisioning.errors import InvalidManifest, Problem
 from provisioning.execution import signing
 from provisioning.execution.nulib import sound_settings
@@ -166,7 +167,7 @@ def unauthorised(operator: str, workflow: Workflow, rules: Rules) -> tuple[Reaso
 
 def _request(document: dict[str, Any], rules: Rules, name: str | None) -> Verdict:
     try:
-        asked = msgspec.convert(document, AskedByFile)
+        asked = converted(document, AskedByFile)
     except msgspec.ValidationError as error:
         text = f"it is no request: {shown(str(error))}"  # a key that it has may hold anything
         hint = 'a request is like {"verb": "cancel", "workflow_id": "…"}; tasks and id may be added'

@@ -22,6 +22,7 @@ import msgspec
 
 from provisioning import __version__
 from provisioning.core.catalogue import Catalogue, Operation
+from provisioning.decoding import decoded
 from provisioning.errors import NushellUnusable, ProvisioningError, Refused, SpoolUnusable
 from provisioning.storage import files, reading
 
@@ -223,7 +224,7 @@ def load_catalogue(nu: Nushell, roots: Sequence[Path], cache_dir: Path) -> tuple
     cached = cache.read(key)
     if cached is not None:
         with contextlib.suppress(msgspec.DecodeError):  # a damaged file is made anew
-            return msgspec.json.decode(cached, type=Catalogue), tree
+            return decoded(cached, Catalogue), tree
     catalogue = read_catalogue(nu, tree)
     settled = all(path.stat().st_ctime_ns < began - _CLOCK_TICK_NS for path in tree.files.values() if path.exists())
     if settled and sweep(roots).stamp == tree.stamp:

@@ -16,6 +16,7 @@ import msgspec
 
 from provisioning.clock import new_ulid
 from provisioning.core.catalogue import Operation
+from provisioning.decoding import decoded
 from provisioning.errors import Invalid, NushellUnusable, Problem, SpoolUnusable
 from provisioning.execution import signature
 from provisioning.execution.signature import NOT_DOMAINS, OPERATION_FILE, Exported
@@ -177,7 +178,7 @@ def _exported(nu: Path, copy: Path, names: Sequence[str]) -> dict[str, list[Expo
     if done.returncode == 0:
         found: dict[str, list[Exported] | None] = {name: [] for name in names}
         answer = done.stdout.strip().rpartition(b"\n")[2]
-        for exported in msgspec.json.decode(answer, type=list[Exported]):
+        for exported in decoded(answer, list[Exported]):
             commands = found[names[int(exported.name.partition(" ")[0][1:])]]
             assert commands is not None
             commands.append(exported)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from provisioning.core.workflow import TaskError
+from provisioning.decoding import decoded
 
 ERROR_TEXT = 4096
 """Characters of an error's code, message and help that are kept."""
@@ -35,7 +36,7 @@ def read_reply(descriptor: int, limit: int, schema: dict[str, Any] | None) -> Re
         text = f"the result has {size} bytes, and at most {limit} are kept"
         return _refused("result-too-large", text, "return less; write large output to a file or the log")
     try:
-        answer = msgspec.json.decode(os.pread(descriptor, size, 0), type=_Answer)
+        answer = decoded(os.pread(descriptor, size, 0), _Answer)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return _refused("result-unreadable", f"the answer is not what an entry writes: {error}", "see its log")
     if answer.error is not None:

@@ -15,6 +15,7 @@ import msgspec
 
 from provisioning.core.catalogue import Operation, Param, nearest_hint
 from provisioning.core.identifiers import Executing, OperationName
+from provisioning.decoding import converted
 from provisioning.errors import Invalid, Problem
 
 OPERATION_FILE = re.compile(r"([a-z][a-z0-9-]{0,40})/([a-z][a-z0-9-]{0,40})\.nu\Z")
@@ -323,7 +324,7 @@ def _metadata(name: str, exported: Exported, params: Mapping[str, Param], proble
             problems.append(_bad(name, "operation-key", f"@operation has no key {key!r}", hint))
             continue
         try:
-            fields[key] = msgspec.convert(value, METADATA[key])
+            fields[key] = converted(value, METADATA[key])
         except msgspec.ValidationError as error:
             problems.append(_bad(name, "operation-key", f"{key} in @operation: {error}"))
     if "timeout" in fields:

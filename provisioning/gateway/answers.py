@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from http import HTTPStatus
@@ -87,6 +88,13 @@ def failure(error: ProvisioningError, headers: Mapping[str, str] | None = None) 
     told = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
     text = line_json({"success": False, "error": page})
     return web.Response(text=text, status=status, content_type=JSON, headers={**told, **(headers or {})})
+
+
+def too_many(seconds: float) -> web.Response:
+    """The answer to who was refused too often, until so many seconds have passed."""
+    whole = math.ceil(seconds)
+    declined = Declined(429, "too-many", "too many calls were refused", hint=f"mend them, and wait {whole} s")
+    return failure(declined, {"Retry-After": str(whole)})
 
 
 def of_http(error: web.HTTPException) -> web.Response:

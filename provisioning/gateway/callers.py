@@ -42,6 +42,17 @@ def uid_of(connection: socket.socket) -> int | None:
     return None
 
 
+def address_of(connection: socket.socket) -> str:
+    """What can be said of a caller before anything is known: where the call comes from."""
+    try:
+        if connection.family == socket.AF_UNIX:
+            uid = uid_of(connection)
+            return "a unix socket" if uid is None else name_of(uid)
+        return str(connection.getpeername()[0])
+    except OSError:
+        return "a caller that has gone"
+
+
 def name_of(uid: int) -> str:
     """The login name of a user, or the number of one that has none."""
     try:

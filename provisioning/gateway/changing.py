@@ -10,6 +10,7 @@ import msgspec
 
 from provisioning.core.catalogue import Catalogue, Operation, singular
 from provisioning.core.identifiers import CHOSEN_ID, TaskId
+from provisioning.decoding import decoded
 from provisioning.errors import Invalid, InvalidManifest, NotFound, Problem
 from provisioning.gateway.answers import Declined
 from provisioning.gateway.site import Call
@@ -36,7 +37,7 @@ class AskedOf(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def _body(call: Call, kind: type[Any]) -> Any:
     """The body as `kind`; nothing is the empty object."""
     try:
-        return msgspec.json.decode(call.body or b"{}", type=kind)
+        return decoded(call.body or b"{}", kind)
     except msgspec.ValidationError as error:
         raise Invalid([Problem("bad-value", str(error), "see /openapi.json", "body")]) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -26,3 +26,6 @@ class Door(Protocol):
         self, operator: str, verb: str, workflow_id: str, *, tasks: tuple[str, ...] = (), preserve: tuple[str, ...] = ()
     ) -> None:
         """Ask it of the workflow, durably. A ProvisioningError says why not; then nothing was asked."""
+
+    def declined(self, who: str, code: str, call: str, times: int) -> None:
+        """Keep in the audit log that somebody was not let in. SpoolUnusable where that cannot be kept."""

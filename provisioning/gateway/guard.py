@@ -39,3 +39,9 @@ def check_site(headers: Mapping[str, str], *, scheme: str) -> None:
     own = f"{scheme}://{headers.get('Host', '')}".lower()
     if site not in ("none", "same-origin") or (origin is not None and origin.lower() != own):
         raise Declined(403, "cross-site", "a page of another site asks", hint="open it here, or use a program")
+
+
+def is_followed_link(method: str, headers: Mapping[str, str]) -> bool:
+    """Whether somebody opens an address in a tab, as by a link in a chat: the site that had it learns nothing."""
+    opened = headers.get("Sec-Fetch-Mode") == "navigate" and headers.get("Sec-Fetch-Dest") == "document"
+    return opened and method == "GET" and "Origin" not in headers

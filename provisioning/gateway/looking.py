@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from provisioning.core.catalogue import Operation
 from provisioning.errors import Invalid, NotFound
@@ -13,6 +14,7 @@ from provisioning.storage import logs, reading
 from provisioning.storage.checkpoint import WorkflowFolder
 from provisioning.views.health import health_problems
 from provisioning.views.listing import each_row
+from provisioning.views.pictures import Drawn
 from provisioning.views.status import DAMAGED, REJECTED, Page, WorkflowView, brief_status, workflow_status
 from provisioning.views.text import line_json
 from provisioning.views.waiting import page_of
@@ -21,6 +23,7 @@ LOG_BYTES = 1 << 20
 """So much of a log is in one answer."""
 _METRICS_BYTES = 16 << 20
 METRICS_TYPE = "text/plain; version=0.0.4"
+SVG_TYPE = "image/svg+xml"
 
 
 class Unhealthy(Invalid):
@@ -29,11 +32,16 @@ class Unhealthy(Invalid):
     code = "unhealthy"
 
 
+def caller(call: Call) -> Page:
+    """Who it is that calls."""
+    return {"operator": call.caller.operator, "own": call.caller.own}
+
+
 def _rows(call: Call) -> Iterator[Page]:
     """The rows of the workflows that are the caller's matter, newest first."""
-    states, operator = frozenset(call.query.get("state", ())), call.caller.operator
+    operator = call.caller.operator
     for row in each_row(call.site.spool):
-        if states and row["state"] not in states:
+        if not _is_wanted(row, call.query):
             continue
         if call.caller.own or row.get("operator") == operator:
             yield row
@@ -41,6 +49,14 @@ def _rows(call: Call) -> Iterator[Page]:
             path = call.site.spool.folder_path(row["workflow_id"])
             if path is not None and call.may_know(WorkflowFolder(path)):
                 yield row
+
+
+def _is_wanted(row: Page, query: Mapping[str, Any]) -> bool:
+    """Whether a row is among those that were asked for; one that is damaged has nothing but its id, name and state."""
+    states, text = query.get("state", ()), query.get("name", "").lower()
+    named = text in row["name"].lower() or row["workflow_id"].startswith(text)
+    exact = all(query.get(key) in (None, row.get(key)) for key in ("operator", "infra"))
+    return named and exact and (not states or row["state"] in states)
 
 
 def _part(found: Iterator[Page], call: Call, name: str) -> Page:
@@ -62,6 +78,20 @@ def workflow(call: Call) -> Page:
     if call.caller.own:
         return page_of(call.site.spool, call.site.config.groups, folder.workflow_id, look)
     return look(folder)  # who holds what it waits for may be others' matter
+
+
+def graph(call: Call) -> Text:
+    """Who waits for whom, as SVG; the header Note says how to read it."""
+    return _drawn(call.site.pictures.of(call.folder()).graph)
+
+
+def timeline(call: Call) -> Text:
+    """When the attempts of a workflow ran, as SVG."""
+    return _drawn(call.site.pictures.of(call.folder()).timeline)
+
+
+def _drawn(picture: Drawn) -> Text:
+    return Text(picture.svg.encode(), SVG_TYPE, {"Note": picture.note})
 
 
 def tasks(call: Call) -> Page:
@@ -118,10 +148,11 @@ def log(call: Call) -> Text:
         raise NotFound(text, hint=f"see /workflows/{folder.workflow_id}")
     path = folder.log_path(task_id, attempt)
     if "lines" in call.query:
-        return Text(logs.tail(path, call.query["lines"]), headers={"Attempt": str(attempt)})
-    offset = call.query["offset"]
-    data = logs.read_from(path, offset, LOG_BYTES)
-    return Text(data, headers={"Attempt": str(attempt), "Next-Offset": str(offset + len(data))})
+        data, end = logs.tail_and_end(path, call.query["lines"])
+    else:
+        data = logs.read_from(path, call.query["offset"], LOG_BYTES)
+        end = call.query["offset"] + len(data)
+    return Text(data, headers={"Attempt": str(attempt), "Next-Offset": str(end)})
 
 
 def operations(call: Call) -> list[Page]:

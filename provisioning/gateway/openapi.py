@@ -63,6 +63,7 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "tasks": _list("tasks"),
     "task": _TASK,
+    "caller": _object("operator own", operator=_TEXT, own={"type": "boolean"}),
     "operations": {"type": "array", "items": _object("name path params", name=_TEXT, path=_TEXT, params={})},
     "health": _object("healthy", healthy={"const": True}),
 }
@@ -79,7 +80,7 @@ _ERROR = _object(
         problems={"type": "array", "items": {"type": "object"}},
     ),
 )
-_ALWAYS = (400, 401, 403, 405, 408, 421, 422, 500, 503)
+_ALWAYS = (400, 401, 403, 405, 408, 421, 422, 429, 500, 503)
 _REQUEST_BODY = _object(
     "",
     tasks={"type": "array", "items": _TASK_ID, "description": "For retry and rollback: these tasks."},

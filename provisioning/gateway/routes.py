@@ -28,8 +28,8 @@ PARTS = {
 }
 """What may stand in a path, as a pattern, and what it means. What does not match is not found."""
 
-_WORKFLOW_STATES = [*map(str, WorkflowState), ABANDONED, REJECTED, DAMAGED]
-_TASK_STATES = [*map(str, TaskState), "undone"]
+WORKFLOW_STATES = [*map(str, WorkflowState), ABANDONED, REJECTED, DAMAGED]
+TASK_STATES = [*map(str, TaskState), "undone"]
 
 
 class Query(NamedTuple):
@@ -71,6 +71,10 @@ def _whole(name: str, least: int, most: int, default: int | None, meaning: str) 
 
 def _several(name: str, known: list[str], meaning: str) -> Query:
     return Query(name, {"type": "array", "items": {"type": "string", "enum": known}}, meaning)
+
+
+def _text(name: str, meaning: str) -> Query:
+    return Query(name, {"type": "string", "maxLength": 128, "pattern": "^[^\\x00-\\x1f]{0,128}$"}, meaning)
 
 
 LIMIT = _whole("limit", 1, 1000, 50, "So many at most.")
@@ -135,7 +139,12 @@ LOG_QUERY = (
 ROUTES = (
     Route(
         "GET", "/workflows", "Workflows, the newest first.", looking.workflows,
-        query=(LIMIT, OFFSET, _several("state", _WORKFLOW_STATES, "Only those in one of these states.")),
+        query=(
+            LIMIT, OFFSET, _several("state", WORKFLOW_STATES, "Only those in one of these states."),
+            _text("name", "Only those whose name contains this, or whose workflow_id begins so."),
+            _text("operator", "Only those that this operator has submitted."),
+            _text("infra", "Only those of this infra."),
+        ),
         schema="workflows", statuses=(422,),
     ),
     Route(
@@ -154,8 +163,14 @@ ROUTES = (
     ),
     Route(
         "GET", "/workflows/{id}/events", "What happens to a workflow, until it has ended.", stream=streams.events,
-        answer="text/event-stream", statuses=(204, 404, 410),
+        query=(Query("from", {"type": "string", "enum": ["beginning", "now"], "default": "beginning"},
+                     "Where to begin, without the header Last-Event-ID."),),
+        answer="text/event-stream", statuses=(204, 404, 410, 422),
     ),
+    Route("GET", "/workflows/{id}/graph", "Who waits for whom, as a picture.", looking.graph,
+          answer=looking.SVG_TYPE, statuses=(404, 410)),
+    Route("GET", "/workflows/{id}/timeline", "When the attempts of a workflow ran, as a picture.", looking.timeline,
+          answer=looking.SVG_TYPE, statuses=(404, 410)),
     Route(
         "GET", "/workflows/{id}/logs/{task}", "What an attempt of a task has printed.", looking.log,
         query=LOG_QUERY, answer="text/plain", statuses=(404, 410, 422),
@@ -168,10 +183,11 @@ ROUTES = (
     Route(
         "GET", "/tasks", "Tasks of all workflows, those of the newest first.", looking.tasks,
         query=(LIMIT, OFFSET, Query("workflow", {"type": "string", "pattern": f"^{_ULID}$"}, "Of this workflow only."),
-               _several("state", _TASK_STATES, "Only those in one of these states.")),
+               _several("state", TASK_STATES, "Only those in one of these states.")),
         schema="tasks", statuses=(404, 410, 422),
     ),
     Route("GET", "/tasks/{task_of}", "One task, with its result.", looking.task, schema="task", statuses=(404, 410)),
+    Route("GET", "/caller", "Who the gateway takes you for.", looking.caller, schema="caller"),
     Route("GET", "/operations", "What can be done, with the schemas of params and results.", looking.operations,
           schema="operations"),
     Route("GET", "/health", "Whether what is submitted would be started.", looking.health, schema="health"),
@@ -179,4 +195,4 @@ ROUTES = (
           statuses=(404,)),
     Route("GET", "/openapi.json", "This description.", looking.described),
 )  # fmt: skip
-"""Every route that answers programs. Files of a page are no rows of it: they stand beside them in the application."""
+"""Every route that answers programs. Files of the page are no rows of it: they stand beside them in the application."""

@@ -8,17 +8,20 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
 
 from provisioning.core.bearer import Token, operator_of
 from provisioning.errors import ProvisioningError, SpoolUnusable
-from provisioning.gateway import guard
-from provisioning.gateway.answers import JSON, Declined, failure, of_http, success_text
-from provisioning.gateway.callers import Caller, bearer, name_of, uid_of
+from provisioning.gateway import guard, page
+from provisioning.gateway.answers import JSON, Declined, failure, of_http, success_text, too_many
+from provisioning.gateway.callers import Caller, address_of, bearer, name_of, uid_of
 from provisioning.gateway.listening import Listening, close_all
+from provisioning.gateway.refusals import Allowance, Note, Notes
 from provisioning.gateway.routes import ROUTES, Route
 from provisioning.gateway.site import Call, Site, Text
 from provisioning.gateway.streams import give_up
@@ -35,6 +38,8 @@ LINGER_SECONDS = 2.0
 CLOSE_SECONDS = 3.0
 TLS_SECONDS = 10.0
 """For the handshake."""
+PAGE = "/"
+"""Where the page is."""
 
 Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -68,21 +73,27 @@ class Gateway:
     def __init__(self, site: Site) -> None:
         self._site = site
         listen = {guard.host_name(each) for each in site.config.gateway.listen}
+        self._files = page.read_files()
+        self._notes, self._allowance = Notes(), Allowance()
         self._hosts = guard.LOCAL_HOSTS | listen | {each.lower() for each in site.config.gateway.hosts}
 
     def application(self) -> web.Application:
-        """All routes, behind what every call has to pass. Files of a page go in here, with headers of their own."""
+        """All routes and the files of the page, behind what every call has to pass."""
         app = web.Application(client_max_size=self._site.config.gateway.body_bytes, middlewares=[self._in_our_form])
         for route in ROUTES:
             app.router.add_route(route.method, route.pattern, self._answering(route))
             if route.method == "GET" and route.look is not None:
                 app.router.add_route("HEAD", route.pattern, self._answering(route))
+        for path, file in self._files.items():
+            app.router.add_get(path, _answering_with(file))  # and HEAD
         return app
 
     @web.middleware
     async def _in_our_form(self, request: web.Request, handler: Answering) -> web.StreamResponse:
         """Every answer: what must hold before, our headers, our form of errors, and a reader that takes it in time."""
         response = await self._answer(request, handler)
+        if 400 <= response.status < 500 and response.status != HTTPStatus.TOO_MANY_REQUESTS:
+            response = await self._refused(request, response)
         if not response.prepared:
             for name, value in guard.HEADERS.items():
                 response.headers.setdefault(name, value)
@@ -95,11 +106,20 @@ class Gateway:
         return response
 
     async def _answer(self, request: web.Request, handler: Answering) -> web.StreamResponse:
+        request["who"] = "a caller that has gone"
         try:
+            request["who"] = address_of(_socket_of(request))
             self._check(request)
-            request["caller"] = await asyncio.to_thread(self._caller, request)
+            if request.path not in self._files:  # those are for everybody: no token goes with an address
+                caller = request["caller"] = await asyncio.to_thread(self._caller, request)
+                request["who"] = caller.operator
+                seconds = 0.0 if caller.own else self._allowance.wait_seconds(caller.operator, time.monotonic())
+                if seconds:
+                    return too_many(seconds)
             return await handler(request)
         except ProvisioningError as error:
+            if isinstance(error, Declined):
+                request["declined"] = error.code
             return failure(error)
         except web.HTTPException as error:
             return of_http(error)
@@ -112,11 +132,36 @@ class Gateway:
             self._site.say(safe(f"internal error: {request.method} {request.path}: {type(error).__name__}: {error}"))
             return failure(ProvisioningError("internal error", hint="the gateway has said more on its own stderr"))
 
+    async def _refused(self, request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
+        """Count a refused call, and keep who was not let in. The owner's mistakes are nobody's attack."""
+        caller, who, now = request.get("caller"), request["who"], time.monotonic()
+        if caller is not None and caller.own:
+            return response
+        seconds = self._allowance.wait_seconds(who, now)
+        self._allowance.take(who, now)
+        if response.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) and "declined" in request:
+            await self._keep(self._notes.add(who, request["declined"], f"{request.method} {request.path}"[:200], now))
+        return too_many(seconds) if seconds and caller is None else response
+
+    async def _keep(self, notes: Sequence[Note]) -> None:
+        """Put them into the audit log."""
+        for note in notes:
+            try:
+                async with self._site.changing:
+                    await asyncio.to_thread(self._site.door.declined, *note)
+            except (ProvisioningError, OSError) as error:
+                self._site.say(safe(f"not in the audit log: {note.who} was declined ({note.code}): {error}"))
+
+    async def close(self) -> None:
+        """Say what has not been said yet."""
+        await self._keep(self._notes.due())
+
     def _check(self, request: web.Request) -> None:
         headers, connection = request.headers, _socket_of(request)
         if connection.family != socket.AF_UNIX:
             guard.check_host(headers, self._hosts)
-        guard.check_site(headers, scheme=request.scheme)
+        if not (request.path == PAGE and guard.is_followed_link(request.method, headers)):
+            guard.check_site(headers, scheme=request.scheme)
 
     def _caller(self, request: web.Request) -> Caller:
         """Who calls; Declined where that is nobody who may."""
@@ -132,7 +177,7 @@ class Gateway:
             raise Declined(401, "unknown-caller", "it is not known who calls", hint=hint)
         if uid == os.geteuid():
             return Caller(door.own, own=True)
-        operator = name_of(uid)
+        operator = request["who"] = name_of(uid)
         if operator == door.own or not door.admits(operator):
             hint = "the owner of the spool and those with a grant may; see: provisioning authority explain"
             raise Declined(403, "not-granted", f"{operator} may not ask anything here", hint=hint)
@@ -183,6 +228,13 @@ class Gateway:
         )
 
 
+def _answering_with(file: page.File) -> Answering:
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.Response(body=file.data, headers={**page.HEADERS, "Content-Type": f"{file.kind}; charset=utf-8"})
+
+    return answer
+
+
 def _made(route: Route, call: Call) -> Text:
     """What a route answers."""
     assert route.look is not None
@@ -211,7 +263,8 @@ async def _serve(site: Site, opened: Sequence[Listening], ready: Callable[[], No
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, site.stopping.set)
-    runner = web.AppRunner(Gateway(site).application(), handle_signals=False, shutdown_timeout=CLOSE_SECONDS)
+    gateway = Gateway(site)
+    runner = web.AppRunner(gateway.application(), handle_signals=False, shutdown_timeout=CLOSE_SECONDS)
     await runner.setup()
     manager = runner.server
     assert manager is not None
@@ -240,3 +293,4 @@ async def _serve(site: Site, opened: Sequence[Listening], ready: Callable[[], No
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(2 * CLOSE_SECONDS):
             await runner.cleanup()
+    await gateway.close()

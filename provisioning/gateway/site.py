@@ -12,6 +12,7 @@ from provisioning.core.catalogue import Catalogue
 from provisioning.errors import NotFound, SpoolUnusable
 from provisioning.gateway.callers import Caller
 from provisioning.gateway.door import Door
+from provisioning.gateway.drawing import Pictures
 from provisioning.storage.checkpoint import WorkflowFolder
 from provisioning.storage.spool import Spool
 from provisioning.views.status import Rejected, find
@@ -35,6 +36,7 @@ class Site:
     looking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
     """So many threads at once read the spool."""
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    pictures: Pictures = field(default_factory=Pictures)
 
 
 class Text(NamedTuple):

@@ -7,6 +7,7 @@ nothing. A stream costs a look at one file's size a few times a second, in this 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 import struct
@@ -61,6 +62,15 @@ class Tail:
             pass
         return 0
 
+    def skip(self) -> None:
+        """Go on behind what is there; a line that is being written is not skipped."""
+        with contextlib.suppress(FileNotFoundError):
+            path, limit = Path(self._path()), PART_BYTES
+            size = os.stat(path).st_size
+            begin = max(0, size - limit)
+            end = logs.read_from(path, begin, limit).rfind(b"\n")
+            self.offset = begin + end + 1 if end >= 0 else 0
+
     def has_grown(self) -> bool:
         """Whether there is anything behind what was read."""
         try:
@@ -92,6 +102,8 @@ async def events(call: Call, request: web.Request) -> web.StreamResponse:
     """The stream: what has happened and what happens, until the workflow has ended."""
     folder = await asyncio.to_thread(call.folder)
     tail = await asyncio.to_thread(Tail, call.site.spool, folder.workflow_id, _offset(call))
+    if call.last_event is None and call.query["from"] == "now":
+        await asyncio.to_thread(tail.skip)
     if call.last_event is not None and not tail.has_grown() and tail.end():
         return web.Response(status=_NOTHING_MORE)
     response = web.StreamResponse(headers={**guard.HEADERS, "Content-Type": "text/event-stream"})

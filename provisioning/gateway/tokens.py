@@ -6,9 +6,8 @@ import os
 import tomllib
 from pathlib import Path
 
-import msgspec
-
 from provisioning.core.bearer import Token, Tokens
+from provisioning.decoding import converted
 from provisioning.errors import Refused, SpoolUnusable
 from provisioning.ownership import refuse_unless_ours
 from provisioning.storage import reading
@@ -26,6 +25,6 @@ def read_tokens(path: Path) -> tuple[Token, ...]:
         raise Refused(f"others may read the file of tokens {path}", hint=f"chmod 600 {path}")
     try:
         document = tomllib.loads(reading.read_regular(Path(os.path.realpath(path)), _MAX_BYTES).decode())
-        return msgspec.convert(document, Tokens).token
+        return converted(document, Tokens).token
     except (ValueError, RecursionError) as error:  # of either reader
         raise SpoolUnusable(f"the file of tokens {path} is broken: {str(error)[:200]}", hint=_HINT) from None

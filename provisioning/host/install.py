@@ -20,7 +20,7 @@ from provisioning.storage.naming import WrongKind
 from provisioning.storage.reading import read_regular
 
 MAX_RECORD_BYTES = 1 << 20
-MAIN_UNIT = UNITS[0]
+MAIN_UNIT, GATEWAY_UNIT = UNITS[0], UNITS[-1]
 BOOTED = Path("/run/systemd/system")
 """Is there where systemd is the host's init."""
 
@@ -177,16 +177,17 @@ def _write(
 
 
 def _tell_systemd(*, changed: bool, upgraded: bool, start: bool) -> Iterator[Step]:
-    """Make it know the units. An orchestrator that runs is restarted for a new version, which adopts what runs."""
+    """Make it know the units. What runs is restarted for a new version: an orchestrator adopts what runs."""
     if not BOOTED.is_dir():
         return
     if changed:
         yield _systemctl("daemon-reload")
-    if run(["systemctl", "is-active", MAIN_UNIT], check=False).strip() == "active":
-        if changed or upgraded:
-            yield _systemctl("restart", MAIN_UNIT)
-    elif start:
-        yield _systemctl("enable", "--now", MAIN_UNIT)
+    for name in (MAIN_UNIT, GATEWAY_UNIT):
+        if run(["systemctl", "is-active", name], check=False).strip() == "active":
+            if changed or upgraded:
+                yield _systemctl("restart", name)
+        elif start and name == MAIN_UNIT:
+            yield _systemctl("enable", "--now", name)
 
 
 def _systemctl(*arguments: str) -> Step:

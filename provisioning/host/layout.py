@@ -16,7 +16,7 @@ PLAIN_PATH = re.compile(r"(/[A-Za-z0-9._+-]+)+\Z")
 MAIL = re.compile(r"[A-Za-z0-9._%+@-]{1,200}\Z")
 
 UNITS = ("provisioning-orchestrator.service", "provisioning-drain.service", "provisioning-drain.path",
-         "provisioning-drain.timer")  # fmt: skip
+         "provisioning-drain.timer", "provisioning-gateway.service")  # fmt: skip
 
 LOCAL_SERVERS = """\
 # Servers of the local provider are made of namespaces, and mount a /proc of their own.

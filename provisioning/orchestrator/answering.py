@@ -120,18 +120,17 @@ class Answering:
         if path is None:
             return missing
         folder = WorkflowFolder(path)
-        if operator != self._trust.own:
-            own = folder.submission().operator == operator
-            if not self.may_know(operator, folder):
-                return missing
-            if own and asked.verb not in ALWAYS_OF_ONES_OWN and not self._could_have_submitted(operator, folder):
-                text = f"{operator} may not run this workflow any more"
-                return Reason("not-granted", text, "ask for a grant", field="verb")
+        if not self.may_know(operator, folder):
+            return missing
         found = objection(self._spool, asked.verb, asked.workflow_id, asked.tasks)
-        if found is None:
-            return None
-        code = "unknown-workflow" if isinstance(found, NotFound) and not asked.tasks else "request-refused"
-        return Reason(code, found.message, found.hint)
+        if found is not None:  # before the grants: what a workflow would need of them is not known until its claim
+            code = "unknown-workflow" if isinstance(found, NotFound) and not asked.tasks else "request-refused"
+            return Reason(code, found.message, found.hint)
+        own = folder.submission().operator == operator and operator != self._trust.own
+        if own and asked.verb not in ALWAYS_OF_ONES_OWN and not self._could_have_submitted(operator, folder):
+            text = f"{operator} may not run this workflow any more"
+            return Reason("not-granted", text, "ask for a grant", field="verb")
+        return None
 
     def may_know(self, operator: str, folder: WorkflowFolder) -> bool:
         """Whether the workflow is the operator's own, or one that they could submit by now."""

@@ -76,6 +76,10 @@ class Calls:
             raise refused
         self._receive(operator, encode({"verb": verb, "workflow_id": workflow_id, "tasks": tasks}))
 
+    def declined(self, who: str, code: str, call: str, times: int) -> None:
+        """Keep it."""
+        self._oversight.audit.append("declined", door=DOOR, who=who, code=code, call=call, times=times)
+
     def _receive(self, operator: str, text: bytes) -> str:
         """What `spool receive` would say of it. HTTP says itself where a body ends."""
         if self._receiver is None or self._receiver[0] != operator:

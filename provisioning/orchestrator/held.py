@@ -213,7 +213,7 @@ class Held:
         What never started is skipped, or cancelled with it.
         """
         if event is WorkflowEvent.ROLLING_BACK:
-            self.change(event, now, "request", reason=reason or self.checkpoint.reason, ended_at=None)
+            self.change(event, now, "rollback begins", reason=reason or self.checkpoint.reason, ended_at=None)
             self.reschedule(now)
             return
         cancelled = event is WorkflowEvent.CANCELLED

@@ -185,7 +185,8 @@ def _apply(held: Held, request: Request) -> None:
     if event is None:
         held.save(msgspec.structs.replace(held.checkpoint, **changes), "request")
     else:
-        held.change(event, this, "request", **changes)
+        kind = "rollback begins" if event is WorkflowEvent.ROLLING_BACK else "request"
+        held.change(event, this, kind, **changes)
     held.reschedule(this)
     held.tell(this.wall, "request", verb=request.verb, operator=request.operator, tasks=request.tasks or None)
 

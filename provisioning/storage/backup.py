@@ -25,6 +25,7 @@ from provisioning.core.graph import Graph
 from provisioning.core.rollback import undo_id, undo_tasks
 from provisioning.core.states import TaskState, WorkflowState
 from provisioning.core.workflow import FORMAT, Plan, TaskCheckpoint, WorkflowCheckpoint
+from provisioning.decoding import decoded
 from provisioning.errors import SpoolUnusable
 from provisioning.storage import reading
 from provisioning.storage.checkpoint import encode
@@ -311,7 +312,7 @@ def _standing(data: bytes | None) -> object:
 
 def _decoded(data: bytes | None, kind: type[T]) -> T | None:
     with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return msgspec.json.decode(data, type=kind) if data is not None else None
+        return decoded(data, kind) if data is not None else None
     return None
 
 

@@ -21,6 +21,7 @@ from provisioning.core.chain import link
 from provisioning.core.identifiers import WORKFLOW_ID
 from provisioning.core.redacted import redactor_of, without_literals
 from provisioning.core.workflow import FORMAT, Plan, Submission
+from provisioning.decoding import decoded
 from provisioning.errors import NotFound, Problem, SpoolUnusable
 from provisioning.storage import reading
 from provisioning.storage.audit import Audit
@@ -120,7 +121,7 @@ class _Gathered(Backup):
         else:
             data = file.read(size)
         if name.endswith("/submission.json"):
-            self.submitted_at = int(msgspec.json.decode(data, type=Submission).submitted_at.timestamp())
+            self.submitted_at = int(decoded(data, Submission).submitted_at.timestamp())
         self._put(name, data)
 
     def _put(self, name: str, data: bytes) -> None:
@@ -196,7 +197,7 @@ def verify(file: BinaryIO, source: str) -> Checked:
             problems.append(Problem("foreign-file", f"it is not of workflow {workflow_id}", file=name))
         if (kind := record_of(name)) is not None:
             try:
-                msgspec.json.decode(data, type=kind)
+                decoded(data, kind)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
                 problems.append(Problem("damaged", str(error), file=name))
     problems += _manifest_problems(files, set(about.get("redacted", ())))
@@ -264,7 +265,7 @@ def _manifest_problems(files: Mapping[str, bytes], redacted: set[str]) -> list[P
     if not submissions or not manifests:
         return [Problem("no-file", "there is no submission, or no manifest", file=SUMS)]
     try:
-        digest = msgspec.json.decode(submissions[0], type=Submission).digest
+        digest = decoded(submissions[0], Submission).digest
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return []  # told already
     changed = [name for name in manifests if name not in redacted and hashlib.sha256(files[name]).hexdigest() != digest]

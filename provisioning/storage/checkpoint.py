@@ -27,12 +27,12 @@ from provisioning.core.workflow import (
     TaskCheckpoint,
     WorkflowCheckpoint,
 )
+from provisioning.decoding import decoded
 from provisioning.errors import SpoolUnusable
 from provisioning.storage import files, reading
 from provisioning.storage.naming import WrongKind, naming
 
-MAX_PLAN_BYTES = 1 << 30
-MAX_RECORD_BYTES = 4 << 20
+MAX_PLAN_BYTES, MAX_RECORD_BYTES = 1 << 30, 4 << 20
 
 T = TypeVar("T")
 
@@ -86,7 +86,7 @@ def load(path: Path, kind: type[T], limit: int = MAX_RECORD_BYTES) -> T:
         data = reading.read_regular(path, limit)
     try:
         # As text: of a name that no field has, msgspec looks at no byte, and the field that lost it has its default.
-        value = msgspec.json.decode(data.decode(), type=kind)
+        value = decoded(data.decode(), kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         if (newer := _format_of(data)) > FORMAT:
             raise Newer(path, f"its format is {newer}, this version reads {FORMAT}") from error
@@ -181,7 +181,7 @@ class WorkflowFolder:
 
     def save_workflow(self, checkpoint: WorkflowCheckpoint, kind: str = "workflow") -> None:
         """Replace the workflow's checkpoint, as durably as `kind` of `files.DURABLE` says."""
-        if kind == "workflow ended":
+        if kind in ("workflow ended", "rollback begins"):  # what is undone follows from the tasks
             with naming(self.path / "tasks"):
                 files.sync_dir(self.path / "tasks")  # nobody settles them again once it has ended
         self._save(self.path / "workflow.json", checkpoint, kind)

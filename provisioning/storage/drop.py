@@ -27,6 +27,7 @@ from provisioning.core.drop import OPERATOR, PROOFS, Answer, Origin, Reason, Sig
 from provisioning.core.identifiers import WORKFLOW_ID
 from provisioning.core.proof import unsealed
 from provisioning.core.workflow import FORMAT, Submission
+from provisioning.decoding import decoded
 from provisioning.errors import ProvisioningError
 from provisioning.storage import files, foreign, reading
 from provisioning.storage.checkpoint import MAX_RECORD_BYTES, encode, load, owned
@@ -267,7 +268,7 @@ def noted_reasons(spool: Spool, take_id: str) -> tuple[Reason, ...]:
     except FileNotFoundError:
         return ()
     with owned(spool.taking / take_id):
-        listed = msgspec.json.decode(data, type=_Noted).problems
+        listed = decoded(data, _Noted).problems
     return tuple(listed)
 
 

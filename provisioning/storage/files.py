@@ -27,6 +27,7 @@ DURABLE = {
     "request": True,
     "rejected": True,
     "workflow ended": True,
+    "rollback begins": True,
     "workflow": False,
     "task": False,
     "task, first attempt": False,

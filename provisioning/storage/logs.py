@@ -86,18 +86,23 @@ def tail_bytes(path: Path, limit: int) -> bytes:
 
 def tail(path: Path, lines: int) -> bytes:
     """The last lines of the log, read from its end; a line ends at a line feed only."""
-    if lines <= 0:
-        return b""
-    data = b""
+    return tail_and_end(path, lines)[0]
+
+
+def tail_and_end(path: Path, lines: int) -> tuple[bytes, int]:
+    """The last lines of the log, and the byte behind them: from there on is what comes next."""
+    data, size = b"", 0
     with contextlib.suppress(FileNotFoundError), _reading(path) as file, naming(path, "read"):
-        end = file.seek(0, os.SEEK_END)
-        while end > 0 and data.count(b"\n") <= lines:
+        end = size = file.seek(0, os.SEEK_END)
+        while lines > 0 and end > 0 and data.count(b"\n") <= lines:
             start = max(0, end - 65536)
             file.seek(start)
             data = file.read(end - start) + data
             end = start
+    if lines <= 0:
+        return b"", size
     kept = data.split(b"\n")
-    return b"\n".join(kept[-lines - 1 :] if kept[-1] == b"" else kept[-lines:])
+    return b"\n".join(kept[-lines - 1 :] if kept[-1] == b"" else kept[-lines:]), size
 
 
 class Growing:

@@ -17,6 +17,7 @@ import msgspec
 from provisioning.clock import new_ulid
 from provisioning.core.states import ENDED_WORKFLOWS, TaskState, WorkflowState
 from provisioning.core.workflow import FORMAT, WorkflowCheckpoint
+from provisioning.decoding import decoded
 from provisioning.errors import Refused, SpoolUnusable
 from provisioning.storage import files, reading
 from provisioning.storage.backup import CHUNK_BYTES, Copied
@@ -149,7 +150,7 @@ class _Unpacking:
         if last is None:
             raise NoBackup(self._source, "it is cut off")
         try:
-            contents = msgspec.json.decode(last, type=Contents)
+            contents = decoded(last, Contents)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise NoBackup(self._source, f"{CONTENTS}: {error}") from error
         if (contents.members, contents.digest) != (self._members, self._digest.hexdigest()):

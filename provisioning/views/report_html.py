@@ -11,14 +11,14 @@ from typing import Any
 
 from provisioning import __version__
 from provisioning.core.states import ENDED_WORKFLOWS
-from provisioning.views.graph_shape import shape_of
 from provisioning.views.groups import FEW_TASKS, groups_of, told
 from provisioning.views.markup import Html, join, tag
 from provisioning.views.page_text import error_text, note
+from provisioning.views.pictures import drawn_graph, drawn_timeline
 from provisioning.views.report import Failure, Report
 from provisioning.views.report_style import STYLE
 from provisioning.views.status import Page
-from provisioning.views.svg import MARKS, WORST, graph_svg, timeline_svg
+from provisioning.views.svg import MARKS, WORST
 from provisioning.views.table import cut
 from provisioning.views.text import compact, duration, instant, spent
 
@@ -168,16 +168,8 @@ def _pre(text: str, label: str) -> Html:
 def _graph(report: Report) -> Html | None:
     if report.plan is None:
         return None
-    tasks, graph = report.plan.workflow.tasks, report.graph
-    states = {task["task_id"]: task["state"] for task in report.page["tasks"]}
-    shape = shape_of(tasks, graph)
-    chain = frozenset(graph.index[link.task_id] for link in report.timeline.chain)
-    label = f"Who waits for whom in {report.page['name']}"
-    picture = graph_svg(shape, [states.get(task.id, "pending") for task in tasks], chain, label=label)
-    said = "A dashed edge only has to have ended; heavy lines are the chain that took longest."
-    return join(
-        tag("p", f"{shape.collapsed} {said}".strip(), class_="soft"), _scrolling(picture.svg, "The graph", picture=True)
-    )
+    picture, said = drawn_graph(report.page, report.plan.workflow, report.graph, report.timeline)
+    return join(tag("p", said, class_="soft"), _scrolling(picture, "The graph", picture=True))
 
 
 def _scrolling(content: Html, label: str, *, picture: bool = False) -> Html:
@@ -189,7 +181,6 @@ def _timeline(report: Report) -> Html | None:
     line = report.timeline
     if not line.rows:
         return None
-    label = f"When the attempts of {report.page['name']} ran"
     steps = [
         [tag("a", link.task_id, href=f"#{_anchor(link.task_id)}"), duration(link.waited), duration(link.took)]
         for link in line.chain
@@ -203,9 +194,8 @@ def _timeline(report: Report) -> Html | None:
     chain = tag(
         "details", tag("summary", told_of), _table("Task by task", ["task", "waited", "took"], steps, numbers={1, 2})
     )
-    said = "A bar is an attempt, a row what one slot did; framed are those of the chain that took longest."
-    picture = _scrolling(timeline_svg(line, label=label).svg, "The timeline", picture=True)
-    return join(tag("p", said, class_="soft"), picture, chain)
+    picture, said = drawn_timeline(report.page, line)
+    return join(tag("p", said, class_="soft"), _scrolling(picture, "The timeline", picture=True), chain)
 
 
 def _table(caption: str, heads: list[str], rows: Iterable[list[Any]], *, numbers: Iterable[int] = ()) -> Html:

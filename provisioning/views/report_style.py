@@ -4,7 +4,7 @@ from __future__ import annotations
 
 STYLE = """
 :root{color-scheme:light dark;--page:#f6f7f9;--card:#fff;--line:#d9dee6;--text:#1b2330;--soft:#576375;--link:#0b5cad;
---code:#f0f2f6;--succeeded:#1a7f45;--failed:#c4232f;--running:#0b6bcb;--pending:#6b7686;--skipped:#6b7686;
+--code:#f0f2f6;--succeeded:#15733c;--failed:#c4232f;--running:#0a64be;--pending:#5f6a7a;--skipped:#5f6a7a;
 --cancelled:#8a5a00;--undone:#7a4bb3;--interrupted:#9a5b00;--chain:#1b2330;--tint:10%}
 @media (prefers-color-scheme:dark){:root{--page:#11151b;--card:#1a2029;--line:#343d4a;--text:#e8ecf2;--soft:#a5b0bf;
 --link:#7fb8f5;--code:#232b36;
@@ -19,7 +19,7 @@ header{padding-top:28px}
 h1{font-size:1.75rem;line-height:1.2;margin:0 0 6px;overflow-wrap:anywhere}
 h2{font-size:1.15rem;margin:0 0 12px}
 h3{font-size:1rem;margin:0 0 6px;overflow-wrap:anywhere}
-p{margin:0 0 10px}
+p{margin:0 0 10px;overflow-wrap:anywhere}
 a{color:var(--link)}
 a:focus-visible,summary:focus-visible,
 [tabindex]:focus-visible{outline:3px solid var(--link);outline-offset:2px;border-radius:4px}

@@ -25,6 +25,7 @@ from provisioning.core.workflow import (
     Workflow,
     WorkflowCheckpoint,
 )
+from provisioning.decoding import converted
 from provisioning.errors import Invalid, NotFound, Problem, ProvisioningError
 from provisioning.processes import is_alive
 from provisioning.storage import reading
@@ -312,7 +313,7 @@ def _reasons(path: Path) -> list[Problem]:
     """Why the submission in that folder was rejected."""
     try:
         listed = msgspec.json.decode(reading.read_regular(path / "reason.json", 1 << 22))["problems"]
-        return [msgspec.convert(each, Problem) for each in listed]
+        return [converted(each, Problem) for each in listed]
     except (OSError, ProvisioningError, KeyError, TypeError, msgspec.MsgspecError):
         return [Problem("rejected", "the reason cannot be read", file=str(path / "reason.json"))]
 

@@ -29,6 +29,8 @@ MARKS = {
 WORST = ("failed", "running", "cancelled", "pending", "skipped", "undone", "succeeded")
 """Which state a node of several tasks has: the first of these."""
 
+SVG = "http://www.w3.org/2000/svg"
+"""The name of the language, which a picture by itself has to say; nobody asks that address."""
 _WIDTH, _HEIGHT = 176, 44
 _GAP_ALONG, _GAP_ACROSS, _GAP_DOWN = 56, 14, 32
 _WIDE = 1160
@@ -74,6 +76,7 @@ def graph_svg(shape: Shape, states: Sequence[str], chain: frozenset[int], *, lab
         tag("title", label, id="graph-label"),
         tag("desc", _described(shape, states), id="graph-about"),
         drawn,
+        xmlns=SVG,
         viewBox=f"0 0 {width:g} {height:g}",
         width=f"{width:g}",
         height=f"{height:g}",
@@ -171,6 +174,7 @@ def timeline_svg(line: Timeline, *, label: str) -> Picture:
         tag("title", label, id="time-label"),
         tag("desc", f"{attempts} attempts in {len(line.rows)} slots within {duration(seconds)}.", id="time-about"),
         drawn,
+        xmlns=SVG,
         viewBox=f"0 0 {_LEFT + _SPAN + 24} {height}",
         width=_LEFT + _SPAN + 24,
         height=height,

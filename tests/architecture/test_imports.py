@@ -22,7 +22,7 @@ LAYERS = [
     {"config", "resources", "processes", "infra"},
     {"clock", "convert", "ownership", "sections"},
     {"core"},
-    {"errors"},
+    {"errors", "decoding"},
 ]
 """From top to bottom. A part imports from lines below its own, and never from its neighbours on the same line."""
 
@@ -133,8 +133,23 @@ def purity_problems(source: Source) -> Iterator[str]:
             yield source.at(node, f"core is pure, and {node.func.attr}() reads or writes a file")
 
 
+def decoding_problems(source: Source) -> Iterator[str]:
+    """Types that msgspec would work out when it first meets them, in whichever thread that is."""
+    if source.part == "decoding":
+        return
+    names = aliases(source)
+    for node in ast.walk(source.tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called = qualified(node.func, names)
+        kinds = [word.value for word in node.keywords if word.arg == "type"]
+        typed = called == "msgspec.json.decode" and kinds and ast.unparse(kinds[0]) != "dict[str, Any]"
+        if typed or called == "msgspec.convert":
+            yield source.at(node, "provisioning.decoding does that, so that threads may share the type")
+
+
 Rule = Callable[[Source], Iterator[str]]
-RULES: list[Rule] = [layer_problems, library_problems, purity_problems]
+RULES: list[Rule] = [layer_problems, library_problems, purity_problems, decoding_problems]
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -189,6 +204,8 @@ CASES = [
     (purity_problems, "core/x.py", "def f(path):\n    return open(path)"),
     (purity_problems, "core/x.py", "def f(path):\n    return path.read_text()"),
     (purity_problems, "core/x.py", "import logging"),
+    (decoding_problems, "views/x.py", "import msgspec\nmsgspec.json.decode(data, type=Plan)"),
+    (decoding_problems, "views/x.py", "from msgspec import convert\nconvert(value, Plan)"),
 ]
 
 

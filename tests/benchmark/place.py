@@ -152,3 +152,9 @@ def site() -> Iterator[Site]:
     """A spool for one measurement, under TMPDIR."""
     with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
         yield Site(Path(folder))
+
+
+def memory_mib(field: str) -> float:
+    """A figure of this process: VmRSS, or VmHWM for the most there was since it was cleared."""
+    lines = Path("/proc/self/status").read_text("ascii").splitlines()
+    return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from provisioning.clock import boottime, new_ulid
-from tests.benchmark.place import LARGE, SHAPES, SMALL, AtOnce, Site, flat, manifest, site
+from tests.benchmark.place import LARGE, SHAPES, SMALL, AtOnce, Site, flat, manifest, memory_mib, site
 
 
 def report(what: str, value: float, unit: str, goal: str, more: str = "") -> None:
@@ -63,12 +63,6 @@ def one(name: str, count: str) -> list[float]:
             walls.append(place.work() / int(count))
             cpus.append((time.process_time() - begun) / int(count))
     return [statistics.median(walls), statistics.median(cpus), memory_mib("VmHWM")]
-
-
-def memory_mib(field: str) -> float:
-    """A figure of this process: VmRSS, or VmHWM for the most there was since it was cleared."""
-    lines = Path("/proc/self/status").read_text("ascii").splitlines()
-    return int(next(line for line in lines if line.startswith(field)).split()[1]) / 1024
 
 
 # Many workflows

@@ -125,6 +125,7 @@ def test_some_of_the_rest_may_be_there(recording: Recorded, shown: Shown) -> Non
 
 
 @pytest.mark.long
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("first", range(2, 22, 5))
 def test_more_mixtures(recording: Recorded, shown: Shown, first: int) -> None:
     for seed in range(first, first + 5):

@@ -6,13 +6,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, expect
 
+from tests.browser import Visited, browsing
 from tests.e2e.built import Built, build
+from tests.gateway import Gateway
+from tests.installation import Installation
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(os.environ.get("TESTED_PROGRAM") or Path(sys.executable).with_name("provisioning"))
@@ -104,3 +108,38 @@ def built(one_file: Path, tmp_path: Path) -> Iterator[Built]:
             timeout=60,
             check=False,
         )
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with browsing() as found:
+        yield found
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Visited]]:
+    """Opens tabs, which are closed after the test. What is expected of them may take long on a busy machine."""
+    expect.set_options(timeout=30_000)
+    tabs: list[Visited] = []
+
+    def make(origin: str | Gateway, part: str = "", **settings: Any) -> Visited:
+        address = origin if isinstance(origin, str) else f"http://127.0.0.1:{origin.port}"
+        tabs.append(Visited(browser, address, part, **settings))
+        return tabs[-1]
+
+    yield make
+    for tab in tabs:
+        sys.stdout.write(f"{tab.said}\n{tab.page.locator('body').inner_text()[:2000]}\n")  # for a test that fails
+        tab.context.close()
+
+
+@pytest.fixture(scope="module")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def site(tmp_path: Path, cache_dir: Path) -> Iterator[Installation]:
+    made = Installation(tmp_path, cache_dir)
+    yield made
+    made.close()

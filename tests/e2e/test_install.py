@@ -160,7 +160,7 @@ def test_a_wheel_does_not_install_itself(built: Built) -> None:
 def test_the_units_are_hardened(built: Built, exposure: str, local: tuple[str, ...]) -> None:
     image = built.folder / "image"
     built.run("install", "--root", str(image), *local)
-    for name in ("orchestrator", "drain"):
+    for name in ("orchestrator", "drain", "gateway"):
         unit = image / f"etc/systemd/system/provisioning-{name}.service"
         done = subprocess.run(
             ["systemd-analyze", "security", "--offline=true", "--no-pager", f"--threshold={exposure}", unit],

@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from playwright.sync_api import Browser
 from provisioning.storage.spool import Spool
 from provisioning.views.report import report_of
 from provisioning.views.report_html import report_html
-from tests.browser import Opened, browsing
+from tests.browser import Opened
 from tests.unit.test_report import NASTY, at, failed, many_tasks
 
 pytestmark = pytest.mark.skipif(
@@ -24,12 +23,6 @@ pytestmark = pytest.mark.skipif(
 
 SHOTS = os.environ.get("PROVISIONING_TEST_SCREENSHOTS")
 """A folder for screenshots, for who wants to look at them."""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with browsing() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

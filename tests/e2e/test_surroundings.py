@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.built import Built
+from tests.e2e.built import ROOT, Built
 from tests.waiting import wait_for
+
+STATIC = ROOT / "provisioning" / "gateway" / "static"
 
 pytestmark = pytest.mark.root
 """Other roots, and other users, are root's to make."""
@@ -164,3 +166,19 @@ def test_a_killed_orchestrator_s_tasks_are_adopted(built: Built) -> None:
     built.run("orchestrator", "run", "--until-empty")
     page = json.loads(built.run("workflow", "status", workflow_id, "--json").stdout)
     assert (page["state"], len(page["tasks"][0]["attempts"])) == ("succeeded", 1)
+
+
+def test_it_brings_the_page(built: Built) -> None:
+    """All of the page's files are in it, and it serves them without anything else."""
+    built.run("spool", "init")
+    place = built.folder / "gateway.sock"
+    with built.start("serve", "--listen", f"unix:{place}") as process:
+        try:
+            wait_for(place.exists, 60, "the gateway")
+            for path in ("", *(f"page/{each.name}" for each in STATIC.iterdir() if each.suffix != ".html")):
+                call = ["curl", "-sSf", "-q", "--unix-socket", str(place), f"http://here/{path}"]
+                done = subprocess.run(call, capture_output=True, timeout=30, check=True)
+                assert done.stdout == (STATIC / (Path(path).name or "index.html")).read_bytes()
+        finally:
+            process.terminate()
+        assert process.wait(20) == 0

@@ -45,7 +45,13 @@ echo "== kept $kept attempt, $(as_user workflow list | grep -c succeeded) succee
 before=$(main); kill -STOP $before
 until test "$(main)" != "$before" -a "$(main)" != 0; do sleep 0.1; done; until_active
 echo "== watchdog $(journalctl -u provisioning-orchestrator | grep -c 'Watchdog timeout')"
-systemctl disable --now provisioning-orchestrator 2>/dev/null
+mkdir -p /etc/systemd/system/provisioning-gateway.service.d
+printf '[Service]\nEnvironment=PROVISIONING_GATEWAY_LISTEN=unix:/run/provisioning/gateway.sock\n' \
+    >/etc/systemd/system/provisioning-gateway.service.d/test.conf
+systemctl daemon-reload
+systemctl enable --now provisioning-gateway 2>/dev/null
+echo "== gateway $(systemctl show -p StatusText --value provisioning-gateway)"
+systemctl disable --now provisioning-orchestrator provisioning-gateway 2>/dev/null
 systemctl enable --now provisioning-drain.path provisioning-drain.timer 2>/dev/null
 echo "== drained $(as_user selftest echo by-the-path-unit --orchestrated --wait --max-wait 60 2>/dev/null)"
 until test "$(systemctl is-active provisioning-drain.service)" = inactive; do sleep 0.1; done
@@ -96,6 +102,7 @@ def test_under_a_real_systemd(built: Built, tmp_path: Path) -> None:
         "== foreign 0",
         "== kept 1 attempt, 3 succeeded",
         "== watchdog 1",
+        "== gateway listens on unix:/run/provisioning/gateway.sock",
         "== drained by-the-path-unit",
         "== failed units: 0",
         "== left 0",

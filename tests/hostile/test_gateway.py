@@ -4,6 +4,7 @@ reaches the spool or costs more than its own connection.
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
@@ -12,10 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.architecture.sources import ROOT
 from tests.gateway import Gateway
 from tests.installation import Installation
 
 pytestmark = pytest.mark.nu
+
+STATIC = ROOT / "provisioning" / "gateway" / "static"
 
 
 @pytest.fixture(scope="module")
@@ -233,3 +237,32 @@ def test_the_folder_is_left_as_it_was(door: Gateway) -> None:
     names = {path.name for path in Path(door.site.root / "spool").iterdir()}
     assert "metrics.prom" not in names
     assert list((door.site.root / "spool/requests").glob("*.json")) == []
+
+
+# The page
+
+
+def test_every_module_and_style_comes_with_the_policy_and_the_guards(door: Gateway) -> None:
+    document = door.get("/")
+    assert document.headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self';")
+    named = re.findall(r'(?:href|src)="(page/[^"]+)"', document.body.decode())
+    modules = {"states.js", *(path.name for path in STATIC.glob("*.js"))}
+    for path in {*named, *(f"page/{name}" for name in modules)}:
+        answer = door.get(f"/{path}")
+        assert answer.status == 200, path
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Content-Security-Policy"] == document.headers["Content-Security-Policy"]
+        assert b"http://" not in answer.body.replace(b"http://www.w3.org/2000/svg", b"")
+        assert door.get(f"/{path}", Host="evil.example").status == 421
+        assert door.get(f"/{path}", Sec_Fetch_Site="cross-site").status == 403
+    assert door.get("/page/../server.py").status == 404
+    assert door.post("/", {}).status == 405
+
+
+def test_a_link_from_elsewhere_opens_the_page_and_nothing_else(door: Gateway) -> None:
+    followed = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate", "Sec_Fetch_Dest": "document"}
+    assert door.get("/", **followed).status == 200
+    assert door.get("/", **{**followed, "Sec_Fetch_Dest": "iframe"}).code == "cross-site"
+    assert door.get("/", **followed, Origin="http://evil.example").code == "cross-site"
+    assert door.get("/workflows", **followed).code == "cross-site"
+    assert door.get("/", **followed, Host="evil.example").code == "wrong-host"

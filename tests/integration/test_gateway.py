@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import socket
 import subprocess
 import time
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
+from provisioning.clock import now
 from provisioning.core.catalogue import singular
+from provisioning.views.report import report_of
+from provisioning.views.report_html import report_html
 from tests.gateway import Gateway
-from tests.installation import Installation, find_nu
+from tests.installation import Gate, Installation, find_nu
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.nu
@@ -105,7 +113,8 @@ def test_a_workflow_from_its_submission_to_its_end(site: Installation, door: Gat
     log = door.get(f"/workflows/{workflow_id}/logs/a")
     assert (log.body, log.headers["Next-Offset"], log.headers["Attempt"]) == (b"one\ntwo\n", "8", "1")
     assert door.get(f"/workflows/{workflow_id}/logs/a?offset=4").body == b"two\n"
-    assert door.get(f"/workflows/{workflow_id}/logs/a?lines=1").body == b"two\n"
+    last = door.get(f"/workflows/{workflow_id}/logs/a?lines=1")
+    assert (last.body, last.headers["Next-Offset"]) == (b"two\n", "8")
     assert door.get(f"/workflows/{workflow_id}/logs/a?attempt=2").status == 404
     assert door.get(f"/workflows/{workflow_id}/logs/c").status == 404
     wait_for(lambda: door.get("/metrics").status == 200, what="the metrics")
@@ -132,6 +141,81 @@ def test_events_of_what_waits_come_once_it_is_claimed(site: Installation, door: 
     site.start("orchestrator", "run", "--until-empty")
     assert next(stream)[2]["event"]
     assert list(stream)[-1][1] == "end"
+
+
+def test_a_reader_may_begin_now(site: Installation, door: Gateway, tmp_path: Path) -> None:
+    gate = Gate(tmp_path / "gate")
+    tasks: list[dict[str, Any]] = [{"id": "a", "operation": "selftest.noop"}]
+    tasks.append({"id": "b", "operation": "trial.again", "params": {"script": gate.script}, "depends_on": ["a"]})
+    workflow_id = site.submit(tasks)
+    site.orchestrator()
+    gate.reached()
+    told = site.folder(workflow_id).path / "events.jsonl"
+    wait_for(lambda: b'"b"' in told.read_bytes(), what="the start of b")
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", door.port, timeout=60)) as connection:
+        connection.request("GET", f"/workflows/{workflow_id}/events?from=now")
+        response = connection.getresponse()
+        gate.open()
+        lines = response.read().decode().splitlines()
+    later = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+    assert later[-1] == {"state": "succeeded"}
+    assert {each["task_id"] for each in later if "task_id" in each} == {"b"}
+    assert door.get(f"/workflows/{workflow_id}/events?from=yesterday").status == 422
+    gate.close()
+
+
+def test_pictures_are_those_of_reports(site: Installation, door: Gateway) -> None:
+    workflow_id = site.submit([{"id": "a", "operation": "selftest.noop"},
+                               {"id": "b", "operation": "selftest.noop", "depends_on": ["a"]}])  # fmt: skip
+    for name in ("graph", "timeline"):
+        assert door.get(f"/workflows/{workflow_id}/{name}").code == "not-found"
+    site.drain()
+    report = report_html(report_of(site.folder(workflow_id), now()))
+    for name in ("graph", "timeline"):
+        answer = door.get(f"/workflows/{workflow_id}/{name}")
+        assert answer.headers["Content-Type"].startswith("image/svg+xml")
+        assert answer.body.decode() in report
+        assert answer.headers["Note"] in report
+        assert ElementTree.fromstring(answer.body).tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_pictures_change_with_the_workflow(site: Installation, door: Gateway, tmp_path: Path) -> None:
+    gate = Gate(tmp_path / "gate")
+    workflow_id = site.submit([{"id": "a", "operation": "trial.again", "params": {"script": gate.script}}])
+    site.orchestrator()
+    gate.reached()
+
+    def drawn() -> bytes:
+        return bytes(door.get(f"/workflows/{workflow_id}/graph").body)
+
+    wait_for(lambda: b"node running" in drawn(), what="a picture of what runs")
+    gate.open()
+    site.wait_ended(workflow_id)
+    assert b"node succeeded" in drawn()  # at once: nothing comes later that would bring another look
+    site.ask("retry", workflow_id, "a")
+    gate.reached(2)
+    wait_for(lambda: b"node running" in drawn(), what="a picture of what runs again")
+    gate.open(2)
+    gate.close()
+
+
+def test_lists_are_filtered(site: Installation, door: Gateway) -> None:
+    task = [{"id": "a", "operation": "selftest.noop"}]
+    one, two = site.submit(task, name="nightly-web", infra="demo"), site.submit(task, name="Site.WEB")
+    own = door.post("/workflows/batch", {"schema": 1, "name": "own", "tasks": task}).data["workflow_id"]
+    me = door.get("/caller").data
+    assert me["own"] is True
+    for query, wanted in {
+        "name=web": [two, one],
+        f"name={one}": [one],
+        f"operator={me['operator']}": [own],
+        "operator=tester&name=night": [one],
+        "infra=demo": [one],
+        "name=%3Cscript%3E": [],
+    }.items():
+        assert [row["workflow_id"] for row in door.get(f"/workflows?{query}").data["workflows"]] == wanted, query
+    for wrong in ("name=a&name=b", "name=%00", f"name={'x' * 129}"):
+        assert door.get(f"/workflows?{wrong}").status == 422, wrong
 
 
 def test_lists_come_in_parts(site: Installation, door: Gateway) -> None:

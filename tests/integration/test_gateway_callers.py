@@ -11,14 +11,16 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from provisioning.gateway.callers import uid_of
-from tests.gateway import Answered, Gateway, grant, reachable
+from provisioning.gateway.refusals import MOST
+from tests.gateway import Answered, Gateway, certified, grant, reachable, said_by, token_of
 from tests.installation import Installation
+from tests.waiting import wait_for
 
 NOOP = {"schema": 1, "name": "x", "tasks": [{"id": "a", "operation": "selftest.noop"}]}
 
@@ -63,6 +65,7 @@ import os, socket, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from provisioning.gateway.callers import uid_of
+from provisioning.gateway.refusals import MOST
 os.umask(0)
 with socket.socket(socket.AF_UNIX) as listener:
     listener.bind(sys.argv[1])
@@ -122,7 +125,7 @@ def test_operators_may_what_they_are_granted(site: Installation, folder: Path) -
     assert door.as_stranger("POST", "/workflows/selftest/noop", {"params": {"x": 1}}).status == 422
     seen = door.as_stranger("GET", "/workflows").data["workflows"]
     assert {row["workflow_id"] for row in seen} == {own, batch}
-    for path in (theirs, theirs[:10], f"{theirs}/events", f"{theirs}/logs/a"):
+    for path in (theirs, theirs[:10], f"{theirs}/events", f"{theirs}/logs/a", f"{theirs}/graph", f"{theirs}/timeline"):
         assert door.as_stranger("GET", f"/workflows/{path}").status == 404, path
     assert door.as_stranger("GET", f"/tasks/{theirs}.a").status == 404
     assert door.as_stranger("POST", f"/workflows/{theirs}/cancel").status == 404
@@ -156,6 +159,49 @@ def test_grants_are_asked_again_at_the_start_and_signatures_where_they_are_requi
     assert door.post("/workflows/selftest/noop", {}).status == 202, "the owner signs nothing"
 
 
+@pytest.mark.root
+@pytest.mark.nu
+def test_who_is_not_let_in_is_in_the_audit_log_once(site: Installation, folder: Path) -> None:
+    door = Gateway(site, folder=folder)
+    for unix in (False, True, False):
+        assert door.as_stranger("GET", "/workflows", unix=unix).status == 403
+    assert door.get("/workflows", Authorization="Bearer wrong").status == 401
+    assert door.get("/workflows", Sec_Fetch_Site="cross-site").status == 403
+    assert door.get("/no-such").status == 404
+    declined = [each for each in _audit(site) if each["event"] == "declined"]
+    assert [(each["who"], each["code"], each["call"], each["times"]) for each in declined] == [
+        ("nobody", "not-granted", "GET /workflows", 1),
+        ("127.0.0.1", "unknown-token", "GET /workflows", 1),
+        ("127.0.0.1", "cross-site", "GET /workflows", 1),
+    ]
+    door.process.terminate()
+    assert door.process.wait(20) == 0
+    last = _audit(site)[-1]
+    assert (last["event"], last["who"], last["code"], last["times"]) == ("declined", "nobody", "not-granted", 2)
+
+
+@pytest.mark.nu
+def test_who_is_refused_too_often_has_to_wait_and_nobody_else(site: Installation) -> None:
+    grant(site, "selftest.noop", operator="alice")
+    alice = {"Authorization": f"Bearer {token_of(site, 'alice')}"}
+    door = Gateway(site)
+    for _ in range(MOST):
+        assert door.get("/workflows", Authorization="Bearer wrong").status == 401
+    answer = door.get("/workflows", Authorization="Bearer wrong")
+    assert (answer.status, answer.code) == (429, "too-many")
+    assert 1 <= int(answer.headers["Retry-After"]) <= 60
+    assert door.get("/workflows", **alice).status == 200, "whoever may is let in from there"
+    for _ in range(MOST):
+        assert door.get("/workflows/7zzz", **alice).status == 404
+    answer = door.post("/workflows/selftest/noop", {}, **alice)
+    assert (answer.status, answer.code) == (429, "too-many")
+    assert site.spool.incoming_ids() == []
+    for _ in range(MOST + 1):
+        assert door.get("/workflows/7zzz").status == 404, "the owner's mistakes are no attack"
+    wait_for(lambda: door.get("/workflows", **alice).status == 200, what="the end of the wait")
+    assert len([each for each in _audit(site) if each["event"] == "declined"]) == 1
+
+
 def _audit(site: Installation) -> list[dict[str, object]]:
     lines = [line for path in sorted((site.root / "spool/audit").iterdir()) for line in path.read_text().splitlines()]
     return [record for line in lines if isinstance(record := json.loads(line), dict) and "event" in record]
@@ -164,61 +210,23 @@ def _audit(site: Installation) -> list[dict[str, object]]:
 # From elsewhere
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate for 127.0.0.1, and its key."""
-    path, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "1",
-         "-subj", "/CN=here", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", path],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    key.chmod(0o600)
-    return path, key
-
-
-def _said_by(site: Installation, *words: str, code: int) -> str:
-    before = len(list(site.root.glob("said.*")))
-    assert site.start(*words).wait(30) == code, site.said()
-    return (site.root / f"said.{before}").read_text()
-
-
 @pytest.mark.nu
-def test_elsewhere_it_listens_only_with_tls_and_tokens(site: Installation, certificate: tuple[Path, Path]) -> None:
+def test_elsewhere_it_listens_only_with_tls_and_tokens(site: Installation) -> None:
     place = ("serve", "--listen", "0.0.0.0:0")
-    assert "without TLS" in _said_by(site, *place, code=5)
-    site.settings(
-        gateway_certificate=certificate[0], gateway_key=certificate[1], paths_tokens=site.root / "tokens.toml"
-    )
-    said = _said_by(site, *place, code=5)
+    assert "without TLS" in said_by(site, *place, code=5)
+    certified(site)
+    site.settings(paths_tokens=site.root / "tokens.toml")
+    said = said_by(site, *place, code=5)
     assert "provisioning authority token" in said
 
 
-@pytest.fixture
-def token(site: Installation) -> Callable[[str], str]:
-    def make(operator: str) -> str:
-        made = json.loads(_said_by(site, "authority", "token", operator, "--json", code=0).partition("add to")[0])
-        path = site.root / "tokens.toml"
-        with path.open("a") as file:
-            file.write(f'[[token]]\noperator = "{operator}"\nsha256 = "{made["sha256"]}"\n')
-        path.chmod(0o600)
-        site.settings(paths_tokens=path)
-        assert made["token"] not in path.read_text()
-        return str(made["token"])
-
-    return make
-
-
 @pytest.mark.nu
-def test_a_token_says_who_calls(
-    site: Installation, certificate: tuple[Path, Path], token: Callable[[str], str]
-) -> None:
+def test_a_token_says_who_calls(site: Installation) -> None:
     grant(site, "selftest.noop", operator="alice")
-    alice = token("alice")
-    site.settings(gateway_certificate=certificate[0], gateway_key=certificate[1])
+    alice, certificate = token_of(site, "alice"), certified(site)
     door = Gateway(site, "--listen", "0.0.0.0:0")
     port = int(door.said.split("https://0.0.0.0:")[1].split()[0])
-    trusted = ssl.create_default_context(cafile=str(certificate[0]))
+    trusted = ssl.create_default_context(cafile=str(certificate))
 
     def call(path: str, body: object = None, **headers: str) -> Answered:
         data = json.dumps(body).encode() if body is not None else None
@@ -236,6 +244,9 @@ def test_a_token_says_who_calls(
     made = call("/workflows/selftest/noop", {}, Authorization=f"Bearer {alice}").data["workflow_id"]
     assert site.folder(made).submission().operator == "alice"
     assert call(f"/workflows/{ours}", Authorization=f"Bearer {alice}").status == 404
+    for verb in ("resume", "retry", "rollback"):
+        answer = call(f"/workflows/{made}/{verb}", {}, Authorization=f"Bearer {alice}")
+        assert (answer.code, f"there is nothing to {verb}" in str(answer.body)) == ("request-refused", True), answer
     for wrong in (f"Bearer {alice}x", "Bearer ", "Basic YTpi", f"Bearer {alice[:-1]}"):
         answer = call("/workflows", Authorization=wrong)
         assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer"), wrong

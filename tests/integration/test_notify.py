@@ -61,6 +61,19 @@ def test_ready_alive_and_stopping_come_from_the_orchestrator_itself(tmp_path: Pa
     assert process.returncode == 0
 
 
+@pytest.mark.nu
+def test_the_gateway_is_ready_once_it_listens(tmp_path: Path, ear: socket.socket) -> None:
+    place = f"unix:{tmp_path / 'gateway.sock'}"
+    with subprocess.Popen([PROGRAM, "serve", "--listen", place], env=environment(tmp_path)) as process:
+        try:
+            assert heard(ear) == (f"READY=1\nSTATUS=listens on {place}", process.pid)
+            with socket.socket(socket.AF_UNIX) as calling:
+                calling.connect(str(tmp_path / "gateway.sock"))
+        finally:
+            process.terminate()
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize("address", ["", "notify-is-relative", "/nowhere/notify"])
 def test_nobody_who_listens_is_no_error(tmp_path: Path, address: str) -> None:
     done = subprocess.run(

@@ -11,6 +11,7 @@ import pytest
 
 from provisioning.errors import NotFound, Problem, UsageError
 from provisioning.storage.doors import add_operators, check_doors
+from tests.disks import tmpfs
 from tests.others import as_user
 
 pytestmark = pytest.mark.root
@@ -75,3 +76,12 @@ def test_what_is_wrong_with_them_is_found_and_can_be_mended(
         os.chown(folder, pwd.getpwnam(OPERATOR).pw_uid, -1)
         add_operators(root, [OPERATOR], None)
         assert checked(root) == []
+
+
+def test_a_folder_on_another_file_system(root: Path) -> None:
+    """A file of it could not be renamed into the spool."""
+    add_operators(root, ["backup"], None)
+    (root / "drop" / "backup").rename(root.parent / "mode")
+    made = (root.parent / "mode").stat()
+    with tmpfs(root / "drop" / "backup", f"size=1m,mode={made.st_mode & 0o7777:o},uid={made.st_uid},gid={made.st_gid}"):
+        assert [(problem.code, Path(problem.file).name) for problem in checked(root)] == [("elsewhere", "backup")]

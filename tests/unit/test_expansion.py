@@ -190,6 +190,20 @@ def test_references_that_are_refused(task: dict[str, Any], says: str) -> None:
     assert problem.hint
 
 
+def test_the_results_of_none_are_an_empty_list() -> None:
+    none = make("web", for_each=[])
+    workflow = read([none, take("${tasks.web.*.result.ip}") | {"depends_on": ["web"]}])
+    assert [(task.params, task.references, task.depends_on) for task in workflow.tasks] == [({"ips": []}, (), ())]
+    beside = ["$${x}", "${tasks.web.*.result}", "${tasks.one.result.ip}"]
+    workflow = read([none, make("one"), echo("t", beside, depends_on=["web", "one"])])
+    assert workflow.tasks[1].params["value"] == ["$${x}", [], "${tasks.one.result.ip}"]
+    assert workflow.tasks[1].references == ("tasks.one.result.ip",)
+    (problem,) = refused([none, echo("t", "all: ${tasks.web.*.result}", depends_on=["web"])])
+    assert "no task is called like 'web.*'" in problem.message
+    (problem,) = refused([none, make("t", params={"name": "${tasks.web.*.result.ip}"}, depends_on=["web"])])
+    assert problem.code == "bad-params"
+
+
 def test_a_condition_on_what_is_not_there_is_where_it_is_written() -> None:
     when = {"path": "result.ip", "equals": "x"}
     for other, says in (("none", "no task is called 'none'"), ("web", "may not have succeeded")):

@@ -21,7 +21,7 @@ from provisioning.storage import files
 from provisioning.storage.checkpoint import WorkflowFolder, encode
 from provisioning.storage.spool import Spool
 from provisioning.views.markup import Html, tag, text
-from provisioning.views.report import Report, report_json, report_of
+from provisioning.views.report import Report, _in_order, report_json, report_of
 from provisioning.views.report_html import report_html
 from provisioning.views.report_markdown import report_markdown
 from provisioning.views.timeline import timeline
@@ -257,3 +257,45 @@ def test_a_report_of_five_thousand_tasks_is_a_few_megabytes() -> None:
     assert reader.elements.count("rect") < 8000
     assert reader.elements.count("details") < 100
     assert "group-7.47" in html
+
+
+RETRY = {"verb": "retry", "operator": "alice"}
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "requests", "kept"),
+    [
+        ([(0, 2)], [(2, 3)], [], True),
+        ([(0, 2)], [(1, 3)], [], False),
+        ([(0, None)], [(1, 3)], [], False),
+        ([(1, 2)], [(0, 3)], [], False),
+        # a was done again after b, because somebody asked for that; and then b after it
+        ([(0, 2), (10, 12)], [(2, 3)], [9], True),
+        ([(0, 2), (10, 12)], [(2, 3), (12, 13)], [9], True),
+        # and where it was done again, b began before its end all the same
+        ([(0, 2), (10, 12)], [(2, 3), (11, 13)], [9], False),
+        ([(0, 2), (10, 12)], [(1, 3)], [9], False),
+        # a was skipped at first, which is an end too: b only has to come after it
+        ([(10, 12)], [(2, 3)], [9], True),
+        ([(10, 12)], [(2, 3)], [1], False),
+        ([(10, 12)], [(2, 3)], [11], False),
+        ([(0, 1), (2, 4)], [(3, 5)], [], False),
+        ([], [(3, 5)], [], True),
+    ],
+)
+def test_an_early_start_is_told_whatever_people_have_asked_for(
+    a: list[tuple[int, int | None]], b: list[tuple[int, int | None]], requests: list[int], kept: bool
+) -> None:
+    def shown(task_id: str, spans: list[tuple[int, int | None]]) -> dict[str, Any]:
+        tries = [
+            {"started_at": at(begin).isoformat(), "ended_at": None if end is None else at(end).isoformat()}
+            for begin, end in spans
+        ]
+        return {"task_id": task_id, "attempts": tries}
+
+    asked = [{**RETRY, "at": at(second).isoformat()} for second in requests]
+    page = {"tasks": [shown("a", a), shown("b", b)], "requests": asked}
+    graph = Graph((Task("a", "x.y"), Task("b", "x.y", depends_on=("a",))))
+    found = _in_order(page, graph)
+    assert found.kept is kept, found
+    assert ("b before a" in found.evidence) is not kept

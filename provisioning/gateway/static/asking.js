@@ -1,0 +1,111 @@
+// What may be asked of a workflow: each has to be confirmed, and who may not is told why.
+
+import { Declined, Silent, post } from "./calls.js";
+import { el, fill } from "./elements.js";
+
+const OPEN = ["queued", "running", "abandoned", "paused", "rolling_back"];
+const ENDED = ["failed", "cancelled", "succeeded", "rolled_back"];
+
+// In which states each makes sense; whether it does the gateway decides, and says.
+const VERBS = {
+  pause: {
+    states: ["queued", "running", "abandoned"],
+    title: "Pause",
+    act: "Pause it",
+    tells: "What runs goes on to its end; no other task starts until somebody resumes it.",
+  },
+  resume: {
+    states: ["paused"],
+    title: "Resume",
+    act: "Resume it",
+    tells: "Tasks that can start are started again.",
+  },
+  retry: {
+    states: ["failed", "cancelled", "rolled_back"],
+    title: "Retry",
+    act: "Do it again",
+    tells: "What failed, was cancelled or skipped is done again; what succeeded is kept.",
+  },
+  rollback: {
+    states: ["running", "abandoned", "paused", ...ENDED],
+    title: "Roll back",
+    act: "Undo what was done",
+    grave: true,
+    tells: "What its tasks have done is undone, the last first, as far as their operations can.",
+  },
+  cancel: {
+    states: OPEN,
+    title: "Cancel",
+    act: "End the workflow",
+    grave: true,
+    tells: "Running tasks are told to end, and the others never start.",
+  },
+};
+
+const dialog = () => document.getElementById("asking");
+
+// The buttons of a workflow in this state. `asked` is called after one was confirmed and taken.
+export function buttons(workflow, asked) {
+  return Object.entries(VERBS)
+    .filter(([, { states }]) => states.includes(workflow.state))
+    .map(([verb, { title, grave }]) => {
+      const ask = (event) => confirm(event.currentTarget, workflow, verb, [], asked);
+      const attributes = { type: "button", class: grave ? "grave" : null, "data-focus": verb, on: { click: ask } };
+      return { key: verb, mark: workflow.workflow_id, make: () => el("button", attributes, `${title}…`) };
+    });
+}
+
+// The button that does one task again, with what waits for it.
+export function again(workflow, task, asked) {
+  const ask = (event) => confirm(event.currentTarget, workflow, "retry", [task.task_id], asked);
+  return el("button", { type: "button", "data-focus": "again", on: { click: ask } }, "Do it again…");
+}
+
+function confirm(opener, workflow, verb, tasks, asked) {
+  const { title, act, tells, grave } = VERBS[verb];
+  const box = dialog();
+  const wrong = el("div", { role: "alert" });
+  const leave = el(
+    "button",
+    { type: "button", autofocus: true, on: { click: () => box.close() } },
+    "Leave it as it is",
+  );
+  const yes = el("button", { type: "button", class: grave ? "grave" : "main" }, act);
+  yes.addEventListener("click", async () => {
+    if (yes.getAttribute("aria-disabled")) return;
+    yes.setAttribute("aria-disabled", "true"); // and not disabled: it would lose the focus
+    fill(wrong);
+    try {
+      const told = await post(`workflows/${workflow.workflow_id}/${verb}`, tasks.length ? { tasks } : {});
+      box.close();
+      asked(told);
+    } catch (error) {
+      yes.removeAttribute("aria-disabled");
+      if (!(error instanceof Declined || error instanceof Silent)) throw error;
+      fill(
+        wrong,
+        el("p", {}, el("strong", {}, `Not asked: ${error.message}`)),
+        error.hint ? el("p", { class: "hint" }, error.hint) : null,
+      );
+    }
+  });
+  const what = tasks.length ? `${title}: task ${tasks[0]} of ${workflow.name}` : `${title}: ${workflow.name}`;
+  const said = tasks.length ? "This task and all that waits for it are done again, also what has succeeded." : tells;
+  fill(
+    box,
+    el("h2", { id: "asking-title" }, what),
+    el("p", { class: "soft" }, workflow.workflow_id),
+    el("p", {}, said),
+    wrong,
+    el("p", { class: "choice" }, leave, yes),
+  );
+  box.addEventListener(
+    "close",
+    () => {
+      fill(box);
+      (opener.isConnected ? opener : document.getElementById("content")).focus();
+    },
+    { once: true },
+  );
+  box.showModal();
+}

@@ -1,0 +1,201 @@
+// The page: which part of it an address means, who calls, and what is shown where something is refused.
+
+import { Declined, get, token } from "./calls.js";
+import { el, fill, tick } from "./elements.js";
+import * as list from "./list.js";
+import { Wake, connection, watch } from "./live.js";
+import * as task from "./task.js";
+import * as workflow from "./workflow.js";
+
+const ID = "[0-7][0-9a-hjkmnp-tv-z]{0,25}";
+const VIEWS = [
+  [new RegExp("^#/$"), list],
+  [new RegExp(`^#/workflows/(${ID})$`), workflow],
+  [new RegExp(`^#/workflows/(${ID})/([a-z0-9._~-]{1,350})$`), task],
+];
+const UNKNOWN = 401,
+  FORBIDDEN = 403;
+
+const main = document.getElementById("content");
+let leaving = new AbortController();
+let now = { path: null };
+
+function said(text) {
+  fill(document.getElementById("said"), text);
+}
+
+async function show() {
+  const address = location.hash || "#/";
+  const mark = address.indexOf("?");
+  const path = mark < 0 ? address : address.slice(0, mark);
+  const query = new URLSearchParams(mark < 0 ? "" : address.slice(mark + 1));
+  if (now.path === path && now.query) {
+    // another part of the same: it stays, and shows that
+    for (const key of [...now.query.keys()]) now.query.delete(key);
+    for (const [key, value] of query) now.query.append(key, value);
+    now.wake.now();
+    return;
+  }
+  leaving.abort();
+  leaving = new AbortController();
+  const { signal } = leaving;
+  const box = document.getElementById("asking");
+  if (box.open) box.close();
+  const first = now.path === null;
+  now = { path };
+  connection.show("");
+  const [found, shows] = VIEWS.map(([pattern, each]) => [pattern.exec(path), each]).find(([match]) => match) ?? [];
+  if (!found) {
+    fill(
+      main,
+      el("h1", { tabindex: "-1" }, "There is no such page"),
+      el("p", {}, el("a", { href: "#/" }, "All workflows")),
+    );
+    return;
+  }
+  document.title = shows.title(found.slice(1));
+  now = { path, query, wake: new Wake() };
+  try {
+    const shown = shows.view(main, found.slice(1), { query, wake: now.wake, signal, said });
+    if (!first) main.querySelector("h1").focus();
+    await shown;
+  } catch (error) {
+    if (signal.aborted) return;
+    now = { path }; // the next time it begins anew
+    if (!(error instanceof Declined)) {
+      refused(new Declined(0, { message: `the page itself failed: ${error.message}`, hint: "load it again" }));
+      throw error;
+    }
+    refused(error);
+  }
+}
+
+function refused(error) {
+  connection.show("");
+  const wrong = el(
+    "div",
+    { role: "alert" },
+    el("p", {}, el("strong", {}, error.message)),
+    error.problems.length > 1
+      ? el(
+          "ul",
+          {},
+          error.problems.slice(0, 50).map((each) => el("li", {}, each)),
+        )
+      : null,
+    error.hint ? el("p", { class: "hint" }, error.hint) : null,
+  );
+  const signing = [UNKNOWN, FORBIDDEN].includes(error.status);
+  fill(
+    main,
+    el("h1", { tabindex: "-1" }, signing ? "Who are you?" : "That cannot be shown"),
+    el("section", {}, wrong, signing ? signIn() : null),
+    el(
+      "p",
+      {},
+      el(
+        "a",
+        {
+          href: "#/",
+          on: {
+            click: () => {
+              if (location.hash === "#/") show();
+            },
+          },
+        },
+        "All workflows",
+      ),
+    ),
+  );
+  main.querySelector("h1").focus();
+}
+
+function signIn() {
+  const field = el("input", {
+    id: "token",
+    type: "password",
+    autocomplete: "off",
+    required: true,
+    spellcheck: "false",
+    size: "44",
+  });
+  const form = el(
+    "form",
+    { class: "signing" },
+    el("p", {}, el("label", { for: "token" }, "Token"), field),
+    el("p", {}, el("button", { class: "main" }, "Sign in")),
+    el(
+      "p",
+      { class: "soft" },
+      "Made on the host by: provisioning authority token OPERATOR. ",
+      "It stays in this tab, until the tab is closed or you sign out.",
+    ),
+  );
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const given = field.value.trim();
+    field.setCustomValidity(
+      /^[\x21-\x7e]+$/.test(given) ? "" : "A token has letters, digits and signs only, and no spaces.",
+    );
+    if (!form.reportValidity()) return;
+    token.keep(given);
+    start();
+  });
+  field.addEventListener("input", () => field.setCustomValidity(""));
+  return form;
+}
+
+// Who is signed in; asked anew while nobody answers.
+async function caller() {
+  const place = document.getElementById("caller");
+  try {
+    await watch(async () => {
+      const found = await get("caller");
+      const out = el(
+        "button",
+        {
+          type: "button",
+          on: {
+            click: () => {
+              token.forget();
+              start();
+            },
+          },
+        },
+        "Sign out",
+      );
+      fill(place, `You are ${found.operator}${found.own ? ", who owns the spool" : ""} `, token.given() ? out : null);
+      return null;
+    }, new AbortController().signal);
+  } catch (error) {
+    if (!(error instanceof Declined)) throw error;
+    const out = el(
+      "button",
+      {
+        type: "button",
+        on: {
+          click: () => {
+            token.forget();
+            start();
+          },
+        },
+      },
+      "Forget the token",
+    );
+    fill(place, token.given() ? out : null);
+  }
+}
+
+function start() {
+  now = { path: null };
+  caller();
+  show();
+}
+
+document.getElementById("skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the part behind # says what is shown
+  main.focus();
+});
+window.addEventListener("hashchange", show);
+setInterval(tick, 1000);
+start();
