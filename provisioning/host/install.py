@@ -14,13 +14,12 @@ from provisioning.core.workflow import FORMAT
 from provisioning.errors import NotFound, Refused
 from provisioning.execution.command import run
 from provisioning.host import account, placing, versions
-from provisioning.host.layout import UNITS, Layout
+from provisioning.host.layout import GATEWAY_UNIT, MAIN_UNIT, UNITS, Layout
 from provisioning.ownership import refuse_unless_ours
 from provisioning.storage.naming import WrongKind
 from provisioning.storage.reading import read_regular
 
 MAX_RECORD_BYTES = 1 << 20
-MAIN_UNIT, GATEWAY_UNIT = UNITS[0], UNITS[-1]
 BOOTED = Path("/run/systemd/system")
 """Is there where systemd is the host's init."""
 

@@ -15,8 +15,8 @@ PLAIN_PATH = re.compile(r"(/[A-Za-z0-9._+-]+)+\Z")
 """What needs quotes neither in a unit file nor in a crontab."""
 MAIL = re.compile(r"[A-Za-z0-9._%+@-]{1,200}\Z")
 
-UNITS = ("provisioning-orchestrator.service", "provisioning-drain.service", "provisioning-drain.path",
-         "provisioning-drain.timer", "provisioning-gateway.service")  # fmt: skip
+MAIN_UNIT, GATEWAY_UNIT = "provisioning-orchestrator.service", "provisioning-gateway.service"
+UNITS = (MAIN_UNIT, "provisioning-drain.service", "provisioning-drain.path", "provisioning-drain.timer", GATEWAY_UNIT)
 
 LOCAL_SERVERS = """\
 # Servers of the local provider are made of namespaces, and mount a /proc of their own.
