@@ -19,7 +19,7 @@ PER_SECONDS = 60.0
 _KNOWN = 4096
 
 
-class Note(NamedTuple):
+class Refusal(NamedTuple):
     """A record for the audit log."""
 
     who: str
@@ -29,16 +29,20 @@ class Note(NamedTuple):
     times: int
 
 
-class Notes:
-    """Of each caller and reason the first is told at once, and how many followed when the time is over."""
+class Refusals:
+    """Of each caller and reason the first is told at once, and how many followed later.
+
+    Later is the next refusal of anybody once the time is over, or a clean stop, which asks what is `due`: nothing here
+    wakes by itself, and who is killed takes that count along.
+    """
 
     def __init__(self) -> None:
         self._since = 0.0
         self._followed: dict[tuple[str, str], int] = {}
 
-    def add(self, who: str, code: str, call: str, now: float) -> list[Note]:
+    def add(self, who: str, code: str, call: str, now: float) -> list[Refusal]:
         """A call was declined: what is to be kept now."""
-        notes = self.due() if now - self._since >= KEPT_SECONDS else []
+        followed = self.due() if now - self._since >= KEPT_SECONDS else []
         if not self._followed:
             self._since = now
         key = (who, code)
@@ -46,15 +50,15 @@ class Notes:
             key = (OTHERS, "")
         if key in self._followed:
             self._followed[key] += 1
-            return notes
+            return followed
         self._followed[key] = 0
-        return [*notes, Note(*key, call, 1)]
+        return [*followed, Refusal(*key, call, 1)]
 
-    def due(self) -> list[Note]:
+    def due(self) -> list[Refusal]:
         """How many followed each first one; then it begins anew."""
-        notes = [Note(*key, "", times) for key, times in self._followed.items() if times]
+        followed = [Refusal(*key, "", times) for key, times in self._followed.items() if times]
         self._followed.clear()
-        return notes
+        return followed
 
 
 class Allowance:

@@ -21,7 +21,7 @@ from provisioning.gateway import guard, page
 from provisioning.gateway.answers import JSON, Declined, failure, of_http, success_text, too_many
 from provisioning.gateway.callers import Caller, address_of, bearer, name_of, uid_of
 from provisioning.gateway.listening import Listening, close_all
-from provisioning.gateway.refusals import Allowance, Note, Notes
+from provisioning.gateway.refusals import Allowance, Refusal, Refusals
 from provisioning.gateway.routes import ROUTES, Route
 from provisioning.gateway.site import Call, Site, Text
 from provisioning.gateway.streams import give_up
@@ -74,7 +74,7 @@ class Gateway:
         self._site = site
         listen = {guard.host_name(each) for each in site.config.gateway.listen}
         self._files = page.read_files()
-        self._notes, self._allowance = Notes(), Allowance()
+        self._refusals, self._allowance = Refusals(), Allowance()
         self._hosts = guard.LOCAL_HOSTS | listen | {each.lower() for each in site.config.gateway.hosts}
 
     def application(self) -> web.Application:
@@ -140,21 +140,22 @@ class Gateway:
         seconds = self._allowance.wait_seconds(who, now)
         self._allowance.take(who, now)
         if response.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN) and "declined" in request:
-            await self._keep(self._notes.add(who, request["declined"], f"{request.method} {request.path}"[:200], now))
+            called = f"{request.method} {request.path}"[:200]
+            await self._keep(self._refusals.add(who, request["declined"], called, now))
         return too_many(seconds) if seconds and caller is None else response
 
-    async def _keep(self, notes: Sequence[Note]) -> None:
+    async def _keep(self, refusals: Sequence[Refusal]) -> None:
         """Put them into the audit log."""
-        for note in notes:
+        for each in refusals:
             try:
                 async with self._site.changing:
-                    await asyncio.to_thread(self._site.door.declined, *note)
+                    await asyncio.to_thread(self._site.door.declined, *each)
             except (ProvisioningError, OSError) as error:
-                self._site.say(safe(f"not in the audit log: {note.who} was declined ({note.code}): {error}"))
+                self._site.say(safe(f"not in the audit log: {each.who} was declined ({each.code}): {error}"))
 
     async def close(self) -> None:
         """Say what has not been said yet."""
-        await self._keep(self._notes.due())
+        await self._keep(self._refusals.due())
 
     def _check(self, request: web.Request) -> None:
         headers, connection = request.headers, _socket_of(request)

@@ -5,32 +5,41 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioning.gateway.refusals import KEPT_CALLERS, KEPT_SECONDS, MOST, OTHERS, PER_SECONDS, Allowance, Note, Notes
+from provisioning.gateway.refusals import (
+    KEPT_CALLERS,
+    KEPT_SECONDS,
+    MOST,
+    OTHERS,
+    PER_SECONDS,
+    Allowance,
+    Refusal,
+    Refusals,
+)
 
 
 def test_the_first_is_kept_at_once_and_how_many_followed_later() -> None:
-    notes = Notes()
-    assert notes.add("mallory", "unknown-token", "GET /workflows", 10) == [
-        Note("mallory", "unknown-token", "GET /workflows", 1)
+    refusals = Refusals()
+    assert refusals.add("mallory", "unknown-token", "GET /workflows", 10) == [
+        Refusal("mallory", "unknown-token", "GET /workflows", 1)
     ]
-    assert [notes.add("mallory", "unknown-token", "GET /", 11 + i) for i in range(5)] == [[]] * 5
-    assert notes.add("mallory", "cross-site", "GET /", 20) == [Note("mallory", "cross-site", "GET /", 1)]
-    later = notes.add("eve", "unknown-token", "GET /", 10 + KEPT_SECONDS)
-    assert later == [Note("mallory", "unknown-token", "", 5), Note("eve", "unknown-token", "GET /", 1)]
-    assert notes.due() == []
+    assert [refusals.add("mallory", "unknown-token", "GET /", 11 + i) for i in range(5)] == [[]] * 5
+    assert refusals.add("mallory", "cross-site", "GET /", 20) == [Refusal("mallory", "cross-site", "GET /", 1)]
+    later = refusals.add("eve", "unknown-token", "GET /", 10 + KEPT_SECONDS)
+    assert later == [Refusal("mallory", "unknown-token", "", 5), Refusal("eve", "unknown-token", "GET /", 1)]
+    assert refusals.due() == []
 
 
 @given(st.lists(st.tuples(st.integers(0, 200), st.floats(0, 40)), max_size=300))
 def test_none_is_lost_and_the_records_are_bounded(calls: list[tuple[int, float]]) -> None:
-    notes, now, kept = Notes(), 0.0, list[tuple[float, Note]]()
+    refusals, now, kept = Refusals(), 0.0, list[tuple[float, Refusal]]()
     for number, pause in calls:
         now += pause
-        kept += [(now, note) for note in notes.add(f"caller-{number}", "unknown-token", "GET /", now)]
-    kept += [(now, note) for note in notes.due()]
-    assert sum(note.times for _, note in kept) == len(calls)
+        kept += [(now, each) for each in refusals.add(f"caller-{number}", "unknown-token", "GET /", now)]
+    kept += [(now, each) for each in refusals.due()]
+    assert sum(each.times for _, each in kept) == len(calls)
     most = 2 * (KEPT_CALLERS + 1)
     assert len(kept) <= most * (2 + now // KEPT_SECONDS)
-    named = {note.who for at, note in kept if at < KEPT_SECONDS}
+    named = {each.who for at, each in kept if at < KEPT_SECONDS}
     assert len(named - {OTHERS}) <= KEPT_CALLERS
 
 
