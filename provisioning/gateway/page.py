@@ -51,10 +51,11 @@ class File(NamedTuple):
 
 
 def read_files() -> dict[str, File]:
-    """All files of the page, by their paths."""
+    """All files of the page, by their paths. What an editor has left beside them is none."""
     shared = {"report.css": STYLE, "states.js": _states()}
     found = {name: text.encode() for name, text in shared.items()}
-    found |= {name: reading.read_regular(_FOLDER / name, _MAX_BYTES) for name in reading.list_names(_FOLDER)}
+    names = [name for name in reading.list_names(_FOLDER) if Path(name).suffix in _KINDS]
+    found |= {name: reading.read_regular(_FOLDER / name, _MAX_BYTES) for name in names}
     files = {f"/page/{name}": File(data, _KINDS[Path(name).suffix]) for name, data in found.items()}
     return {"/": files.pop("/page/index.html"), **files}
 

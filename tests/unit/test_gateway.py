@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +19,7 @@ from provisioning.core.catalogue import Catalogue, Operation, Param
 from provisioning.core.identifiers import CHOSEN_ID, TASK_ID, WORKFLOW_ID
 from provisioning.core.locate import Limits, decode
 from provisioning.errors import ProvisioningError, Refused, UsageError
-from provisioning.gateway import guard
+from provisioning.gateway import guard, page
 from provisioning.gateway.answers import Declined
 from provisioning.gateway.changing import Asked, _placed, _with_id
 from provisioning.gateway.listening import open_all, parse
@@ -48,6 +50,16 @@ def test_the_description_has_every_operation_with_its_params() -> None:
     assert params["required"] == [], "infra may be the name"
 
 
+def test_no_pattern_of_the_description_lets_a_newline_be_behind_it() -> None:
+    text = json.dumps(document(Catalogue("0" * 64, {"servers.create": NAMED})))
+    patterns = {json.loads(found) for found in re.findall(r'"pattern": ("(?:[^"\\\\]|\\\\.)*")', text)}
+    assert len(patterns) >= 5
+    for pattern in patterns:
+        for name in ("7zzz", "a", "web"):
+            assert not re.search(pattern, f"{name}\n"), pattern
+    assert any(re.search(pattern, "7zzz") for pattern in patterns)
+
+
 @given(st.from_regex(WORKFLOW_ID, fullmatch=True))
 def test_every_workflow_id_is_one_in_a_path(workflow_id: str) -> None:
     assert re.fullmatch(PARTS["{id}"][0], workflow_id)
@@ -75,6 +87,19 @@ def test_a_key_becomes_the_id_and_nothing_else(key: str, text: str) -> None:
     before = decode(text.encode(), form="json", file="", limits=Limits())[1]
     after = decode(_with_id(text.encode(), "json", key), form="json", file="", limits=Limits())[1]
     assert after == {"id": key, **before}
+
+
+def test_what_an_editor_leaves_beside_the_page_is_no_file_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = page.read_files()
+    folder = tmp_path / "static"
+    shutil.copytree(page._FOLDER, folder)
+    for name in ("page.js~", ".page.js.swp", "page.js.orig", "README", "#page.js#"):
+        (folder / name).write_text("half of it")
+    (folder / "__pycache__").mkdir()
+    monkeypatch.setattr(page, "_FOLDER", folder)
+    assert page.read_files() == files
 
 
 @pytest.mark.parametrize("key", ["", '"', "a b", "../a", "a\n", 'a", "x": "', "a" * 129, "\u00e4"])
