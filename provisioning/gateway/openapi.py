@@ -9,13 +9,13 @@ from typing import Any
 from provisioning import __version__
 from provisioning.core.catalogue import Catalogue, Operation
 from provisioning.gateway.answers import JSON
-from provisioning.gateway.routes import PARTS, ROUTES, Query, Route
+from provisioning.gateway.routes import PARTS, ROUTES, Query, Route, whole
 
 Schema = dict[str, Any]
 
 _TEXT: Schema = {"type": "string"}
 _JSON_TEXT: Schema = {"type": "string", "contentMediaType": JSON}
-_TASK_ID: Schema = {"type": "string", "pattern": f"^{PARTS['{task}'][0]}$"}
+_TASK_ID: Schema = {"type": "string", "pattern": whole(PARTS["{task}"][0])}
 _INSTANT: Schema = {"type": ["string", "null"], "format": "date-time"}
 _COUNTS: Schema = {"type": "object", "additionalProperties": {"type": "integer"}}
 
@@ -90,7 +90,7 @@ _KEY: Schema = {
     "name": "Idempotency-Key",
     "in": "header",
     "description": "The id of the workflow: the same key with the same body is the same workflow.",
-    "schema": {"type": "string", "pattern": r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$"},
+    "schema": {"type": "string", "pattern": whole("[A-Za-z0-9][A-Za-z0-9._-]{0,127}")},
 }
 
 
@@ -140,7 +140,7 @@ def _described(route: Route, body: Schema | None) -> dict[str, Any]:
 
 def _part(name: str) -> Schema:
     pattern, meaning = PARTS[name]
-    schema = {"type": "string", "pattern": f"^{pattern}$"}
+    schema = {"type": "string", "pattern": whole(pattern)}
     return {"name": _path(name)[1:-1], "in": "path", "required": True, "description": meaning, "schema": schema}
 
 
