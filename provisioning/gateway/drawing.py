@@ -6,7 +6,6 @@ import os
 import threading
 import time
 from collections import OrderedDict
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,11 +15,13 @@ from provisioning.core.workflow import Plan
 from provisioning.errors import NotFound
 from provisioning.storage.checkpoint import WorkflowFolder
 from provisioning.views.pictures import Drawn, drawn_graph, drawn_timeline
-from provisioning.views.status import ENDED, Page, WorkflowView, shown_state
+from provisioning.views.status import ENDED, WorkflowView, shown_state
 from provisioning.views.timeline import timeline
 
-KEPT = 4
-"""So many workflows are kept in mind: the page of one of 5,000 tasks takes some 20 MB."""
+KEPT_TASKS = 20_000
+"""Of workflows with so many tasks in all it is kept in mind what was read: of 5,000 tasks that is some 20 MB."""
+KEPT_PICTURES = 64
+"""Of so many workflows the pictures themselves are kept; they are small, however large the workflow is."""
 LEAST_SECONDS = 1.0
 SHARE = 5
 """While a workflow goes on, its tasks are looked at again after so many times as long as the last look took."""
@@ -34,28 +35,16 @@ class _Mark(NamedTuple):
     over: bool
 
 
-class Look:
-    """What one look at a workflow has found; each picture of it is drawn once."""
+class Look(NamedTuple):
+    """The pictures that one look at a workflow has led to."""
 
-    def __init__(self, mark: _Mark, page: Page, plan: Plan) -> None:
-        self.mark = mark
-        self.again_at = 0.0
-        self._page = page
-        self._plan = plan
-        self._graph = Graph(plan.workflow.tasks)
-        self._line = timeline(page, self._graph, now())
-
-    @cached_property
-    def graph(self) -> Drawn:
-        """Who waits for whom."""
-        return drawn_graph(self._page, self._plan.workflow, self._graph, self._line)
-
-    @cached_property
-    def timeline(self) -> Drawn:
-        """When the attempts ran. NotFound where there was none."""
-        if not self._line.rows:
-            raise NotFound(f"no attempt of workflow {self._page['workflow_id']} has begun yet", hint="ask again later")
-        return drawn_timeline(self._page, self._line)
+    mark: _Mark
+    again_at: float
+    """Before that, on the monotonic clock, nobody looks again."""
+    graph: Drawn
+    """Who waits for whom."""
+    timeline: Drawn | None
+    """When the attempts ran; None where there was none."""
 
 
 class _Watched:
@@ -63,6 +52,10 @@ class _Watched:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
+        self.callers = 0
+        """So many threads have it in hand: it must not be another's meanwhile."""
+        self.tasks = 0
+        """So many are kept in mind."""
         self._view: WorkflowView | None = None
         self._plan: Plan | None = None
         self._last: Look | None = None
@@ -80,10 +73,19 @@ class _Watched:
         if self._plan is None:
             text = f"workflow {folder.workflow_id} is {page['state']}: its tasks are not known yet"
             raise NotFound(text, hint="ask again later")
-        self._last = made = Look(mark, page, self._plan)
+        workflow = self._plan.workflow
+        self.tasks = len(workflow.tasks)
+        graph = Graph(workflow.tasks)
+        line = timeline(page, graph, now())
+        drawn = drawn_graph(page, workflow, graph, line), drawn_timeline(page, line) if line.rows else None
         end = time.monotonic()
-        made.again_at = end + max(LEAST_SECONDS, SHARE * (end - begin))
-        return made
+        self._last = Look(mark, end + max(LEAST_SECONDS, SHARE * (end - begin)), *drawn)
+        return self._last
+
+    def forget(self) -> None:
+        """Keep the pictures, and until when they are good enough; what they were made of is read anew."""
+        self._view = self._plan = None
+        self.tasks = 0
 
 
 class Pictures:
@@ -93,15 +95,41 @@ class Pictures:
         self._lock = threading.Lock()
         self._watched: OrderedDict[str, _Watched] = OrderedDict()
 
-    def of(self, folder: WorkflowFolder) -> Look:
-        """A look at the workflow."""
+    def graph(self, folder: WorkflowFolder) -> Drawn:
+        """Who waits for whom. NotFound before the workflow has a plan."""
+        return self._look(folder).graph
+
+    def timeline(self, folder: WorkflowFolder) -> Drawn:
+        """When the attempts ran. NotFound where there was none."""
+        found = self._look(folder).timeline
+        if found is None:
+            raise NotFound(f"no attempt of workflow {folder.workflow_id} has begun yet", hint="ask again later")
+        return found
+
+    def _look(self, folder: WorkflowFolder) -> Look:
         with self._lock:
             watched = self._watched.setdefault(folder.workflow_id, _Watched())
             self._watched.move_to_end(folder.workflow_id)
-            if len(self._watched) > KEPT:
-                self._watched.popitem(last=False)
-        with watched.lock:
-            return watched.look(folder)
+            watched.callers += 1
+        try:
+            with watched.lock:
+                return watched.look(folder)
+        finally:
+            with self._lock:
+                watched.callers -= 1
+                self._make_room()
+
+    def _make_room(self) -> None:
+        """Let go of what nobody has in hand and was asked for longest ago."""
+        idle = [(name, each) for name, each in self._watched.items() if not each.callers]
+        tasks = sum(each.tasks for each in self._watched.values())
+        for name, each in idle:
+            if len(self._watched) > KEPT_PICTURES:
+                del self._watched[name]
+            elif tasks <= KEPT_TASKS:
+                return
+            tasks -= each.tasks
+            each.forget()
 
 
 def _mark(folder: WorkflowFolder) -> _Mark:

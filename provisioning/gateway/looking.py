@@ -82,12 +82,12 @@ def workflow(call: Call) -> Page:
 
 def graph(call: Call) -> Text:
     """Who waits for whom, as SVG; the header Note says how to read it."""
-    return _drawn(call.site.pictures.of(call.folder()).graph)
+    return _drawn(call.site.pictures.graph(call.folder()))
 
 
 def timeline(call: Call) -> Text:
     """When the attempts of a workflow ran, as SVG."""
-    return _drawn(call.site.pictures.of(call.folder()).timeline)
+    return _drawn(call.site.pictures.timeline(call.folder()))
 
 
 def _drawn(picture: Drawn) -> Text:
