@@ -82,18 +82,26 @@ async function whole(response, read) {
 // An SVG as a document: the browser's XML parser makes it, no text of ours becomes markup.
 export function picture(path, signal) {
   return new Promise((resolve, reject) => {
+    signal.throwIfAborted();
     const request = new XMLHttpRequest();
+    const leave = () => request.abort();
     request.open("GET", path);
     request.responseType = "document";
     for (const [name, value] of Object.entries(headers())) request.setRequestHeader(name, value);
+    request.onreadystatechange = () => {
+      const { readyState, status } = request;
+      if (readyState === XMLHttpRequest.HEADERS_RECEIVED && status !== 200) request.responseType = "json"; // an error
+    };
     request.onload = () => {
-      const found = request.responseXML?.documentElement;
-      if (request.status === 200 && found?.localName === "svg") resolve([found, request.getResponseHeader("Note")]);
-      else reject(new Declined(request.status, {}));
+      const { status, response } = request;
+      const found = status === 200 ? response?.documentElement : null;
+      if (found?.localName === "svg") resolve([found, request.getResponseHeader("Note")]);
+      else reject(new Declined(status, response?.error ?? {}));
     };
     request.onerror = () => reject(new Silent("the gateway does not answer"));
     request.onabort = () => reject(new DOMException("left", "AbortError"));
-    signal.addEventListener("abort", () => request.abort());
+    request.onloadend = () => signal.removeEventListener("abort", leave); // the signal lives on, the picture need not
+    signal.addEventListener("abort", leave);
     request.send();
   });
 }

@@ -40,8 +40,13 @@ function sleep(seconds, signal, wake, names) {
 function seen(signal) {
   return new Promise((resolve) => {
     if (!document.hidden || signal.aborted) return resolve();
-    document.addEventListener("visibilitychange", resolve, { once: true, signal });
-    signal.addEventListener("abort", resolve);
+    function end() {
+      document.removeEventListener("visibilitychange", end);
+      signal.removeEventListener("abort", end);
+      resolve();
+    }
+    document.addEventListener("visibilitychange", end);
+    signal.addEventListener("abort", end);
   });
 }
 
