@@ -11,9 +11,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from provisioning.core.large import LARGE_TASKS
+from provisioning.core.states import ENDED_WORKFLOWS
+from provisioning.gateway.looking import LOG_BYTES
 from provisioning.gateway.routes import TASK_STATES, WORKFLOW_STATES
 from provisioning.storage import reading
+from provisioning.views.page_text import WAITING
 from provisioning.views.report_style import STYLE
+from provisioning.views.status import OVER
 from provisioning.views.svg import MARKS, WORST
 
 _FOLDER = Path(__file__).with_name("static")
@@ -67,7 +71,11 @@ def _states() -> str:
         "WORST": WORST,
         "WORKFLOW_STATES": WORKFLOW_STATES,
         "TASK_STATES": TASK_STATES,
+        "ENDED": [state for state in WORKFLOW_STATES if state in ENDED_WORKFLOWS],
+        "OVER": [state for state in WORKFLOW_STATES if state in OVER],
+        "WAITING": WAITING,
         "LARGE_TASKS": LARGE_TASKS,
+        "LOG_BYTES": LOG_BYTES,
     }
     lines = [f"export const {name} = {json.dumps(value)};\n" for name, value in said.items()]
-    return "// Made by the gateway: the states there are, and a sign for each.\n\n" + "".join(lines)
+    return "// Made by the gateway: the states there are, a sign for each, and why tasks wait.\n\n" + "".join(lines)

@@ -13,6 +13,22 @@ from provisioning.views.status import ABANDONED, Page, ended_tasks
 from provisioning.views.table import shown_value, table
 from provisioning.views.text import clock_time, safe, spent
 
+WAITING = {
+    "dependency": "waits for {what}",
+    "held": "waits for a person",
+    "backoff": "next attempt at {at}",
+    "stopped": "another task failed",
+    "paused": "the workflow is paused",
+    "slot": "waits for a free slot",
+    "slurm": "with Slurm: {what}",
+    "disk": "is waiting for disk space",
+    "max_parallel": "waits for max_parallel",
+    "not_before": "it is not time yet",
+    "target": "waits for target {what}{held_by}",
+    "group": "waits for room in group {what}{held_by}",
+}
+"""Why a pending task does not start, in words, by what stands before the `:` in `waiting_for`."""
+
 
 def status_text(page: Page, now: datetime, *, width: int | None = None, every_task: bool = True) -> str:
     """Head and tasks; where there are many, and not every one is wanted, those that need a look and groups of them."""
@@ -138,20 +154,10 @@ def note(task: dict[str, Any]) -> str:
 
 def _waiting(reason: str, task: dict[str, Any]) -> str:
     kind, _, what = reason.partition(":")
-    return {
-        "dependency": f"waits for {what}",
-        "held": "waits for a person",
-        "backoff": f"next attempt at {clock_time(task.get('next_attempt_at'))}",
-        "stopped": "another task failed",
-        "paused": "the workflow is paused",
-        "slot": "waits for a free slot",
-        "slurm": f"with Slurm: {safe(what)}",
-        "disk": "is waiting for disk space",
-        "max_parallel": "waits for max_parallel",
-        "not_before": "it is not time yet",
-        "target": f"waits for target {what}{_held_by(task)}",
-        "group": f"waits for room in group {what}{_held_by(task)}",
-    }.get(kind, reason)
+    if kind not in WAITING:
+        return reason
+    at = clock_time(task.get("next_attempt_at"))
+    return WAITING[kind].format(what=safe(what), at=at, held_by=_held_by(task))
 
 
 def _held_by(task: dict[str, Any]) -> str:
