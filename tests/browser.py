@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Route, sync_playwright
 
 from tests.architecture.sources import ROOT
+from tests.waiting import wait_for
 
 AXE = ROOT / "packaging/browser/node_modules/axe-core/axe.min.js"
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -92,3 +93,24 @@ class Visited(Tab):
     def expects(self, address: str) -> bool:
         """What this gateway answers."""
         return address.startswith(f"{self.origin}/") or address == "about:blank"
+
+
+class Held:
+    """The next call of the page for such an address, which waits for the test."""
+
+    def __init__(self, page: Page, pattern: str) -> None:
+        self._page = page
+        self._routes: list[Route] = []
+        page.route(pattern, self._hold, times=1)
+
+    def _hold(self, route: Route) -> None:
+        self._routes.append(route)
+
+    def come(self) -> Route:
+        """It, once it has come."""
+        wait_for(lambda: self._page.evaluate("0") or self._routes, 60, "a call")
+        return self._routes[0]
+
+    def go_on(self) -> None:
+        """Let it go on to the gateway."""
+        self.come().continue_()

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Route, expect
 
-from tests.browser import Visited
+from tests.browser import Held, Visited
 from tests.e2e.test_page_in_browser import script
 from tests.gateway import Gateway, certified, grant, token_of
 from tests.installation import Gate, Installation
+from tests.waiting import wait_for
 
 pytestmark = [
     pytest.mark.nu,
@@ -62,7 +63,7 @@ def test_the_gateway_goes_away_and_comes_back(
     expect(page.locator("h1")).to_have_text("trial")  # what was known is still there
     page.get_by_role("button", name="Pause").click()
     page.get_by_role("button", name="Pause it").click()
-    expect(page.get_by_role("alert")).to_contain_text("Not asked: the gateway does not answer")
+    expect(page.get_by_role("alert")).to_contain_text("not known whether it was asked: the gateway does not answer")
     assert opened.violations() == []
     page.keyboard.press("Escape")
     gate.open()
@@ -144,4 +145,90 @@ def test_who_may_not_cancel_is_told_why(site: Installation, visit: Callable[...,
     assert site.state(busy) == "running"
     gate.open()
     assert site.wait_ended(busy) == "succeeded"
+    gate.close()
+
+
+def test_where_the_answer_is_lost_it_is_not_said_that_nothing_was_asked(
+    site: Installation, visit: Callable[..., Visited], tmp_path: Path
+) -> None:
+    gate = Gate(tmp_path / "gate")
+    site.orchestrator()
+    busy = site.submit([script("a", gate.script), script("b", "true", "a")])
+    gate.reached()
+    opened = visit(Gateway(site), f"workflows/{busy}")
+    page = opened.page
+
+    def lost(route: Route) -> None:
+        assert route.fetch().status == 202
+        route.abort()
+
+    page.route("**/pause", lost)
+    page.get_by_role("button", name="Pause").click()
+    page.get_by_role("button", name="Pause it").click()
+    expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("It is not known whether it was asked")
+    expect(page.locator("#content .badge").first).to_contain_text("paused")
+    page.keyboard.press("Escape")
+    expect(page.locator("tbody tr", has_text="b").first).to_contain_text("waits for a; the workflow is paused")
+    gate.open()
+    gate.close()
+
+
+def test_whoever_leaves_a_question_that_is_being_asked_learns_how_it_ends(
+    site: Installation, visit: Callable[..., Visited], tmp_path: Path
+) -> None:
+    gate = Gate(tmp_path / "gate")
+    site.orchestrator()
+    busy = site.submit([script("a", gate.script)])
+    gate.reached()
+    opened = visit(Gateway(site), f"workflows/{busy}")
+    page = opened.page
+    held = Held(page, "**/pause")
+    page.get_by_role("button", name="Pause").click()
+    page.get_by_role("button", name="Pause it").click()
+    held.come()
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Cancel").click()
+    held.go_on()
+    expect(page.locator("#content .badge").first).to_contain_text("paused")
+    expect(page.get_by_role("dialog")).to_contain_text("Cancel: trial")  # another question, which stays
+    page.keyboard.press("Escape")
+
+    held = Held(page, "**/resume")
+    page.get_by_role("button", name="Resume").click()
+    page.get_by_role("button", name="Resume it").click()
+    held.come()
+    page.keyboard.press("Escape")
+    site.ask("resume", busy)
+    gate.open()
+    assert site.wait_ended(busy) == "succeeded"
+    held.go_on()
+    expect(page.locator("#said")).to_contain_text("Resume: trial. Not asked: ")
+    expect(page.locator("#said")).to_contain_text("there is nothing to resume")
+    assert page.locator("#said").evaluate("said => said.getBoundingClientRect().height") > 10, "everybody sees it"
+    assert opened.violations() == []
+    gate.close()
+
+
+def test_a_tab_that_goes_out_of_sight_meanwhile_keeps_no_stream(
+    site: Installation, visit: Callable[..., Visited], tmp_path: Path
+) -> None:
+    gate = Gate(tmp_path / "gate")
+    site.orchestrator()
+    busy = site.submit([script("a", gate.script)])
+    gate.reached()
+    opened = visit(Gateway(site))
+    page = opened.page
+    streams: list[str] = []
+    page.on("request", lambda request: streams.append(request.url) if "/events" in request.url else None)
+    held = Held(page, f"**/workflows/{busy}")
+    opened.go(f"workflows/{busy}")
+    held.come()
+    page.evaluate("Object.defineProperty(document, 'hidden', {value: true, configurable: true})")
+    held.go_on()
+    expect(page.locator("svg.graph .node.running")).to_have_count(1)  # it looks to its end
+    assert streams == []
+    page.evaluate("delete document.hidden; document.dispatchEvent(new Event('visibilitychange'))")
+    wait_for(lambda: page.evaluate("0") or streams, 60, "a stream")
+    gate.open()
+    expect(page.locator("svg.graph .node.succeeded")).to_have_count(1)
     gate.close()

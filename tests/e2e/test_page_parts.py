@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
-from tests.browser import Visited
+from provisioning.clock import now
+from provisioning.gateway.looking import LOG_BYTES
+from provisioning.views.page_text import WAITING, note
+from provisioning.views.text import instant
+from tests.browser import Held, Visited
 from tests.gateway import Gateway
-from tests.installation import Installation
+from tests.installation import Gate, Installation
 
 pytestmark = [
     pytest.mark.nu,
@@ -97,3 +103,60 @@ def test_a_tab_that_was_out_of_sight_holds_nothing(shown: tuple[Gateway, str], v
         }}"""
     )
     assert left == [1, 0]
+
+
+def test_it_says_why_a_task_waits_as_the_command_line_does(
+    shown: tuple[Gateway, str], visit: Callable[..., Visited]
+) -> None:
+    opened = visit(shown[0])
+    soon = instant(now() + timedelta(seconds=30))
+    waits = [[f"{kind}:some/{kind}" if kind in ("dependency", "target", "group") else kind] for kind in WAITING]
+    waits += [["dependency:a.b", "paused"], ["unheard of"], []]
+    tasks = [
+        {"state": "pending", "attempts": [], "waiting_for": each, "next_attempt_at": soon, "held_by": ["other/task"]}
+        for each in waits
+    ]
+    words = opened.page.evaluate('tasks => import("/page/elements.js").then(({waiting}) => tasks.map(waiting))', tasks)
+    assert words == [note(task) for task in tasks]
+
+
+def test_a_task_of_a_workflow_that_was_rolled_back_can_be_done_again(
+    site: Installation, visit: Callable[..., Visited]
+) -> None:
+    workflow_id = site.run([{"id": "a", "operation": "selftest.noop"}])
+    site.ask("rollback", workflow_id)
+    site.drain()
+    assert site.state(workflow_id) == "rolled_back"
+    opened = visit(Gateway(site), f"workflows/{workflow_id}/a")
+    opened.page.get_by_role("button", name="Do it again").click()
+    opened.page.get_by_role("button", name="Do it again", exact=True).click()
+    expect(opened.page.locator("#said")).to_contain_text("Done: retry")
+    site.drain()
+    assert site.state(workflow_id) == "succeeded"
+    assert len(site.outcomes(workflow_id, "a")) == 2
+
+
+def test_a_log_that_grows_fast_is_caught_up_with_in_one_look(
+    site: Installation, visit: Callable[..., Visited], tmp_path: Path
+) -> None:
+    begin, end = Gate(tmp_path / "begin"), Gate(tmp_path / "end")
+    much = f"{begin.script}; yes 'a line of a log that grows fast' | head -c {3 * LOG_BYTES}; echo; echo last"
+    site.orchestrator()
+    busy = site.submit([{"id": "a", "operation": "trial.again", "params": {"script": f"{much}; {end.script}"}}])
+    begin.reached()
+    opened = visit(Gateway(site))
+    asked: list[str] = []
+    opened.page.on("request", lambda request: asked.append(request.url.rsplit("/", 1)[1].partition("?")[0]))
+    opened.go(f"workflows/{busy}/a")
+    expect(opened.page.locator("#content")).to_contain_text("It has printed nothing so far.")
+    held = Held(opened.page, f"**/tasks/{busy}.a")
+    held.come()  # the next look
+    begin.open()
+    end.reached(seconds=60)  # all of it is there
+    asked.clear()
+    held.go_on()
+    expect(opened.page.locator("pre.log")).to_contain_text("\nlast\n")
+    assert asked[:4] == [busy, "a", "a", "a"], "the log again and again"
+    end.open()
+    begin.close()
+    end.close()

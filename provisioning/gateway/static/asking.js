@@ -2,9 +2,8 @@
 
 import { Declined, Silent, post } from "./calls.js";
 import { el, fill } from "./elements.js";
-
-const OPEN = ["queued", "running", "abandoned", "paused", "rolling_back"];
-const ENDED = ["failed", "cancelled", "succeeded", "rolled_back"];
+import { said } from "./live.js";
+import { ENDED, OVER, WORKFLOW_STATES } from "./states.js";
 
 // In which states each makes sense; whether it does the gateway decides, and says.
 const VERBS = {
@@ -21,7 +20,7 @@ const VERBS = {
     tells: "Tasks that can start are started again.",
   },
   retry: {
-    states: ["failed", "cancelled", "rolled_back"],
+    states: ENDED.filter((state) => state !== "succeeded"),
     title: "Retry",
     act: "Do it again",
     tells: "What failed, was cancelled or skipped is done again; what succeeded is kept.",
@@ -34,7 +33,7 @@ const VERBS = {
     tells: "What its tasks have done is undone, the last first, as far as their operations can.",
   },
   cancel: {
-    states: OPEN,
+    states: WORKFLOW_STATES.filter((state) => !OVER.includes(state)),
     title: "Cancel",
     act: "End the workflow",
     grave: true,
@@ -44,7 +43,7 @@ const VERBS = {
 
 const dialog = () => document.getElementById("asking");
 
-// The buttons of a workflow in this state. `asked` is called after one was confirmed and taken.
+// The buttons of a workflow in this state. `asked` is called where something was asked, or may have been.
 export function buttons(workflow, asked) {
   return Object.entries(VERBS)
     .filter(([, { states }]) => states.includes(workflow.state))
@@ -61,6 +60,9 @@ export function again(workflow, task, asked) {
   return el("button", { type: "button", "data-focus": "again", on: { click: ask } }, "Do it again…");
 }
 
+// Whether nothing was asked: not where the answer is lost, or whoever gave it may not be who was asked.
+const known = (error) => error instanceof Declined && error.status < 500;
+
 function confirm(opener, workflow, verb, tasks, asked) {
   const { title, act, tells, grave } = VERBS[verb];
   const box = dialog();
@@ -75,27 +77,31 @@ function confirm(opener, workflow, verb, tasks, asked) {
     if (yes.getAttribute("aria-disabled")) return;
     yes.setAttribute("aria-disabled", "true"); // and not disabled: it would lose the focus
     fill(wrong);
+    const stays = () => box.open && wrong.isConnected; // whoever waits may leave, and ask something else
     try {
       const told = await post(`workflows/${workflow.workflow_id}/${verb}`, tasks.length ? { tasks } : {});
-      box.close();
-      asked(told);
+      if (stays()) box.close();
+      const later = "It is done as soon as an orchestrator looks.";
+      said(told.queued ? `Asked: ${told.asked}. ${later}` : `Done: ${told.asked}.`);
+      asked();
     } catch (error) {
       yes.removeAttribute("aria-disabled");
       if (!(error instanceof Declined || error instanceof Silent)) throw error;
-      fill(
-        wrong,
-        el("p", {}, el("strong", {}, `Not asked: ${error.message}`)),
-        error.hint ? el("p", { class: "hint" }, error.hint) : null,
-      );
+      const text = `${known(error) ? "Not asked" : "It is not known whether it was asked"}: ${error.message}`;
+      if (stays()) {
+        const hint = error.hint ? el("p", { class: "hint" }, error.hint) : null;
+        fill(wrong, el("p", {}, el("strong", {}, text)), hint);
+      } else said(`${what}. ${text}`, { seen: true });
+      if (!known(error)) asked();
     }
   });
   const what = tasks.length ? `${title}: task ${tasks[0]} of ${workflow.name}` : `${title}: ${workflow.name}`;
-  const said = tasks.length ? "This task and all that waits for it are done again, also what has succeeded." : tells;
+  const means = tasks.length ? "This task and all that waits for it are done again, also what has succeeded." : tells;
   fill(
     box,
     el("h2", { id: "asking-title" }, what),
     el("p", { class: "soft" }, workflow.workflow_id),
-    el("p", {}, said),
+    el("p", {}, means),
     wrong,
     el("p", { class: "choice" }, leave, yes),
   );

@@ -1,6 +1,6 @@
 // Elements, made so that text cannot become markup: a child that is no node is a text.
 
-import { MARKS } from "./states.js";
+import { MARKS, WAITING } from "./states.js";
 
 const SVG = "http://www.w3.org/2000/svg";
 const DRAWN = new Set(["svg", "g", "title", "desc", "path", "rect", "line", "text"]);
@@ -113,6 +113,21 @@ export function badge(state) {
 
 export function shown(state) {
   return el("span", { class: `state ${state}` }, mark(state), ` ${words(state)}`);
+}
+
+const REASONS = 5; // of one task
+
+// Why a task does not start yet, as the command line says it; nothing of one that does not wait.
+export function waiting({ waiting_for: reasons, next_attempt_at: next, held_by: holders = [] }) {
+  const at = next ? when(next).textContent : "";
+  const held = holders.length ? `, held by ${holders.slice(0, 3).join(", ")}` : "";
+  const said = reasons.slice(0, REASONS).map((reason) => {
+    const [kind, what] = reason.includes(":") ? reason.split(/:(.*)/s) : [reason, ""];
+    const parts = { what, at, held_by: held };
+    return Object.hasOwn(WAITING, kind) ? WAITING[kind].replace(/\{(\w+)\}/g, (_, name) => parts[name]) : reason;
+  });
+  const left = reasons.length - REASONS;
+  return [...said, ...(left > 0 ? [`and ${left} more`] : [])].join("; ");
 }
 
 // What may be wider than the page, or higher than the screen: reached without a mouse too.

@@ -2,17 +2,16 @@
 
 import { get } from "./calls.js";
 import { el, fill, renew, shown, table, took, when } from "./elements.js";
-import { watch } from "./live.js";
-import { LARGE_TASKS, MARKS, WORST, WORKFLOW_STATES } from "./states.js";
+import { said, watch } from "./live.js";
+import { LARGE_TASKS, MARKS, OVER, WORST, WORKFLOW_STATES } from "./states.js";
 
 const SOME = 50;
 const SECONDS = 3;
-const GOING_ON = ["running", "abandoned", "paused", "rolling_back"];
 const KEYS = ["state", "name", "operator", "infra"];
 
 export const title = () => "Workflows";
 
-export async function view(main, _, { query, wake, signal, said }) {
+export async function view(main, _, { query, wake, signal }) {
   const fields = filters(query, signal, () => wake.now());
   const [box, body] = table("Workflows, the newest first", [
     ["workflow"],
@@ -118,7 +117,7 @@ function filters(query, signal, changed) {
 function line(row) {
   const address = `#/workflows/${row.workflow_id}`;
   // Of what goes on a list knows what was when it began, unless it is so large that there is a summary.
-  const tallied = !GOING_ON.includes(row.state) || row.tasks > LARGE_TASKS;
+  const tallied = OVER.includes(row.state) || row.state === "queued" || row.tasks > LARGE_TASKS;
   const about = [row.operator ? `by ${row.operator}` : "", row.infra ? `in ${row.infra}` : ""]
     .filter(Boolean)
     .join(" ");

@@ -58,6 +58,13 @@ export const connection = {
   },
 };
 
+// Tell a reader who cannot see what has changed; `seen`: everybody, until something else is said.
+export function said(text, { seen = false } = {}) {
+  const place = document.getElementById("said");
+  place.classList.toggle("unseen", !seen);
+  fill(place, text);
+}
+
 // Calls `look` until the signal; it says after how many seconds again at the latest, or null for never. `wake` calls it
 // sooner. Nobody answering is told, and tried again.
 export async function watch(look, signal, wake = new Wake()) {

@@ -3,7 +3,7 @@
 import { Declined, get, token } from "./calls.js";
 import { el, fill, tick } from "./elements.js";
 import * as list from "./list.js";
-import { Wake, connection, watch } from "./live.js";
+import { Wake, connection, said, watch } from "./live.js";
 import * as task from "./task.js";
 import * as workflow from "./workflow.js";
 
@@ -19,10 +19,6 @@ const UNKNOWN = 401,
 const main = document.getElementById("content");
 let leaving = new AbortController();
 let now = { path: null };
-
-function said(text) {
-  fill(document.getElementById("said"), text);
-}
 
 async function show() {
   const address = location.hash || "#/";
@@ -44,6 +40,7 @@ async function show() {
   const first = now.path === null;
   now = { path };
   connection.show("");
+  said("");
   const [found, shows] = VIEWS.map(([pattern, each]) => [pattern.exec(path), each]).find(([match]) => match) ?? [];
   if (!found) {
     fill(
@@ -56,7 +53,7 @@ async function show() {
   document.title = shows.title(found.slice(1));
   now = { path, query, wake: new Wake() };
   try {
-    const shown = shows.view(main, found.slice(1), { query, wake: now.wake, signal, said });
+    const shown = shows.view(main, found.slice(1), { query, wake: now.wake, signal });
     if (!first) main.querySelector("h1").focus();
     await shown;
   } catch (error) {

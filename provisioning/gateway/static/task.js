@@ -2,15 +2,17 @@
 
 import { again } from "./asking.js";
 import { Declined, bytes, get } from "./calls.js";
-import { badge, el, fill, renew, safe, scrolling, table, took, when } from "./elements.js";
-import { watch } from "./live.js";
+import { badge, el, fill, renew, safe, scrolling, table, took, waiting, when } from "./elements.js";
+import { said, watch } from "./live.js";
+import { ENDED, LOG_BYTES } from "./states.js";
 
 const LINES = 500;
+const PARTS = 16; // of a log that has printed more than one answer holds, in one look
 const MOST = 400_000; // characters of a log on the page: what came first goes first
 
 export const title = ([id, task]) => `Task ${task} of ${id}`;
 
-export async function view(main, [id, name], { query, wake, signal, said }) {
+export async function view(main, [id, name], { query, wake, signal }) {
   const h1 = el("h1", { tabindex: "-1" }, name),
     state = el("span"),
     facts = el("dl"),
@@ -63,8 +65,7 @@ export async function view(main, [id, name], { query, wake, signal, said }) {
           ["Workflow", `${workflow.name} (${workflow.state})`],
           ["Started", when(first?.started_at)],
           ["Took", first ? took(first.started_at, running ? null : last.ended_at) : ""],
-          ["Waits for", task.waiting_for.join(", ")],
-          ["Next attempt", when(task.next_attempt_at)],
+          ["Not yet", waiting(task)],
           ["Reason", last?.error ? "" : task.reason],
         ];
         fill(
@@ -95,17 +96,8 @@ export async function view(main, [id, name], { query, wake, signal, said }) {
             ),
           );
         }
-        const ended = ["failed", "cancelled", "succeeded"].includes(workflow.state);
-        const item = {
-          key: "again",
-          mark: workflow.state,
-          make: () =>
-            again(workflow, task, () => {
-              said("Asked: retry.");
-              wake.now();
-            }),
-        };
-        renew(asks, ended || workflow.held.includes(name) ? [item] : []);
+        const item = { key: "again", mark: workflow.state, make: () => again(workflow, task, () => wake.now()) };
+        renew(asks, ENDED.includes(workflow.state) || workflow.held.includes(name) ? [item] : []);
         asks.hidden = !asks.children.length;
       }
       await log.look(Number(query.get("attempt")) || last?.attempt, signal);
@@ -166,6 +158,11 @@ class Log {
 
   async look(attempt, signal) {
     if (!attempt) return this.#say("It has printed nothing: no attempt has begun.");
+    for (let part = 0; part < PARTS && (await this.#read(attempt, signal)); part++);
+  }
+
+  // Read on; whether there is more by now.
+  async #read(attempt, signal) {
     const fresh = attempt !== this.attempt;
     const from = fresh ? `lines=${LINES}` : `offset=${this.next}`;
     let data, headers;
@@ -173,7 +170,8 @@ class Log {
       [data, headers] = await bytes(`${this.path}?attempt=${attempt}&${from}`, signal);
     } catch (error) {
       if (!(error instanceof Declined)) throw error;
-      return this.#say(error.message);
+      this.#say(error.message);
+      return false;
     }
     if (fresh) {
       this.attempt = attempt;
@@ -194,6 +192,7 @@ class Log {
           ? `The last of it; all of it on the host: ${this.command}`
           : "",
     );
+    return !fresh && data.byteLength >= LOG_BYTES;
   }
 
   #add(more) {

@@ -1,20 +1,19 @@
 // One workflow while it goes on: its facts, what went wrong, graph, timeline and tasks.
 
 import { Declined, Silent, events, get, picture } from "./calls.js";
-import { drawn, el, fill, renew, scrolling, shown, table, took } from "./elements.js";
+import { drawn, el, fill, renew, scrolling, shown, table, took, waiting } from "./elements.js";
 import { head } from "./facts.js";
 import { SOME, parts } from "./list.js";
-import { watch } from "./live.js";
-import { TASK_STATES } from "./states.js";
+import { said, watch } from "./live.js";
+import { OVER, TASK_STATES } from "./states.js";
 
-const OVER = ["succeeded", "failed", "cancelled", "rolled_back", "rejected", "damaged"];
 const SECONDS = 10; // without an event, in case one was lost
 const AWAITED = 20; // so many times it is looked each second whether what was asked is done
 const NOTHING = 404;
 
 export const title = ([id]) => `Workflow ${id}`;
 
-export async function view(main, [id], { query, wake, signal, said }) {
+export async function view(main, [id], { query, wake, signal }) {
   const place = frame(main, id, signal);
   let state = "",
     whole = "",
@@ -28,10 +27,7 @@ export async function view(main, [id], { query, wake, signal, said }) {
         awaited = 0;
       }
       state = page.state;
-      head(place, page, (told) => {
-        said(
-          told.queued ? `Asked: ${told.asked}. It is done as soon as an orchestrator looks.` : `Done: ${told.asked}.`,
-        );
+      head(place, page, () => {
         whole = "";
         awaited = AWAITED;
         wake.now();
@@ -70,6 +66,7 @@ async function follow(id, signal, wake) {
     if (document.hidden) hidden.abort();
   }; // a browser has few connections
   document.addEventListener("visibilitychange", hide);
+  hide(); // it may be so already
   try {
     for await (const event of events(`workflows/${id}/events?from=now`, AbortSignal.any([signal, hidden.signal]))) {
       wake.soon();
@@ -192,9 +189,7 @@ async function tasks(place, page, query, signal) {
 function row(id, task) {
   const first = task.attempts[0],
     last = task.attempts.at(-1);
-  const waits =
-    task.state === "pending" && task.waiting_for.length ? `waits for ${task.waiting_for.slice(0, 5).join(", ")}` : "";
-  const why = last?.error?.msg && task.state !== "succeeded" ? last.error.msg : task.reason || waits;
+  const why = last?.error?.msg && task.state !== "succeeded" ? last.error.msg : task.reason || waiting(task);
   return el(
     "tr",
     {},
