@@ -101,6 +101,7 @@ def test_with_a_token_over_tls_and_who_may_not_is_told_why(site: Installation, v
     page.get_by_label("Token").fill(alice)
     page.keyboard.press("Enter")
     expect(page.locator("#caller")).to_contain_text("You are alice")
+    assert page.evaluate("document.activeElement.textContent") == "Workflows", "the focus is not lost"
     expect(page.locator("#content")).to_contain_text("There is no workflow yet")  # what waits has no plan yet: not hers
     fail = {"params": {"code": "provisioning::trial::no", "message": "no"}}
     headers = {"Authorization": f"Bearer {alice}"}
@@ -118,6 +119,7 @@ def test_with_a_token_over_tls_and_who_may_not_is_told_why(site: Installation, v
     assert alice not in page.url
     page.get_by_role("button", name="Sign out").click()
     expect(page.locator("#caller")).to_contain_text("who owns the spool")
+    assert page.evaluate("document.activeElement.tagName") == "H1"
     assert page.evaluate("sessionStorage.length") == 0
     assert site.state(others) == "queued"
     assert [each for each in opened.said if "401" not in each and "403" not in each] == []
@@ -232,3 +234,31 @@ def test_a_tab_that_goes_out_of_sight_meanwhile_keeps_no_stream(
     gate.open()
     expect(page.locator("svg.graph .node.succeeded")).to_have_count(1)
     gate.close()
+
+
+def test_who_calls_is_asked_again_and_an_old_answer_does_not_count(
+    site: Installation, visit: Callable[..., Visited]
+) -> None:
+    grant(site, "selftest.*", operator="alice")
+    alice = token_of(site, "alice")
+    opened = visit(Gateway(site))
+    page = opened.page
+    expect(page.locator("#caller")).to_contain_text("who owns the spool")
+    (site.root / "tokens.toml").chmod(0o644)
+    page.evaluate("token => sessionStorage.setItem('provisioning-token', token)", alice)
+    page.reload()
+    expect(page.get_by_role("alert")).to_contain_text("tokens cannot be checked now")
+    expect(page.locator("#caller")).to_have_text("Forget the token")
+    (site.root / "tokens.toml").chmod(0o600)
+    expect(page.locator("#caller")).to_contain_text("You are alice")
+
+    page.evaluate("sessionStorage.setItem('provisioning-token', 'one-that-was-taken-back')")
+    held = Held(page, "**/caller")
+    page.reload()
+    page.get_by_role("heading", name="Who are you?").wait_for()
+    old = held.come()
+    page.get_by_label("Token").fill(alice)
+    page.keyboard.press("Enter")
+    expect(page.locator("#caller")).to_contain_text("You are alice")
+    wait_for(lambda: page.evaluate("0") or old.request.failure, 60, "the end of the call of before")
+    expect(page.locator("#caller")).to_contain_text("You are alice")

@@ -15,10 +15,13 @@ const VIEWS = [
 ];
 const UNKNOWN = 401,
   FORBIDDEN = 403;
+const SECONDS = 5; // until it is asked again who calls
 
 const main = document.getElementById("content");
 let leaving = new AbortController();
+let calling = new AbortController();
 let now = { path: null };
+let begun = false; // before that the focus is where the browser has put it
 
 async function show() {
   const address = location.hash || "#/";
@@ -37,7 +40,8 @@ async function show() {
   const { signal } = leaving;
   const box = document.getElementById("asking");
   if (box.open) box.close();
-  const first = now.path === null;
+  const first = !begun;
+  begun = true;
   now = { path };
   connection.show("");
   said("");
@@ -48,6 +52,7 @@ async function show() {
       el("h1", { tabindex: "-1" }, "There is no such page"),
       el("p", {}, el("a", { href: "#/" }, "All workflows")),
     );
+    if (!first) main.querySelector("h1").focus();
     return;
   }
   document.title = shows.title(found.slice(1));
@@ -142,45 +147,29 @@ function signIn() {
   return form;
 }
 
-// Who is signed in; asked anew while nobody answers.
+// Who is signed in; asked anew while nobody answers, or the gateway cannot say.
 async function caller() {
   const place = document.getElementById("caller");
-  try {
-    await watch(async () => {
-      const found = await get("caller");
-      const out = el(
-        "button",
-        {
-          type: "button",
-          on: {
-            click: () => {
-              token.forget();
-              start();
-            },
-          },
-        },
-        "Sign out",
-      );
-      fill(place, `You are ${found.operator}${found.own ? ", who owns the spool" : ""} `, token.given() ? out : null);
+  calling.abort(); // who called before is nobody's matter now
+  calling = new AbortController();
+  const { signal } = calling;
+  const forget = () => {
+    token.forget();
+    start();
+  };
+  const out = (text) => (token.given() ? el("button", { type: "button", on: { click: forget } }, text) : null);
+  fill(place);
+  await watch(async () => {
+    try {
+      const found = await get("caller", signal);
+      fill(place, `You are ${found.operator}${found.own ? ", who owns the spool" : ""} `, out("Sign out"));
       return null;
-    }, new AbortController().signal);
-  } catch (error) {
-    if (!(error instanceof Declined)) throw error;
-    const out = el(
-      "button",
-      {
-        type: "button",
-        on: {
-          click: () => {
-            token.forget();
-            start();
-          },
-        },
-      },
-      "Forget the token",
-    );
-    fill(place, token.given() ? out : null);
-  }
+    } catch (error) {
+      if (!(error instanceof Declined)) throw error;
+      fill(place, out("Forget the token"));
+      return error.status < 500 ? null : SECONDS;
+    }
+  }, signal);
 }
 
 function start() {
