@@ -19,9 +19,9 @@ from provisioning.views.status import ENDED, WorkflowView, shown_state
 from provisioning.views.timeline import timeline
 
 KEPT_TASKS = 20_000
-"""Of workflows with so many tasks in all it is kept in mind what was read: of 5,000 tasks that is some 20 MB."""
+"""Of workflows with so many tasks in all it is kept in mind what was read: of 5,000 tasks that is some 10 MB."""
 KEPT_PICTURES = 64
-"""Of so many workflows the pictures themselves are kept; they are small, however large the workflow is."""
+"""Of so many workflows the pictures themselves are kept: of one of 5,000 tasks some 700 kB."""
 LEAST_SECONDS = 1.0
 SHARE = 5
 """While a workflow goes on, its tasks are looked at again after so many times as long as the last look took."""
@@ -35,15 +35,22 @@ class _Mark(NamedTuple):
     over: bool
 
 
+class Picture(NamedTuple):
+    """An SVG as it is sent, and how to read it."""
+
+    svg: bytes
+    note: str
+
+
 class Look(NamedTuple):
     """The pictures that one look at a workflow has led to."""
 
     mark: _Mark
     again_at: float
     """Before that, on the monotonic clock, nobody looks again."""
-    graph: Drawn
+    graph: Picture
     """Who waits for whom."""
-    timeline: Drawn | None
+    timeline: Picture | None
     """When the attempts ran; None where there was none."""
 
 
@@ -77,9 +84,10 @@ class _Watched:
         self.tasks = len(workflow.tasks)
         graph = Graph(workflow.tasks)
         line = timeline(page, graph, now())
-        drawn = drawn_graph(page, workflow, graph, line), drawn_timeline(page, line) if line.rows else None
+        drawn = _picture(drawn_graph(page, workflow, graph, line))
+        attempts = _picture(drawn_timeline(page, line)) if line.rows else None
         end = time.monotonic()
-        self._last = Look(mark, end + max(LEAST_SECONDS, SHARE * (end - begin)), *drawn)
+        self._last = Look(mark, end + max(LEAST_SECONDS, SHARE * (end - begin)), drawn, attempts)
         return self._last
 
     def forget(self) -> None:
@@ -95,11 +103,11 @@ class Pictures:
         self._lock = threading.Lock()
         self._watched: OrderedDict[str, _Watched] = OrderedDict()
 
-    def graph(self, folder: WorkflowFolder) -> Drawn:
+    def graph(self, folder: WorkflowFolder) -> Picture:
         """Who waits for whom. NotFound before the workflow has a plan."""
         return self._look(folder).graph
 
-    def timeline(self, folder: WorkflowFolder) -> Drawn:
+    def timeline(self, folder: WorkflowFolder) -> Picture:
         """When the attempts ran. NotFound where there was none."""
         found = self._look(folder).timeline
         if found is None:
@@ -130,6 +138,10 @@ class Pictures:
                 return
             tasks -= each.tasks
             each.forget()
+
+
+def _picture(drawn: Drawn) -> Picture:
+    return Picture(drawn.svg.encode(), drawn.note)
 
 
 def _mark(folder: WorkflowFolder) -> _Mark:

@@ -9,12 +9,12 @@ from typing import Any
 
 from provisioning.core.catalogue import Operation
 from provisioning.errors import Invalid, NotFound
+from provisioning.gateway.drawing import Picture
 from provisioning.gateway.site import Call, Text
 from provisioning.storage import logs, reading
 from provisioning.storage.checkpoint import WorkflowFolder
 from provisioning.views.health import health_problems
 from provisioning.views.listing import each_row
-from provisioning.views.pictures import Drawn
 from provisioning.views.status import DAMAGED, REJECTED, Page, WorkflowView, brief_status, workflow_status
 from provisioning.views.text import line_json
 from provisioning.views.waiting import page_of
@@ -90,8 +90,8 @@ def timeline(call: Call) -> Text:
     return _drawn(call.site.pictures.timeline(call.folder()))
 
 
-def _drawn(picture: Drawn) -> Text:
-    return Text(picture.svg.encode(), SVG_TYPE, {"Note": picture.note})
+def _drawn(picture: Picture) -> Text:
+    return Text(picture.svg, SVG_TYPE, {"Note": picture.note})
 
 
 def tasks(call: Call) -> Page:
