@@ -65,7 +65,7 @@ export async function view(main, [id, name], { query, wake, signal }) {
           ["Workflow", `${workflow.name} (${workflow.state})`],
           ["Started", when(first?.started_at)],
           ["Took", first ? took(first.started_at, running ? null : last.ended_at) : ""],
-          ["Not yet", waiting(task)],
+          ["Why not yet", waiting(task)],
           ["Reason", last?.error ? "" : task.reason],
         ];
         fill(
