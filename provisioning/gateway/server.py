@@ -20,6 +20,7 @@ from provisioning.errors import ProvisioningError, SpoolUnusable
 from provisioning.gateway import guard, page
 from provisioning.gateway.answers import JSON, Declined, failure, of_http, success_text, too_many
 from provisioning.gateway.callers import Caller, address_of, bearer, name_of, uid_of
+from provisioning.gateway.connections import Accepting, Share, Shares, most_here
 from provisioning.gateway.listening import Listening, close_all
 from provisioning.gateway.refusals import Allowance, Refusal, Refusals
 from provisioning.gateway.routes import ROUTES, Route
@@ -32,12 +33,9 @@ HEADER_SECONDS = 15.0
 """So long a caller may take for a request's line and headers, and be idle between two requests."""
 BODY_SECONDS = 30.0
 SEND_SECONDS = 30.0
-MAX_CONNECTIONS = 512
 LINGER_SECONDS = 2.0
 """So long what is left of a body is taken and thrown away, for the caller to read why."""
 CLOSE_SECONDS = 3.0
-TLS_SECONDS = 10.0
-"""For the handshake."""
 PAGE = "/"
 """Where the page is."""
 
@@ -47,7 +45,16 @@ Answering = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Connection(web.RequestHandler):
     """One connection. What is no HTTP is answered in our form too."""
 
-    __slots__ = ()
+    __slots__ = ("_share",)
+
+    def __init__(self, manager: web.Server, share: Share, **limits: Any) -> None:
+        super().__init__(manager, **limits)
+        self._share = share
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Make room for another one."""
+        self._share.give_back()
+        super().connection_lost(exc)
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -57,14 +64,6 @@ class Connection(web.RequestHandler):
         answer = failure(Declined(status, "bad-request" if status == 400 else "internal", text))
         answer.force_close()
         return answer
-
-
-class _Full(asyncio.Protocol):
-    """A connection too many: closed at once."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
 
 
 class Gateway:
@@ -272,25 +271,19 @@ async def _serve(site: Site, opened: Sequence[Listening], ready: Callable[[], No
 
     access = logging.getLogger("aiohttp.access")
 
-    def connection() -> asyncio.Protocol:
-        if len(manager.connections) >= MAX_CONNECTIONS:
-            return _Full()
-        return Connection(
-            manager, loop=loop, access_log=access, keepalive_timeout=HEADER_SECONDS, lingering_time=LINGER_SECONDS
-        )
+    def connection(share: Share) -> asyncio.Protocol:
+        limits = {"keepalive_timeout": HEADER_SECONDS, "lingering_time": LINGER_SECONDS}
+        return Connection(manager, share, loop=loop, access_log=access, **limits)
 
-    servers = []
-    for each in opened:
-        seconds = TLS_SECONDS if each.tls else None
-        if each.socket.family == socket.AF_UNIX:
-            servers.append(await loop.create_unix_server(connection, sock=each.socket))
-        else:
-            made = loop.create_server(connection, sock=each.socket, ssl=each.tls, ssl_handshake_timeout=seconds)
-            servers.append(await made)
+    shares = Shares(most_here())
+    accepting = [asyncio.create_task(Accepting(each, shares, connection, site.say).run()) for each in opened]
     ready()
     await site.stopping.wait()
-    for server in servers:
-        server.close()
+    for task in accepting:
+        task.cancel()
+    await asyncio.wait(accepting)
+    for each in opened:
+        each.socket.close()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(2 * CLOSE_SECONDS):
             await runner.cleanup()
