@@ -47,13 +47,20 @@ _OF_CODES = {
 """Where the code says more than the class."""
 
 
+_TOLD: dict[int, dict[str, str]] = {HTTPStatus.UNAUTHORIZED: {"WWW-Authenticate": "Bearer"}}
+"""Headers that go with a status."""
+
+
 class Declined(ProvisioningError):
     """What HTTP itself speaks against: the caller, a header, the body."""
 
-    def __init__(self, status: int, code: str, message: str, *, hint: str = "") -> None:
+    def __init__(
+        self, status: int, code: str, message: str, *, hint: str = "", headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(message, hint=hint)
         self.status = status
         self.code = code
+        self.headers = {**_TOLD.get(status, {}), **(headers or {})}
 
 
 def status_of(error: ProvisioningError) -> int:
@@ -76,7 +83,7 @@ def success_text(data: Any) -> str:
     return line_json({"success": True, "data": data})
 
 
-def failure(error: ProvisioningError, headers: Mapping[str, str] | None = None) -> web.Response:
+def failure(error: ProvisioningError) -> web.Response:
     """The error as an answer."""
     page: dict[str, Any] = {"code": error.code, "message": error.message, "hint": error.hint}
     if isinstance(error, Invalid):
@@ -84,17 +91,16 @@ def failure(error: ProvisioningError, headers: Mapping[str, str] | None = None) 
         if not isinstance(error, Rejected):
             page |= {"message": first.message, "hint": first.hint}
         page["problems"] = [asdict(each) for each in error.problems]
-    status = status_of(error)
-    told = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
+    headers = error.headers if isinstance(error, Declined) else {}
     text = line_json({"success": False, "error": page})
-    return web.Response(text=text, status=status, content_type=JSON, headers={**told, **(headers or {})})
+    return web.Response(text=text, status=status_of(error), content_type=JSON, headers=headers)
 
 
 def too_many(seconds: float) -> web.Response:
     """The answer to who was refused too often, until so many seconds have passed."""
     whole = math.ceil(seconds)
-    declined = Declined(429, "too-many", "too many calls were refused", hint=f"mend them, and wait {whole} s")
-    return failure(declined, {"Retry-After": str(whole)})
+    hint, headers = f"mend them, and wait {whole} s", {"Retry-After": str(whole)}
+    return failure(Declined(429, "too-many", "too many calls were refused", hint=hint, headers=headers))
 
 
 def of_http(error: web.HTTPException) -> web.Response:
@@ -103,5 +109,5 @@ def of_http(error: web.HTTPException) -> web.Response:
     codes = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 415: "media-type"}
     hints = {404: "see /openapi.json for what there is", 405: f"allowed here: {allow}", 413: "split it, or use the CLI"}
     code, hint = codes.get(error.status, "bad-request"), hints.get(error.status, "")
-    declined = Declined(error.status, code, HTTPStatus(error.status).phrase, hint=hint)
-    return failure(declined, {"Allow": allow} if allow else None)
+    headers = {"Allow": allow} if allow else {}
+    return failure(Declined(error.status, code, HTTPStatus(error.status).phrase, hint=hint, headers=headers))

@@ -10,6 +10,7 @@ import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any
 
@@ -36,6 +37,8 @@ SEND_SECONDS = 30.0
 LINGER_SECONDS = 2.0
 """So long what is left of a body is taken and thrown away, for the caller to read why."""
 CLOSE_SECONDS = 3.0
+THREADS = 16
+"""More than all turns at once, so that who may take one is told so meanwhile."""
 PAGE = "/"
 """Where the page is."""
 
@@ -147,7 +150,7 @@ class Gateway:
         """Put them into the audit log."""
         for each in refusals:
             try:
-                async with self._site.changing:
+                async with self._site.turns.noting():
                     await asyncio.to_thread(self._site.door.declined, *each)
             except (ProvisioningError, OSError) as error:
                 self._site.say(safe(f"not in the audit log: {each.who} was declined ({each.code}): {error}"))
@@ -192,11 +195,14 @@ class Gateway:
 
     def _answering(self, route: Route) -> Answering:
         async def answer(request: web.Request) -> web.StreamResponse:
-            call = await self._call(route, request)
+            caller, turns = request["caller"], self._site.turns
             if route.stream is not None:
-                return await route.stream(call, request)
-            async with self._site.changing if route.method == "POST" else self._site.looking:
-                found = await asyncio.to_thread(_made, route, call)
+                with turns.streaming(caller):
+                    return await route.stream(await self._call(route, request), request)
+            async with turns.of(caller):  # before its body is read: nobody has the bodies of all their calls here
+                call = await self._call(route, request)
+                async with turns.changing(caller) if route.method == "POST" else turns.looking(caller, route.path):
+                    found = await asyncio.to_thread(_made, route, call)
             headers = {**found.headers, "Content-Type": f"{found.kind}; charset=utf-8"}
             return web.Response(body=found.data, status=202 if route.method == "POST" else 200, headers=headers)
 
@@ -261,6 +267,7 @@ def serve(site: Site, opened: Sequence[Listening], ready: Callable[[], None]) ->
 
 async def _serve(site: Site, opened: Sequence[Listening], ready: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(THREADS))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, site.stopping.set)
     gateway = Gateway(site)

@@ -13,6 +13,7 @@ from provisioning.errors import NotFound, SpoolUnusable
 from provisioning.gateway.callers import Caller
 from provisioning.gateway.door import Door
 from provisioning.gateway.drawing import Pictures
+from provisioning.gateway.turns import Turns
 from provisioning.storage.checkpoint import WorkflowFolder
 from provisioning.storage.spool import Spool
 from provisioning.views.status import Rejected, find
@@ -31,10 +32,7 @@ class Site:
     """The operations as they are now."""
     say: Callable[[str], None]
     """Tells whoever runs the gateway what went wrong."""
-    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """The door takes one call at a time."""
-    looking: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4))
-    """So many threads at once read the spool."""
+    turns: Turns = field(default_factory=Turns)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     pictures: Pictures = field(default_factory=Pictures)
 

@@ -100,11 +100,10 @@ class Tail:
 
 async def events(call: Call, request: web.Request) -> web.StreamResponse:
     """The stream: what has happened and what happens, until the workflow has ended."""
-    folder = await asyncio.to_thread(call.folder)
-    tail = await asyncio.to_thread(Tail, call.site.spool, folder.workflow_id, _offset(call))
-    if call.last_event is None and call.query["from"] == "now":
-        await asyncio.to_thread(tail.skip)
-    if call.last_event is not None and not tail.has_grown() and tail.end():
+    turns = call.site.turns
+    async with turns.of(call.caller), turns.looking(call.caller):
+        tail = await asyncio.to_thread(_begun, call)
+    if tail is None:
         return web.Response(status=_NOTHING_MORE)
     response = web.StreamResponse(headers={**guard.HEADERS, "Content-Type": "text/event-stream"})
     async with asyncio.timeout(WRITE_SECONDS):
@@ -117,6 +116,14 @@ async def events(call: Call, request: web.Request) -> web.StreamResponse:
     except (ProvisioningError, OSError):
         pass  # the reader has gone; or the workflow, or what is wrong with it is said to who comes again
     return response
+
+
+def _begun(call: Call) -> Tail | None:
+    """Where the stream begins; None where the reader has had all of it."""
+    tail = Tail(call.site.spool, call.folder().workflow_id, _offset(call))
+    if call.last_event is None and call.query["from"] == "now":
+        tail.skip()
+    return None if call.last_event is not None and not tail.has_grown() and tail.end() else tail
 
 
 def give_up(request: web.BaseRequest) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import select
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from provisioning.gateway.connections import EACH
+from provisioning.gateway.turns import STREAMS, UNDER_WAY, WAITING
 from tests.gateway import STRANGER, Gateway, certified, grant, reachable, token_of
 from tests.installation import Installation
 
@@ -92,3 +95,55 @@ def test_connections_without_a_handshake_are_counted_too(site: Installation) -> 
         assert door.get("/workflows").status == 200
     assert "Traceback" not in door.said
     assert door.said.count("no room for more connections") == 1
+
+
+def opened(door: Gateway, token: str, call: str, number: int, until: contextlib.ExitStack) -> list[socket.socket]:
+    """So many connections, each with the head of this call."""
+    head = f"{call} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {token}\r\n"
+    made = [until.enter_context(socket.create_connection(("127.0.0.1", door.port), timeout=30)) for _ in range(number)]
+    for each in made:
+        each.sendall(f"{head}Content-Type: application/json\r\n".encode())
+    return made
+
+
+@pytest.mark.nu
+def test_an_operator_whose_calls_never_end_keeps_nobody_waiting(site: Installation) -> None:
+    grant(site, "selftest.noop", operator="*")
+    alice, bob = token_of(site, "alice"), {"Authorization": f"Bearer {token_of(site, 'bob')}"}
+    door, number = Gateway(site), UNDER_WAY + WAITING
+    with contextlib.ExitStack() as until:
+        calls = opened(door, alice, "POST /workflows/selftest/noop", number + 1, until)
+        for each in calls:
+            each.sendall(b"Content-Length: 2\r\n\r\n")  # and no body
+        ready, _, _ = select.select(calls, [], [], 30)
+        said = [each.recv(4096) for each in ready]
+        assert len(said) == 1, said
+        assert said[0].startswith(b"HTTP/1.1 429 ")
+        assert b"Retry-After: 1" in said[0]
+        assert b'"code": "busy"' in said[0]
+        for who in ({}, bob):
+            assert door.post("/workflows/selftest/noop", {}, **who).status == 202
+            assert door.get("/workflows", **who).status == 200
+            assert door.get("/health", **who).status in (200, 503)
+        for each in calls:
+            if each not in ready:
+                each.sendall(b"{}")
+        assert [each.recv(4096)[:12] for each in calls if each not in ready] == [b"HTTP/1.1 202"] * number
+
+
+@pytest.mark.nu
+def test_an_operator_follows_so_many_streams_and_no_more(site: Installation) -> None:
+    grant(site, "selftest.noop", operator="alice")
+    alice = token_of(site, "alice")
+    door = Gateway(site)
+    workflow_id = door.post("/workflows/selftest/noop", {}, Authorization=f"Bearer {alice}").data["workflow_id"]
+    with contextlib.ExitStack() as until:
+        for number in range(STREAMS + 1):
+            (stream,) = opened(door, alice, f"GET /workflows/{workflow_id}/events", 1, until)
+            stream.sendall(b"\r\n")
+            begun = b"200" if number < STREAMS else b"429"
+            assert stream.recv(4096).startswith(b"HTTP/1.1 " + begun), number
+        assert door.get(f"/workflows/{workflow_id}", Authorization=f"Bearer {alice}").status == 200
+        own = until.enter_context(socket.create_connection(("127.0.0.1", door.port), timeout=30))
+        own.sendall(f"GET /workflows/{workflow_id}/events HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        assert own.recv(4096).startswith(b"HTTP/1.1 200")
