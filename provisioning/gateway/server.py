@@ -173,7 +173,8 @@ class Gateway:
             operator = operator_of(token, self._tokens())
             if operator is None:
                 raise Declined(401, "unknown-token", "this token is not known", hint="ask for a new one")
-            return Caller(operator, operator == door.own)
+            request["who"] = operator
+            return self._admitted(operator, own=operator == door.own)
         uid = uid_of(_socket_of(request))
         if uid is None:
             hint = "send a token, or call from a process of this host that stays until it has the answer"
@@ -181,10 +182,14 @@ class Gateway:
         if uid == os.geteuid():
             return Caller(door.own, own=True)
         operator = request["who"] = name_of(uid)
-        if operator == door.own or not door.admits(operator):
+        return self._admitted(operator, own=False)
+
+    def _admitted(self, operator: str, *, own: bool) -> Caller:
+        """The caller; Declined where no grant names them, or another user has the owner's name."""
+        if not own and (operator == self._site.door.own or not self._site.door.admits(operator)):
             hint = "the owner of the spool and those with a grant may; see: provisioning authority explain"
             raise Declined(403, "not-granted", f"{operator} may not ask anything here", hint=hint)
-        return Caller(operator, own=False)
+        return Caller(operator, own)
 
     def _tokens(self) -> tuple[Token, ...]:
         try:

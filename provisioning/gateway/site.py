@@ -69,12 +69,21 @@ class Call(NamedTuple):
         try:
             folder = find(self.site.spool, workflow_id)
         except Rejected as error:
-            if caller.own or WorkflowFolder(error.path).submission().operator == caller.operator:
+            if caller.own or self._is_theirs(WorkflowFolder(error.path)):
                 raise
             raise missing from None
+        except NotFound as error:
+            raise (error if caller.own else missing) from None  # or the text would tell what there is of others
         if caller.own or self.may_know(folder):
             return folder
         raise missing
+
+    def _is_theirs(self, folder: WorkflowFolder) -> bool:
+        """Whether the caller has submitted it; what cannot be read is its owner's alone."""
+        try:
+            return folder.submission().operator == self.caller.operator
+        except (SpoolUnusable, FileNotFoundError):
+            return False
 
     def may_know(self, folder: WorkflowFolder) -> bool:
         """Whether the workflow is the caller's matter; one that cannot be read is its owner's alone."""

@@ -1,0 +1,51 @@
+"""What operators with a token get to know, and what they do to each other: nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from provisioning.clock import new_ulid
+from tests.gateway import Gateway, grant, token_of
+from tests.installation import Installation
+
+pytestmark = pytest.mark.nu
+
+MISSING = new_ulid()
+
+
+def bearer(site: Installation, operator: str) -> dict[str, str]:
+    """The header by which this operator calls."""
+    return {"Authorization": f"Bearer {token_of(site, operator)}"}
+
+
+def test_a_token_without_a_grant_opens_nothing(site: Installation) -> None:
+    grant(site, "selftest.noop", operator="alice")
+    alice, mallory = bearer(site, "alice"), bearer(site, "mallory")
+    door = Gateway(site)
+    for path in ("/caller", "/metrics", "/operations", "/openapi.json", "/workflows", "/health", "/odd"):
+        answer = door.get(path, **mallory)
+        assert (answer.status, answer.code) == (403, "not-granted"), path
+    assert door.post("/workflows/selftest/noop", {}, **mallory).code == "not-granted"
+    assert door.get("/caller", **alice).data == {"operator": "alice", "own": False}
+    assert door.get("/", **mallory).status == 200, "the page is everybody's"
+
+
+def test_whose_a_workflow_is_and_whether_there_is_one_is_said_the_same(site: Installation) -> None:
+    grant(site, "selftest.noop", operator="alice")
+    alice = bearer(site, "alice")
+    theirs = site.submit([{"id": "a", "operation": "selftest.echo", "params": {"value": 1}}])
+    door = Gateway(site)
+
+    def said(workflow_id: str) -> list[tuple[int, Any]]:
+        one = f"/workflows/{workflow_id}"
+        paths = [one, f"/tasks/{workflow_id}.a", f"/tasks?workflow={workflow_id}"]
+        paths += [f"{one}/{part}" for part in ("events", "logs/a", "graph", "timeline")]
+        answers = [door.get(path, **alice) for path in paths]
+        answers += [door.post(f"{one}/{verb}", {}, **alice) for verb in ("cancel", "retry", "rollback", "pause")]
+        assert str(site.root) not in str(answers)
+        return [(answer.status, str(answer.body).replace(workflow_id, "ID")) for answer in answers]
+
+    assert said(theirs) == said(MISSING)
+    assert {status for status, _ in said(theirs)} == {404}
