@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from provisioning.core.identifiers import CHOSEN_ID, TaskId
 from provisioning.decoding import decoded
 from provisioning.errors import Invalid, InvalidManifest, NotFound, Problem
 from provisioning.gateway.answers import Declined
+from provisioning.gateway.callers import Caller
 from provisioning.gateway.site import Call
 from provisioning.storage.submission import single
 from provisioning.views.status import Page
@@ -86,7 +88,7 @@ def submit_batch(call: Call) -> Page:
 
 
 def _submitted(call: Call, manifest: bytes, form: str) -> Page:
-    with_key = _with_id(manifest, form, call.key) if call.key is not None else manifest
+    with_key = _with_id(manifest, form, _id_of(call.caller, call.key)) if call.key is not None else manifest
     try:
         return {"workflow_id": call.site.door.submit(call.caller.operator, with_key, form)}
     except InvalidManifest as error:
@@ -95,12 +97,20 @@ def _submitted(call: Call, manifest: bytes, form: str) -> Page:
         raise
 
 
-def _with_id(manifest: bytes, form: str, key: str) -> bytes:
-    """The manifest with the key as its `id`: submitted again with the same bytes, it is the same workflow."""
+def _id_of(caller: Caller, key: str) -> str:
+    """The id that a key stands for: the owner's is that id itself, as by the command line.
+
+    Keys are each operator's own: whether somebody else has taken one cannot be asked, nor can it be taken from them.
+    """
     chosen = key[1:-1] if len(key) > 1 and key[0] == key[-1] == '"' else key
     if not CHOSEN_ID.match(chosen):
         hint = "at most 128 letters, digits, '.', '_' and '-'; the first a letter or digit"
         raise Declined(400, "bad-key", "the Idempotency-Key cannot be the id of a workflow", hint=hint)
+    return chosen if caller.own else f"key-{hashlib.sha256(f'{caller.operator}/{chosen}'.encode()).hexdigest()}"
+
+
+def _with_id(manifest: bytes, form: str, chosen: str) -> bytes:
+    """The manifest with this `id`: submitted again with the same bytes, it is the same workflow."""
     if form == "toml":
         return f'id = "{chosen}"\n'.encode() + manifest
     head, brace, rest = manifest.partition(b"{")

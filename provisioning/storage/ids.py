@@ -29,7 +29,8 @@ class Reservation(msgspec.Struct, frozen=True, omit_defaults=True):
 def reserve(folder: Path, submission: Submission, *, is_there: Callable[[str], bool], scratch: files.Scratch) -> str:
     """The workflow_id that the submission's id has, which is its own where it is the first; under the lock of ids.
 
-    `is_there` says whether a workflow is in the spool. Refused where the id stands for other content.
+    `is_there` says whether a workflow is in the spool. Refused where the id stands for other content, or is
+    another's.
     """
     path = folder / f"{submission.id}.json"
     mine = Reservation(FORMAT, submission.workflow_id, submission.operator, submission.digest)
@@ -39,10 +40,10 @@ def reserve(folder: Path, submission: Submission, *, is_there: Callable[[str], b
     if (taken.operator, taken.digest) == (mine.operator, mine.digest):
         return taken.workflow_id
     if is_there(taken.workflow_id) or was_cleaned(folder, taken.workflow_id):
-        raise Refused(
-            f"the id {submission.id!r} is workflow {taken.workflow_id} of {taken.operator}, with other content",
-            hint="choose another id, or submit the same bytes",
-        )
+        has = f"the id {submission.id!r} is workflow {taken.workflow_id} of {taken.operator}"
+        if taken.operator != mine.operator:
+            raise Refused(f"{has}, not of {mine.operator}", hint="choose another id")
+        raise Refused(f"{has}, with other content", hint="choose another id, or submit the same bytes")
     files.write_atomic(path, encode(mine), durable=True, scratch=scratch)  # never put in, or rejected: free again
     return submission.workflow_id
 

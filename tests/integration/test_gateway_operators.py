@@ -49,3 +49,24 @@ def test_whose_a_workflow_is_and_whether_there_is_one_is_said_the_same(site: Ins
 
     assert said(theirs) == said(MISSING)
     assert {status for status, _ in said(theirs)} == {404}
+
+
+def test_a_key_is_its_operators_own(site: Installation) -> None:
+    grant(site, "selftest.noop", operator="*")
+    alice, bob = bearer(site, "alice"), bearer(site, "bob")
+    door = Gateway(site)
+
+    def submitted(**headers: str) -> str:
+        return str(door.post("/workflows/selftest/noop", {}, Idempotency_Key="nightly", **headers).data["workflow_id"])
+
+    made = [submitted(**who) for who in (alice, bob, {})]
+    assert len(set(made)) == 3, "nobody has taken it from another, or can see that it is taken"
+    assert [submitted(**who) for who in (alice, bob, {})] == made
+    assert [site.folder(each).submission().operator for each in made[:2]] == ["alice", "bob"]
+    assert site.folder(made[2]).submission().id == "nightly", "the owner's is the id itself, as by the command line"
+    batch = {"schema": 1, "name": "x", "id": "nightly", "tasks": [{"id": "a", "operation": "selftest.noop"}]}
+    assert door.post("/workflows/batch", batch, **alice).status == 409, "an id of a manifest is one for all"
+    assert door.post("/workflows/selftest/noop", {"infra": "demo"}, Idempotency_Key="nightly", **alice).status == 409
+    hers = {**batch, "id": "hers"}
+    assert door.post("/workflows/batch", hers, **alice).status == 202
+    assert "of alice, not of" in door.post("/workflows/batch", hers).body["error"]["message"]
