@@ -29,7 +29,9 @@ FORMS = {".html": "html", ".htm": "html", ".json": "json", ".md": "markdown", ".
 def report(context: Context, workflow_id: str, form: str | None, output: Path | None, *, force: bool) -> None:
     """Write down all about a workflow: graph, timeline, tasks, failures with the ends of their logs, and the manifest.
 
-    The HTML is one file that needs no network and no script, and can be printed. Secrets are not in it.
+    The HTML is one file that needs no network and no script, and can be printed. Secrets that have names are not in
+    it, nor params called password, secret, token, api_key, private_key and the like. Others cannot be known: a password
+    in an argv, or in what a task printed, is in it.
 
     \b
     Example:
@@ -79,7 +81,10 @@ def secrets_of(context: Context, folder: WorkflowFolder) -> dict[str, str]:
 @json_option
 @pass_context
 def bundle(context: Context, workflow_id: str, output: Path | None, *, force: bool) -> None:
-    """Pack all that the spool has of a workflow into a tar file, for whoever is to help; without secrets.
+    """Pack all that the spool has of a workflow into a tar file, for whoever is to help.
+
+    Secrets that have names are taken out, and params called password, secret, token, api_key, private_key and the like.
+    Others cannot be known: a password in an argv, or in what a task printed, is in it.
 
     In it: manifest, plan, checkpoints, outcomes, events, the ends of logs, its records of the audit log, versions, and
     a digest of each. The same state gives the same file. Check one with: provisioning bundle verify FILE

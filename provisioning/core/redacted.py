@@ -1,7 +1,10 @@
-"""What is carried away holds no secrets: those that operations declare so are taken out, by name and by value."""
+"""What is carried away holds no secrets that are known as such: those that have names, those that stand in params which
+operations declare secret, and those under keys that tell of one. They are taken out by name and by value.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,6 +16,8 @@ from provisioning.core.workflow import Plan, Task
 
 HIDDEN = "param"
 """Stands for the name of a secret that was written out and has none."""
+_TELLING = re.compile(r"(password|passwd|passphrase|secret|token|api[_-]?key|private[_-]?key)s?\Z", re.IGNORECASE)
+"""The end of a key under which somebody has written out a secret, though no operation declares it one."""
 
 
 def masked(params: Mapping[str, Any], secret: Sequence[str]) -> dict[str, Any]:
@@ -62,7 +67,24 @@ def without_literals(plan: Plan) -> Plan:
 
 
 def _without_literals(plan: Plan, operation: str, params: Mapping[str, Any]) -> dict[str, Any]:
-    return masked(params, [name for name in _secret(plan, operation) if credential_of(params.get(name)) is None])
+    secret = [name for name in _secret(plan, operation) if credential_of(params.get(name)) is None]
+    return {name: without_telling(value, name) for name, value in masked(params, secret).items()}
+
+
+def without_telling(value: Any, key: str = "") -> Any:
+    """The value, which stands under this key, with `***` under each key that tells of a secret."""
+    if _tells(value, key):
+        return "***"
+    if isinstance(value, dict):
+        return {name: without_telling(each, name) for name, each in value.items()}
+    if isinstance(value, list):
+        return [without_telling(each) for each in value]
+    return value
+
+
+def _tells(value: Any, key: str) -> bool:
+    """Whether the value is a secret by its key. A credential says by itself that it is but a name."""
+    return bool(_TELLING.search(key)) and not isinstance(value, bool | None) and credential_of(value) is None
 
 
 def _secret(plan: Plan, operation: str) -> Sequence[str]:
@@ -80,6 +102,19 @@ def _literals(plan: Plan) -> Iterator[Any]:
         for operation, params in _calls(task):
             names = [name for name in _secret(plan, operation) if name in params]
             yield from (params[name] for name in names if credential_of(params[name]) is None)
+            yield from _telling(params)
+
+
+def _telling(value: Any, key: str = "") -> Iterator[Any]:
+    """What stands under keys that tell of a secret."""
+    if _tells(value, key):
+        yield value
+    elif isinstance(value, dict):
+        for name, each in value.items():
+            yield from _telling(each, name)
+    elif isinstance(value, list):
+        for each in value:
+            yield from _telling(each)
 
 
 def _texts(value: Any) -> Iterator[str]:

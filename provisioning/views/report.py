@@ -10,7 +10,7 @@ import msgspec
 
 from provisioning import __version__
 from provisioning.core.graph import Graph
-from provisioning.core.redacted import redactor_of, shown_params
+from provisioning.core.redacted import redactor_of, shown_params, without_telling
 from provisioning.core.states import Outcome
 from provisioning.core.workflow import FORMAT, Plan
 from provisioning.errors import SpoolUnusable
@@ -76,7 +76,8 @@ def report_of(folder: WorkflowFolder, now: datetime, secrets: Mapping[str, str] 
     redactor = redactor_of(plan, secrets)
     workflow = plan.workflow if plan else None
     graph = Graph(workflow.tasks if workflow else ())
-    submission, called = folder.submission(), view.params()
+    called = {task_id: without_telling(params) for task_id, params in view.params().items()}
+    submission = folder.submission()
     data, form = folder.manifest()
     failed = [task for task in page["tasks"] if task["state"] == "failed" or task["task_id"] in page["held"]]
     shown = {**page, "tasks": [{**task, "result": _short(task["result"])} for task in page["tasks"]]}
@@ -86,7 +87,9 @@ def report_of(folder: WorkflowFolder, now: datetime, secrets: Mapping[str, str] 
     return Report(
         made_at=now,
         page=redactor.value(shown),
-        params=redactor.value({task.id: shown_params(plan, task) for task in plan.workflow.tasks} | called)
+        params=redactor.value(
+            {task.id: shown_params(plan, task) for task in plan.workflow.tasks} | without_telling(called)
+        )
         if plan
         else {},
         plan=plan,

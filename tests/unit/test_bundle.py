@@ -12,14 +12,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from provisioning.clock import now
 from provisioning.core.redacted import without_literals
-from provisioning.core.workflow import Plan, Submission
+from provisioning.core.workflow import Plan, Submission, Task
 from provisioning.errors import NotFound, SpoolUnusable
 from provisioning.storage import files
 from provisioning.storage.audit import Audit
 from provisioning.storage.bundle import ABOUT, AUDIT, LOG_BYTES, SUMS, bundle, verify
 from provisioning.storage.spool import Spool
-from tests.unit.test_report import SECRET, failed
+from provisioning.views.report import report_json, report_of
+from tests.unit.test_report import SECRET, claimed, failed
 from tests.unit.test_views import ID
 
 NAMED = {"upcloud-token": "s3cret-of-upcloud"}
@@ -98,6 +100,19 @@ def test_a_secret_that_is_too_short_to_be_looked_for_is_no_param_either(spool: S
     task = msgspec.structs.replace(plan.workflow.tasks[0], params={"token": 7})
     changed = msgspec.structs.replace(plan, workflow=msgspec.structs.replace(plan.workflow, tasks=(task,)))
     assert without_literals(changed).workflow.tasks[0].params == {"token": "***"}
+
+
+def test_what_stands_under_a_key_that_tells_of_a_secret_is_taken_out(tmp_path: Path) -> None:
+    """Though no operation declares it: of reports and bundles alike, wherever it shows."""
+    made, secrets = Spool.create(tmp_path / "spool"), ("pa55w0rd-1", "t0ken-2")
+    params = {"env": {"DB_PASSWORD": secrets[0], "SHELL": "/bin/sh"}, "api_keys": [secrets[1]], "token_path": "/t"}
+    folder = claimed(made, (Task("a", "x.y", params={**params, "token": {"credential": "upcloud-token"}, "pin": 7}),))
+    files.append(folder.log_path("a", 1), " ".join(secrets).encode())
+    report = json.dumps(report_json(report_of(folder, now())))
+    for text in (report, *(data.decode() for data in members(packed(made)).values())):
+        assert not [secret for secret in secrets if secret in text]
+    for kept in ("/bin/sh", "token_path", "upcloud-token"):
+        assert kept in report
 
 
 def test_of_a_long_log_the_end_is_in_it(spool: Spool) -> None:
