@@ -47,7 +47,7 @@ def report(context: Context, workflow_id: str, form: str | None, output: Path | 
 
     if context.json and form not in (None, "json"):
         raise UsageError(f"--json and --format {form} do not go together", hint="leave one of them out")
-    form = "json" if context.json else form or (FORMS.get(output.suffix.lower(), "html") if output else "html")
+    form = "json" if context.json else form or _form_of(output)
     if output is None and sys.stdout.isatty() and form == "html":
         raise UsageError("stdout would carry the HTML", hint="name a file with -o, or pipe it on")
     folder = find(context.spool, workflow_id)
@@ -64,6 +64,15 @@ def report(context: Context, workflow_id: str, form: str | None, output: Path | 
         return
     write_outside(context.spool, output.absolute(), text.encode("utf-8", "backslashreplace"), replace=force)
     context.answer(str(output))
+
+
+def _form_of(output: Path | None) -> str:
+    """The form that a file's ending names; HTML where it has none."""
+    ending = output.suffix.lower() if output else ""
+    if ending and ending not in FORMS:
+        hint = f"call it {', '.join(FORMS)}, or say which: --format html"
+        raise UsageError(f"no report has the ending {ending!r}", hint=hint)
+    return FORMS.get(ending, "html")
 
 
 def secrets_of(context: Context, folder: WorkflowFolder) -> dict[str, str]:
