@@ -224,6 +224,10 @@ def _unpacked(file: BinaryIO, source: str) -> dict[str, bytes]:
                 stream.allowance = info.size + HEADER_BYTES
                 content = tar.extractfile(info)
                 files[info.name] = content.read() if content else b""
+            assert tar.fileobj is not None
+            while rest := tar.fileobj.read(1 << 16):
+                if rest.strip(b"\0"):
+                    raise SpoolUnusable(f"{source} goes on behind its end", hint="fetch or make it again")
     except NOT_WHOLE as error:
         raise SpoolUnusable(f"{source} is no whole bundle: {error}", hint="fetch or make it again") from error
     if SUMS not in files:

@@ -122,6 +122,15 @@ def test_of_a_long_log_the_end_is_in_it(spool: Spool) -> None:
     assert log.endswith(b"the end\n")
 
 
+@pytest.mark.parametrize("compress", [False, True])
+def test_what_stands_behind_its_end_is_seen(spool: Spool, *, compress: bool) -> None:
+    data = packed(spool, compress=compress)
+    assert not verify(io.BytesIO(data), "x").problems
+    for more in (b"x" * 700, b"\0" * 20_000 + b"x"):
+        with pytest.raises(SpoolUnusable, match=r"x goes on behind its end|x is no whole bundle"):
+            verify(io.BytesIO(data + more), "x")
+
+
 def test_standard_tools_can_check_it(spool: Spool, tmp_path: Path) -> None:
     (tmp_path / "b.tgz").write_bytes(packed(spool, compress=True))
     script = "mkdir out && tar -xzf b.tgz -C out && cd out && sha256sum --quiet -c SHA256SUMS"
