@@ -20,6 +20,9 @@ from provisioning.storage import files
 
 BACKLOG = 128
 _HOST_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):([0-9]{1,5})\Z")
+_FIRST_TOKEN = (
+    "make one first: provisioning authority token OPERATOR, and add the lines that it prints to the file that it names"
+)
 LOOPBACK = ("127.0.0.1", "::1")
 
 
@@ -74,7 +77,7 @@ def open_all(config: Gateway, *, has_tokens: bool) -> list[Listening]:
     tls = _tls(config) if not all(place.local for place in places) else None
     if tls and not has_tokens:
         text = "others would reach it, and there is no token by which they could say who they are"
-        raise Refused(text, hint="make one first: provisioning authority token OPERATOR")
+        raise Refused(text, hint=_FIRST_TOKEN)
     opened: list[Listening] = []
     try:
         for place in places:

@@ -13,7 +13,7 @@ from provisioning.ownership import refuse_unless_ours
 from provisioning.storage import reading
 
 _MAX_BYTES = 1 << 20
-_HINT = "each [[token]] has operator and sha256; make one: provisioning authority token OPERATOR"
+_HINT = "each [[token]] has operator and sha256; provisioning authority token OPERATOR prints one"
 
 
 def read_tokens(path: Path) -> tuple[Token, ...]:
