@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import pwd
+import select
 import socket
 import struct
 import sys
@@ -51,6 +52,16 @@ def address_of(connection: socket.socket) -> str:
         return str(connection.getpeername()[0])
     except OSError:
         return "a caller that has gone"
+
+
+def has_gone(connection: socket.socket) -> bool:
+    """Whether the other end has closed the connection, or sends no more on it."""
+    looked = select.poll()
+    try:
+        looked.register(connection.fileno(), select.POLLRDHUP)  # and errors, unasked
+    except (OSError, ValueError):
+        return True  # it is closed here too
+    return bool(looked.poll(0))
 
 
 def name_of(uid: int) -> str:

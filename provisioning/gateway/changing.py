@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from provisioning.core.catalogue import Catalogue, Operation, singular
-from provisioning.core.identifiers import CHOSEN_ID, TaskId
+from provisioning.core.identifiers import CHOSEN_ID, INFRA_NAME, TaskId
 from provisioning.decoding import decoded
 from provisioning.errors import Invalid, InvalidManifest, NotFound, Problem
 from provisioning.gateway.answers import Declined
@@ -25,7 +25,7 @@ TOML = "application/toml"
 class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One operation, as the platform posts it."""
 
-    infra: str = ""
+    infra: Annotated[str, msgspec.Meta(pattern=rf"^(?:{INFRA_NAME.pattern})?\Z")] = ""
     params: dict[str, Any] = {}
 
 

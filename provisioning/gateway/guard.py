@@ -28,17 +28,23 @@ def check_host(headers: Mapping[str, str], known: Collection[str]) -> None:
     """Declined where the caller means another host: a name that was made to lead here is no name of ours."""
     header = headers.get("Host", "")
     if host_name(header) not in known:
-        hint = f"known here: {', '.join(sorted(known))}; others are named by gateway.hosts"
+        hint = "call it by the name it has here; further ones are named by gateway.hosts"
         raise Declined(421, "wrong-host", "the Host header names another host", hint=hint)
 
 
 def check_site(headers: Mapping[str, str], *, scheme: str) -> None:
     """Declined where a page of another site asks. Programs send none of these headers."""
-    site = headers.get("Sec-Fetch-Site", "none")
-    origin = headers.get("Origin")
+    sites, origins = _all(headers, "Sec-Fetch-Site"), _all(headers, "Origin")
+    if max(len(sites), len(origins)) > 1:
+        raise Declined(400, "bad-request", "Origin or Sec-Fetch-Site is there more than once", hint="send each once")
     own = f"{scheme}://{headers.get('Host', '')}".lower()
-    if site not in ("none", "same-origin") or (origin is not None and origin.lower() != own):
+    if not {*sites} <= {"none", "same-origin"} or not {origin.lower() for origin in origins} <= {own}:
         raise Declined(403, "cross-site", "a page of another site asks", hint="open it here, or use a program")
+
+
+def _all(headers: Mapping[str, str], wanted: str) -> list[str]:
+    """Every value of a header, which may be there several times."""
+    return [value for name, value in headers.items() if name.lower() == wanted.lower()]
 
 
 def is_followed_link(method: str, headers: Mapping[str, str]) -> bool:

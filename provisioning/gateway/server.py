@@ -20,7 +20,7 @@ from provisioning.core.bearer import Token, operator_of
 from provisioning.errors import ProvisioningError, SpoolUnusable
 from provisioning.gateway import guard, page
 from provisioning.gateway.answers import JSON, Declined, failure, of_http, success_text, too_many
-from provisioning.gateway.callers import Caller, address_of, bearer, name_of, uid_of
+from provisioning.gateway.callers import Caller, address_of, bearer, has_gone, name_of, uid_of
 from provisioning.gateway.connections import Accepting, Share, Shares, most_here
 from provisioning.gateway.listening import Listening, close_all
 from provisioning.gateway.refusals import Allowance, Refusal, Refusals
@@ -37,6 +37,8 @@ SEND_SECONDS = 30.0
 LINGER_SECONDS = 2.0
 """So long what is left of a body is taken and thrown away, for the caller to read why."""
 CLOSE_SECONDS = 3.0
+GONE = "gone"
+"""The code where nobody is left to answer."""
 THREADS = 16
 """More than all turns at once, so that who may take one is told so meanwhile."""
 PAGE = "/"
@@ -74,7 +76,7 @@ class Gateway:
 
     def __init__(self, site: Site) -> None:
         self._site = site
-        listen = {guard.host_name(each) for each in site.config.gateway.listen}
+        listen = {guard.host_name(each) for each in site.config.gateway.listen if not each.startswith("unix:")}
         self._files = page.read_files()
         self._refusals, self._allowance = Refusals(), Allowance()
         self._hosts = guard.LOCAL_HOSTS | listen | {each.lower() for each in site.config.gateway.hosts}
@@ -83,11 +85,11 @@ class Gateway:
         """All routes and the files of the page, behind what every call has to pass."""
         app = web.Application(client_max_size=self._site.config.gateway.body_bytes, middlewares=[self._in_our_form])
         for route in ROUTES:
-            app.router.add_route(route.method, route.pattern, self._answering(route))
-            if route.method == "GET" and route.look is not None:
-                app.router.add_route("HEAD", route.pattern, self._answering(route))
+            methods = [route.method, *(["HEAD"] if route.method == "GET" and route.look is not None else [])]
+            for method in methods:
+                app.router.add_route(method, route.pattern, self._answering(route), expect_handler=_expected)
         for path, file in self._files.items():
-            app.router.add_get(path, _answering_with(file))  # and HEAD
+            app.router.add_get(path, _answering_with(file), expect_handler=_expected)  # and HEAD
         return app
 
     @web.middleware
@@ -135,9 +137,11 @@ class Gateway:
             return failure(ProvisioningError("internal error", hint="the gateway has said more on its own stderr"))
 
     async def _refused(self, request: web.Request, response: web.StreamResponse) -> web.StreamResponse:
-        """Count a refused call, and keep who was not let in. The owner's mistakes are nobody's attack."""
+        """Count a refused call, and keep who was not let in. The owner's mistakes are nobody's attack,
+        and who has gone before the answer was not refused anything.
+        """
         caller, who, now = request.get("caller"), request["who"], time.monotonic()
-        if caller is not None and caller.own:
+        if (caller is not None and caller.own) or request.get("declined") == GONE:
             return response
         seconds = self._allowance.wait_seconds(who, now)
         self._allowance.take(who, now)
@@ -176,6 +180,8 @@ class Gateway:
             request["who"] = operator
             return self._admitted(operator, own=operator == door.own)
         uid = uid_of(_socket_of(request))
+        if uid is None and has_gone(_socket_of(request)):
+            raise Declined(400, GONE, "the caller has gone")
         if uid is None:
             hint = "send a token, or call from a process of this host that stays until it has the answer"
             raise Declined(401, "unknown-caller", "it is not known who calls", hint=hint)
@@ -223,6 +229,9 @@ class Gateway:
                     body = await request.read()
             except TimeoutError:
                 raise Declined(408, "too-slow", f"the body takes longer than {BODY_SECONDS:g} s") from None
+            except web.RequestPayloadError as error:
+                hint = "see Content-Length and Content-Encoding"
+                raise Declined(400, "bad-body", f"the body is not what its headers say: {error}", hint=hint) from None
         media = request.content_type if body else ""
         if body and media not in route.media:
             hint = f"Content-Type: {' or '.join(route.media)}" if route.media else "send none"
@@ -237,6 +246,19 @@ class Gateway:
             request.headers.get("Idempotency-Key"),
             request.headers.get("Last-Event-ID"),
         )
+
+
+async def _expected(request: web.Request) -> web.StreamResponse | None:
+    """Tell who waits for it to send the body; nothing else can be expected."""
+    said = request.headers.get("Expect", "")
+    if said.lower() != "100-continue":
+        text = f"nobody here can do what is expected: {said[:64]!r}"
+        answer = failure(Declined(417, "expectation-failed", text, hint="leave out Expect, or say 100-continue"))
+        answer.headers.update(guard.HEADERS)
+        return answer
+    if request.transport is not None:
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    return None
 
 
 def _answering_with(file: page.File) -> Answering:
@@ -257,7 +279,7 @@ def _socket_of(request: web.BaseRequest) -> Any:
     """The socket of the call; Declined where the caller has gone."""
     found = request.transport.get_extra_info("socket") if request.transport is not None else None
     if found is None:
-        raise Declined(400, "gone", "the caller has gone")
+        raise Declined(400, GONE, "the caller has gone")
     return found
 
 

@@ -48,6 +48,8 @@ def test_a_name_that_was_made_to_lead_here(door: Gateway, name: str) -> None:
     for method, path in (("GET", "/workflows"), ("POST", "/workflows/selftest/noop"), ("GET", "/odd")):
         answer = door.call(method, path, {} if method == "POST" else None, Host=name)
         assert (answer.status, answer.code) == (421, "wrong-host")
+        assert not [known for known in ("127.0.0.1", "localhost", "unix:") if known in str(answer.body)]
+    assert door.call("GET", "/workflows", Host=f"unix:{door.path}").code == "wrong-host"
 
 
 @pytest.mark.parametrize(
@@ -151,6 +153,47 @@ def test_what_is_no_http_is_refused_in_the_form_of_all_errors(door: Gateway, dat
 
 def test_an_http_1_0_call_without_a_host_is_refused(door: Gateway) -> None:
     assert b" 421 " in door.raw(b"GET /workflows HTTP/1.0\r\n\r\n")
+
+
+@pytest.mark.parametrize("coding", [b"gzip", b"deflate", b"br", b"nonsense"])
+def test_a_body_that_is_not_coded_as_it_says(door: Gateway, coding: bytes) -> None:
+    head = _JSON + b"Content-Length: 3\r\nConnection: close\r\nContent-Encoding: " + coding
+    said = door.raw(head + b"\r\n\r\nabc")
+    assert b" 400 " in said[:13], said
+    assert b'"success": false' in said
+
+
+def test_a_body_that_comes_later_and_is_not_coded_as_it_says(door: Gateway) -> None:
+    with socket.create_connection(("127.0.0.1", door.port), timeout=20) as connection:
+        connection.sendall(_JSON + b"Content-Length: 3\r\nContent-Encoding: gzip\r\nExpect: 100-continue\r\n\r\n")
+        assert connection.recv(4096) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"abc")
+        said = connection.recv(4096)
+    assert said.startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 408 ")), said
+
+
+@pytest.mark.parametrize("path", [b"/workflows", b"/"])
+def test_what_nobody_can_do_may_not_be_expected(door: Gateway, path: bytes) -> None:
+    said = door.raw(b"GET " + path + _HEAD + b"Connection: close\r\nExpect: nonsense\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 417 "), said
+    assert b'"code": "expectation-failed"' in said
+    assert b"X-Content-Type-Options: nosniff" in said
+    said = door.raw(_JSON + b"Expect: 100-continue\r\nConnection: close\r\nContent-Length: 2\r\n\r\n[]")
+    assert said.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 4"), said
+
+
+@pytest.mark.parametrize(
+    "twice", [b"Origin: http://localhost\r\nOrigin: null", b"Sec-Fetch-Site: none\r\nsec-fetch-site: cross-site"]
+)
+def test_whose_page_asks_is_said_once(door: Gateway, twice: bytes) -> None:
+    said = door.raw(b"GET /workflows" + _HEAD + twice + b"\r\nConnection: close\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 400 "), said
+
+
+@pytest.mark.parametrize("infra", ["\0", "a" * 1_000, "Web", "../x", " "])
+def test_an_infra_is_called_as_in_a_manifest(door: Gateway, infra: str) -> None:
+    for path in ("/workflows/servers/create", "/workflows/selftest/noop"):
+        assert door.post(path, {"infra": infra}).status == 422
 
 
 def test_a_body_that_ends_early_is_not_submitted(door: Gateway) -> None:

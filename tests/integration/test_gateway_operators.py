@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
 
 from provisioning.clock import new_ulid
+from provisioning.gateway.refusals import MOST
 from tests.gateway import Gateway, grant, token_of
 from tests.installation import Installation
 
@@ -70,3 +72,13 @@ def test_a_key_is_its_operators_own(site: Installation) -> None:
     hers = {**batch, "id": "hers"}
     assert door.post("/workflows/batch", hers, **alice).status == 202
     assert "of alice, not of" in door.post("/workflows/batch", hers).body["error"]["message"]
+
+
+def test_who_goes_before_the_answer_is_nobody_who_was_not_let_in(site: Installation) -> None:
+    door = Gateway(site)
+    for _ in range(MOST + 10):
+        with socket.create_connection(("127.0.0.1", door.port)) as gone:
+            gone.sendall(b"GET /workflows HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    door.process.terminate()
+    assert door.process.wait(30) == 0
+    assert [path for path in (site.root / "spool/audit").iterdir() if b"declined" in path.read_bytes()] == []
