@@ -80,7 +80,7 @@ _ERROR = _object(
         problems={"type": "array", "items": {"type": "object"}},
     ),
 )
-_ALWAYS = (400, 401, 403, 405, 408, 421, 422, 429, 500, 503)
+_ALWAYS = (400, 401, 403, 405, 408, 417, 421, 422, 429, 500, 503)
 _REQUEST_BODY = _object(
     "",
     tasks={"type": "array", "items": _TASK_ID, "description": "For retry and rollback: these tasks."},
