@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+
+from provisioning.gateway.callers import has_gone
 from provisioning.gateway.connections import EACH, Peer, Share, Shares
+from tests.waiting import wait_for
 
 OWNER = Peer("uid 0", own=True, local=True)
 STRANGER = Peer("uid 65534", own=False, local=True)
@@ -30,3 +34,15 @@ def test_many_peers_leave_room_for_callers_of_this_host_and_for_the_owner() -> N
     here = [taken(shares, Peer(f"uid {i}", own=False, local=True), EACH) for i in range(1, 16)]
     assert sum(map(len, here)) == 128
     assert len(taken(shares, OWNER, 600)) == 128
+
+
+def test_whether_a_caller_has_gone() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        theirs = socket.create_connection(listener.getsockname())
+        ours, _ = listener.accept()
+        with ours:
+            theirs.sendall(b"GET / HTTP/1.1\r\n")
+            assert not has_gone(ours)
+            theirs.close()
+            wait_for(lambda: has_gone(ours), what="the end of the connection")
+        assert has_gone(ours), "closed here as well"
