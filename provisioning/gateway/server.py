@@ -10,7 +10,6 @@ import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import Any
 
@@ -39,8 +38,6 @@ LINGER_SECONDS = 2.0
 CLOSE_SECONDS = 3.0
 GONE = "gone"
 """The code where nobody is left to answer."""
-THREADS = 16
-"""More than all turns at once, so that who may take one is told so meanwhile."""
 PAGE = "/"
 """Where the page is."""
 
@@ -294,7 +291,6 @@ def serve(site: Site, opened: Sequence[Listening], ready: Callable[[], None]) ->
 
 async def _serve(site: Site, opened: Sequence[Listening], ready: Callable[[], None]) -> None:
     loop = asyncio.get_running_loop()
-    loop.set_default_executor(ThreadPoolExecutor(THREADS))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, site.stopping.set)
     gateway = Gateway(site)

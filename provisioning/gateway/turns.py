@@ -9,9 +9,12 @@ from contextlib import asynccontextmanager, contextmanager
 from provisioning.gateway.answers import Declined
 from provisioning.gateway.callers import Caller
 
-LOOKING = 4
-"""So many threads at once read the spool for others than the owner, and as many for the owner."""
-UNDER_WAY = 2
+LOOKING = 2
+"""So many threads at once read the spool for others than the owner: with the door's and that of health one less than
+asyncio has on the smallest host, so that there always is one for the owner, and to see who calls."""
+OWN_LOOKING = 4
+"""For the owner."""
+UNDER_WAY = 1
 """Calls of one operator that are worked on, or wait among those of others …"""
 WAITING = 16
 """… and so many more that wait for these."""
@@ -32,12 +35,12 @@ class _Operator:
 
 
 class Turns:
-    """All that waits. The owner has lanes of their own; among others it goes by who asked first, two calls of each."""
+    """All that waits. The owner has lanes of their own; among others it goes by who asked first, one call of each."""
 
     def __init__(self) -> None:
         self._operators: dict[str, _Operator] = {}
         self._of_others = asyncio.Semaphore(LOOKING)
-        self._of_owner = asyncio.Semaphore(LOOKING)
+        self._of_owner = asyncio.Semaphore(OWN_LOOKING)
         self._health = asyncio.Semaphore(1)
         self._queue = asyncio.Lock()
         """Of others who change something: the owner, who does not stand in it, waits for one of them at most."""
