@@ -46,12 +46,22 @@ class Slurm:
         self.descriptor = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._notes: queue.SimpleQueue[Note] = queue.SimpleQueue()
         watch = Watch(spool, settings, self._shared, commands, notes=self._notes, tell=self._tell)
-        self._thread = threading.Thread(target=watch.run, name="slurm", daemon=True)
+        self._died = ""
+        """Of what the thread has died."""
+        self._thread = threading.Thread(target=self._work, args=(watch,), name="slurm", daemon=True)
         self._thread.start()
 
     def _tell(self, news: News) -> None:
         self._heard.append(news)
         os.eventfd_write(self.descriptor, 1)
+
+    def _work(self, watch: Watch) -> None:
+        try:
+            watch.run()
+        except Exception as error:
+            self._died = repr(error)
+            os.eventfd_write(self.descriptor, 1)
+            raise
 
     def assign(self, key: Key, argv: tuple[str, ...]) -> str:
         """The spool's folder in the shared directory: a node is chosen by Slurm."""
@@ -99,8 +109,8 @@ class Slurm:
         """What has happened since the last call."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.descriptor)
-        if not self._thread.is_alive():
-            raise RuntimeError("the thread that watches Slurm has died")
+        if self._died:
+            raise RuntimeError(f"the thread that watches Slurm has died of {self._died}")
         while self._heard:
             news = self._heard.popleft()
             self.withdraw(news.key)

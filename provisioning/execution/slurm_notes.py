@@ -62,7 +62,13 @@ class Probed(NamedTuple):
     problem: str
 
 
-Note = Begin | Follow | Cancel | Stop | Submitted | Listed | Told | Probed
+class Broken(NamedTuple):
+    """An errand has ended as none may: nothing more is known of what it was sent for."""
+
+    problem: str
+
+
+Note = Begin | Follow | Cancel | Stop | Submitted | Listed | Told | Probed | Broken
 
 
 @dataclass

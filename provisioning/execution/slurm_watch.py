@@ -21,10 +21,11 @@ from provisioning.core.workflow import OutcomeRecord
 from provisioning.errors import ProvisioningError
 from provisioning.execution.executor import AttemptRequest, Key, News, Seen
 from provisioning.execution.remote import is_current, longest_seconds, order_of
-from provisioning.execution.slurm_clerks import CLERKS, Clerks
 from provisioning.execution.slurm_commands import Commands, Unreachable
+from provisioning.execution.slurm_errands import AT_ONCE, Errands
 from provisioning.execution.slurm_notes import (
     Begin,
+    Broken,
     Cancel,
     Follow,
     Followed,
@@ -63,7 +64,7 @@ class Watch:
     ) -> None:
         self._spool, self._settings, self._shared, self._commands = spool, settings, shared, commands
         self._notes, self._tell = notes, tell
-        self._clerks = Clerks(notes)
+        self._errands = Errands(notes)
         self._followed: dict[Key, Followed] = {}
         self._to_submit: deque[Key] = deque()
         self._submitting = 0
@@ -85,7 +86,7 @@ class Watch:
             if not self._followed:
                 self._say_what_waits()
             self._submit_more()
-        self._clerks.dismiss()
+        self._errands.dismiss()
 
     def _take_notes(self) -> bool:
         """Wait for a note or the next look, and do what the notes say; False at the end."""
@@ -121,13 +122,18 @@ class Watch:
                     found.telling = False
             case Probed(problem):
                 self._probe.heed(problem)
+            case Broken(problem):
+                raise RuntimeError(f"an errand to Slurm has ended in {problem}")
             case Listed():
-                self._asking = False
-                self._problem = note.problem
-                with contextlib.suppress(ProvisioningError):  # it is looked at again
-                    self._probe.judge(note)
-                for found in list(self._followed.values()):
-                    self._try(found, lambda one: self._judge(one, note))
+                self._heed_queue(note)
+
+    def _heed_queue(self, listed: Listed) -> None:
+        self._asking = False
+        self._problem = listed.problem
+        with contextlib.suppress(ProvisioningError, OSError):  # it is looked at again
+            self._probe.judge(listed)
+        for found in list(self._followed.values()):
+            self._try(found, lambda one: self._judge(one, listed))
 
     def _try(self, found: Followed, step: Callable[[Followed], object]) -> None:
         """Do a step; what a file system refuses is tried again with the next look."""
@@ -202,20 +208,20 @@ class Watch:
     def _submit_more(self) -> None:
         """Queue some of those that are to be, unless Slurm does not answer or the nodes have not."""
         if self._to_submit and not self._probe.passed:
-            with contextlib.suppress(ProvisioningError):  # it is begun with the next look
+            with contextlib.suppress(ProvisioningError, OSError):  # it is begun with the next look
                 if errand := self._probe.begin():
-                    self._clerks.send(errand)
+                    self._errands.send(errand)
             for key in self._to_submit:
                 if found := self._followed.get(key):
                     found.note = self._probe.note
             return
-        while self._to_submit and self._submitting < CLERKS and not self._problem:
+        while self._to_submit and self._submitting < AT_ONCE and not self._problem:
             if found := self._followed.get(self._to_submit.popleft()):
                 found.queued_at, self._submitting = inf, self._submitting + 1
                 found.tries += 1
                 pause = self._settings.poll_seconds * 2.0 ** min(found.tries, 10)
                 found.again_at = boottime() + min(LONGEST_SECONDS, pause)
-                self._clerks.send(self._submission(found))
+                self._errands.send(self._submission(found))
 
     def _submission(self, found: Followed) -> Callable[[], Note]:
         key, job, folder = found.key, found.job, found.folder
@@ -237,7 +243,7 @@ class Watch:
         if self._followed and not self._asking:
             self._asking = True
             asked_at, prefixes = boottime(), {found.job.partition(".")[0] for found in self._followed.values()}
-            self._clerks.send(lambda: self._list(asked_at, prefixes))
+            self._errands.send(lambda: self._list(asked_at, prefixes))
         for found in list(self._followed.values()):
             if found.order:
                 self._try(found, self._hand_over)
@@ -331,7 +337,7 @@ class Watch:
                 _log.warning("%s could not be ended: %s", key, error)
             return Told(key)
 
-        self._clerks.send(tell)
+        self._errands.send(tell)
 
     def _end(self, found: Followed, seen: Seen, record: OutcomeRecord | None = None, problem: str = "") -> None:
         self._followed.pop(found.key, None)

@@ -6,6 +6,7 @@ import json
 import select
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -14,6 +15,7 @@ from provisioning.core.workflow import FORMAT, OutcomeRecord
 from provisioning.execution.executor import AttemptRequest, Key, News, Seen
 from provisioning.execution.remote import order_of
 from provisioning.execution.slurm import Slurm
+from provisioning.execution.slurm_commands import Commands
 from provisioning.sections import Slurm as Settings
 from provisioning.storage.checkpoint import WorkflowFolder, encode
 from provisioning.storage.shared import AttemptFolder, Shared
@@ -191,3 +193,16 @@ def test_what_has_ended_is_swept_at_the_next_start(adopting: Adopting, site: Ins
     adopting.shared.sweep()
     assert not gone.path.exists(), "its workflow is not in the spool"
     assert adopting.folder.order.exists()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_errand_that_breaks_is_told(adopting: Adopting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else nobody would ask Slurm again, and nothing would say so."""
+
+    def broken(*_: object) -> NoReturn:
+        raise ZeroDivisionError("as asked")
+
+    monkeypatch.setattr(Commands, "jobs", broken)
+    adopting.begin()
+    with pytest.raises(RuntimeError, match="as asked"):
+        adopting.adopted()
