@@ -8,9 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
-from collections import deque
 from collections.abc import Callable
-from math import inf
 from pathlib import Path
 
 import msgspec
@@ -20,9 +18,9 @@ from provisioning.core.verdict import Verdict, verdict
 from provisioning.core.workflow import OutcomeRecord
 from provisioning.errors import ProvisioningError
 from provisioning.execution.executor import AttemptRequest, Key, News, Seen
-from provisioning.execution.remote import is_current, longest_seconds, order_of
+from provisioning.execution.remote import is_current, order_of
 from provisioning.execution.slurm_commands import Commands, Unreachable
-from provisioning.execution.slurm_errands import AT_ONCE, Errands
+from provisioning.execution.slurm_errands import Errands
 from provisioning.execution.slurm_notes import (
     Begin,
     Broken,
@@ -37,6 +35,7 @@ from provisioning.execution.slurm_notes import (
     Told,
 )
 from provisioning.execution.slurm_probe import Probe
+from provisioning.execution.slurm_submissions import Submissions
 from provisioning.sections import Slurm as Settings
 from provisioning.storage.checkpoint import Damaged, WorkflowFolder
 from provisioning.storage.shared import Shared
@@ -44,9 +43,6 @@ from provisioning.storage.spool import Spool
 from provisioning.storage.waiting import WaitingViews
 
 _log = logging.getLogger(__name__)
-
-LONGEST_SECONDS = 60.0
-"""Between two submissions of an attempt that does not begin, at the most: each waits twice as long as the last."""
 
 
 class Watch:
@@ -66,11 +62,10 @@ class Watch:
         self._notes, self._tell = notes, tell
         self._errands = Errands(notes)
         self._followed: dict[Key, Followed] = {}
-        self._to_submit: deque[Key] = deque()
-        self._submitting = 0
         self._asking = False
         self._look_at = 0.0
         self._probe = Probe(shared, commands)
+        self._submissions = Submissions(commands, self._errands, self._probe, poll_seconds=settings.poll_seconds)
         self._problem = ""
         """Why Slurm cannot be asked."""
         self._views = WaitingViews(spool.workflows)
@@ -85,7 +80,7 @@ class Watch:
                 self._look()
             if not self._followed:
                 self._say_what_waits()
-            self._submit_more()
+            self._submissions.send(self._followed, held_up=bool(self._problem))
         self._errands.dismiss()
 
     def _take_notes(self) -> bool:
@@ -111,12 +106,8 @@ class Watch:
                     found.cancelled = True
                     self._try(found, self._end_unbegun)
             case Submitted(key, problem):
-                self._submitting -= 1
                 self._problem = problem or self._problem
-                if found := self._followed.get(key):
-                    found.queued_at = boottime()
-                    found.problem = problem
-                    found.note = problem or "queued"
+                self._submissions.heed(note, self._followed.get(key))
             case Told(key):
                 if found := self._followed.get(key):
                     found.telling = False
@@ -167,7 +158,7 @@ class Watch:
     def _hand_over(self, found: Followed) -> None:
         self._shared.keep_operations(found.digest)
         if self._shared.begin(found.folder, found.order):
-            self._to_submit.append(found.key)
+            self._submissions.add(found)
         found.order = b""  # else it was begun, and a crash of the host has taken the record of that: it is followed
 
     def _follow(self, key: Key, worker: str) -> None:
@@ -204,37 +195,6 @@ class Watch:
         if not self._find_outcome(found):
             self._end(found, Seen.NOT_STARTED, problem=why)
         return True
-
-    def _submit_more(self) -> None:
-        """Queue some of those that are to be, unless Slurm does not answer or the nodes have not."""
-        if self._to_submit and not self._probe.passed:
-            with contextlib.suppress(ProvisioningError, OSError):  # it is begun with the next look
-                if errand := self._probe.begin():
-                    self._errands.send(errand)
-            for key in self._to_submit:
-                if found := self._followed.get(key):
-                    found.note = self._probe.note
-            return
-        while self._to_submit and self._submitting < AT_ONCE and not self._problem:
-            if found := self._followed.get(self._to_submit.popleft()):
-                found.queued_at, self._submitting = inf, self._submitting + 1
-                found.tries += 1
-                pause = self._settings.poll_seconds * 2.0 ** min(found.tries, 10)
-                found.again_at = boottime() + min(LONGEST_SECONDS, pause)
-                self._errands.send(self._submission(found))
-
-    def _submission(self, found: Followed) -> Callable[[], Note]:
-        key, job, folder = found.key, found.job, found.folder
-
-        def submit() -> Note:
-            try:
-                seconds = longest_seconds(folder.order)
-                self._commands.submit(job, ("attempt", str(folder.path)), folder.said, seconds=seconds)
-            except ProvisioningError as error:
-                return Submitted(key, str(error))
-            return Submitted(key, "")
-
-        return submit
 
     # Looking
 
@@ -298,8 +258,8 @@ class Watch:
                 self._wait_for_sign(found)
 
     def _queue_again(self, found: Followed) -> None:
-        if boottime() >= found.again_at and found.key not in self._to_submit:
-            self._to_submit.append(found.key)
+        if boottime() >= found.again_at:
+            self._submissions.add(found)
         words = found.folder.last_words()
         found.note = found.problem or (f"a job ended without beginning it: {words}" if words else "to be queued again")
 
