@@ -162,7 +162,7 @@ class Slurm(msgspec.Struct, frozen=True):
     lost_seconds: float = 300.0
     """So long an attempt that was begun and that Slurm knows no more must give no sign of life until it is lost."""
     commands: Path = Path("/usr/bin")
-    """The folder of sbatch, squeue and scancel."""
+    """The folder of sbatch, squeue, scancel, srun and sinfo."""
     conf: Path | None = None
     """Their SLURM_CONF, where it is not the one that they find themselves."""
     program: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Slurm by its own commands: every call of sbatch, squeue and scancel. Jobs are known by their names alone.
+"""Slurm by its own commands: every call of sbatch, squeue, scancel and sinfo. Jobs are known by their names alone.
 
 A controller that was killed forgets its last seconds and may give a number twice; a name is the attempt's own.
 """
@@ -106,6 +106,17 @@ class Commands:
             *many,
             f"--wrap={script}",
         )
+
+    def nodes(self) -> int:
+        """How many nodes the partition has that jobs go to, whatever state they are in; 0 where it is not known."""
+        wanted = set(self._settings.partition.split(",")) - {""}
+        found: dict[str, set[str]] = {}
+        for line in self._call("sinfo", "--noheader", "--Node", "--format=%P|%N").stdout.splitlines():
+            partition, _, node = line.strip().partition("|")
+            name = partition.removesuffix("*")  # which marks the default
+            if name in wanted or (not wanted and name != partition):
+                found.setdefault(name, set()).add(node)
+        return max(map(len, found.values()), default=0)
 
     def jobs(self, prefixes: tuple[str, ...]) -> dict[str, Job]:
         """The jobs that wait or run and whose names begin so, by name: one question for all."""

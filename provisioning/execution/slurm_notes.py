@@ -57,9 +57,11 @@ class Told(NamedTuple):
 
 
 class Probed(NamedTuple):
-    """The submission of a probe has come back."""
+    """The submission of a probe to so many nodes has come back."""
 
-    problem: str
+    job: str
+    nodes: int
+    problem: str = ""
 
 
 class Broken(NamedTuple):

@@ -44,8 +44,7 @@ class Submissions:
         """Queue some of them; none while Slurm does not answer, or the nodes have not."""
         if self._waiting and not self._probe.passed:
             with contextlib.suppress(ProvisioningError, OSError):  # it is begun with the next look
-                if errand := self._probe.begin():
-                    self._errands.send(errand)
+                self._probe.begin()
             for key in self._waiting:
                 if found := followed.get(key):
                     found.note = self._probe.note

@@ -64,7 +64,7 @@ class Watch:
         self._followed: dict[Key, Followed] = {}
         self._asking = False
         self._look_at = 0.0
-        self._probe = Probe(shared, commands)
+        self._probe = Probe(shared, commands, self._errands)
         self._submissions = Submissions(commands, self._errands, self._probe, poll_seconds=settings.poll_seconds)
         self._problem = ""
         """Why Slurm cannot be asked."""
@@ -111,8 +111,8 @@ class Watch:
             case Told(key):
                 if found := self._followed.get(key):
                     found.telling = False
-            case Probed(problem):
-                self._probe.heed(problem)
+            case Probed():
+                self._probe.heed(note)
             case Broken(problem):
                 raise RuntimeError(f"an errand to Slurm has ended in {problem}")
             case Listed():
