@@ -6,6 +6,7 @@ A controller that was killed forgets its last seconds and may give a number twic
 from __future__ import annotations
 
 import math
+import os
 import re
 import shlex
 import sys
@@ -14,8 +15,11 @@ from typing import NamedTuple
 
 from provisioning.errors import ProvisioningError, UsageError
 from provisioning.execution.command import ENVIRONMENT, Said, consult
+from provisioning.ownership import refuse_unless_ours
 from provisioning.sections import Slurm
 
+CALLED = ("sbatch", "squeue", "scancel", "srun", "sinfo")
+"""Programs of Slurm: those that are called here, and the one that a job of several nodes calls."""
 PATIENCE_SECONDS = 60.0
 """So long one command may take: Slurm's own wait for their controller for about ten seconds, several times."""
 SPARE_MINUTES = 2
@@ -54,12 +58,13 @@ class Commands:
     """Slurm, for one user."""
 
     def __init__(self, settings: Slurm) -> None:
-        """UsageError where a path cannot stand in a script."""
+        """UsageError where a path cannot stand in a script; Refused where others could change what is called."""
         self._settings = settings
         self._program = settings.program or (sys.executable, "-P", "-m", "provisioning")
         for what, path in (("slurm.directory", str(settings.directory)), ("slurm.program", self._program[0])):
             if not SAFE_PATH.match(path):
                 raise UsageError(f"{what} is {path!r}", hint="use letters, digits and . _ / + @ ~ - in it")
+        _refuse_unsafe(settings)
         self._environment = {**ENVIRONMENT, **({"SLURM_CONF": str(settings.conf)} if settings.conf else {})}
 
     def _call(self, name: str, *arguments: str) -> Said:
@@ -135,3 +140,13 @@ class Commands:
         """Take the job out of the queue, or tell the attempt, which is its script, to end: it ends what it runs."""
         which = ["--batch", "--signal=TERM", "--state=RUNNING"] if runs else ["--state=PENDING"]
         self._call("scancel", "--quiet", *which, f"--name={name}")
+
+
+def _refuse_unsafe(settings: Slurm) -> None:
+    """Refused where others could change what is called as this user; what only the nodes have is theirs to mind."""
+    named = [(settings.commands / name, f"program {name} of Slurm") for name in CALLED]
+    named += [(settings.conf, "configuration of Slurm")] if settings.conf else []
+    named += [(Path(settings.program[0]), "program of slurm.program")] if settings.program else []
+    for path, what in named:
+        if os.path.lexists(path):
+            refuse_unless_ours(path, what, os.geteuid())

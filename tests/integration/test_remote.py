@@ -162,6 +162,25 @@ def test_a_path_that_cannot_stand_in_a_script_is_refused(path: str) -> None:
         Commands(Slurm(directory=Path(path)))
 
 
+def test_what_others_could_change_is_not_called(tmp_path: Path) -> None:
+    """Not the commands, not their configuration, and not this program where it is here."""
+    conf, program = tmp_path / "slurm.conf", tmp_path / "bin" / "provisioning"
+    program.parent.mkdir()
+    called = [tmp_path / "bin" / name for name in ("sbatch", "squeue", "scancel", "srun", "sinfo")]
+    settings = Slurm(directory=tmp_path, commands=tmp_path / "bin", conf=conf, program=(str(program),))
+    Commands(settings)  # none of them is here: it is as if none were installed
+    for path in (conf, program, *called):
+        path.touch(0o755)
+        Commands(settings)
+        path.chmod(0o777)
+        with pytest.raises(Refused, match=f"others may write {path}"):
+            Commands(settings)
+        path.chmod(0o755)
+    program.parent.chmod(0o777)
+    with pytest.raises(Refused, match="others may write"):
+        Commands(settings)
+
+
 def test_what_asks_for_a_cluster_where_there_is_none_is_refused(site: Installation) -> None:
     with pytest.raises(InvalidManifest, match="t is for Slurm, and no cluster is configured"):
         site.submit([{"id": "t", "operation": "selftest.noop", "executor": "slurm"}])
