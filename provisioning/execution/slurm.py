@@ -85,7 +85,8 @@ class Slurm:
         """See an attempt through that was begun before, by this process or another."""
         if key not in self._held:
             self._held[key] = contextlib.ExitStack()
-            self._held[key].enter_context(taken(self._spool.locks, wanted))
+            with contextlib.suppress(OSError):  # it goes on all the same, and without room held for it
+                self._held[key].enter_context(taken(self._spool.locks, wanted))
         self._notes.put(Follow(key, worker))
 
     def withdraw(self, key: Key) -> None:

@@ -83,6 +83,8 @@ class Followed:
     job: str
     own: bool
     """Whether this spool has begun it; of what a copy of the spool has, nothing is changed."""
+    sought: bool = False
+    """Whether it is still to be found out what became of what another process has begun, or may not have."""
     order: bytes = b""
     """Still to be put into its folder."""
     digest: str = ""

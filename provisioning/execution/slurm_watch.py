@@ -162,8 +162,9 @@ class Watch:
         found.order = b""  # else it was begun, and a crash of the host has taken the record of that: it is followed
 
     def _follow(self, key: Key, worker: str) -> None:
-        found = self._followed.get(key) or self._new(key, worker)
-        self._try(found, self._find)
+        """With the next look: whoever could not record what this one has said asks for it again at once."""
+        if key not in self._followed:
+            self._new(key, worker).sought = True
 
     def _find(self, found: Followed) -> None:
         """Look at an attempt that another process has begun, or may not have."""
@@ -171,7 +172,8 @@ class Watch:
             return
         self._shared.insist()
         names = found.folder.names() or frozenset()
-        if found.order or ("order.json" in names and ("claim" in names or is_current(found.folder.order))):
+        if "order.json" in names and ("claim" in names or is_current(found.folder.order)):
+            found.sought = False
             return
         seen, why = Seen.NOT_STARTED, "it was never handed to Slurm, or by another version"
         if not found.own:
@@ -205,7 +207,9 @@ class Watch:
             asked_at, prefixes = boottime(), {found.job.partition(".")[0] for found in self._followed.values()}
             self._errands.send(lambda: self._list(asked_at, prefixes))
         for found in list(self._followed.values()):
-            if found.order:
+            if found.sought:
+                self._try(found, self._find)
+            elif found.order:
                 self._try(found, self._hand_over)
             elif not found.waits or self._problem:
                 self._try(found, self._look_at_files)
@@ -239,8 +243,10 @@ class Watch:
         """Say what follows from the queue and the files, in this order of looks."""
         if found.cancelled and self._end_unbegun(found):
             return
-        names = frozenset() if found.order else self._look_at_files(found)
-        if found.key not in self._followed or found.order:
+        if found.sought or found.order:
+            return
+        names = self._look_at_files(found)
+        if found.key not in self._followed:
             return
         job = listed.jobs.get(found.job) if listed.jobs is not None else None
         live = None if listed.jobs is None else job is not None

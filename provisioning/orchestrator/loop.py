@@ -140,7 +140,7 @@ class Orchestrator:
             if held is None or checkpoint is None or held.key(checkpoint) != news.key:
                 continue
             if not self._attend(held.workflow_id, self._settle_news, held, checkpoint, news):
-                self._starter.watch(held, checkpoint)  # its outcome is on the disk: it is looked for until recorded
+                self._attend(held.workflow_id, self._starter.watch, held, checkpoint)  # until that can be recorded
 
     def _settle_news(self, held: Held, checkpoint: TaskCheckpoint, news: News) -> None:
         if not take_news(self._spool, self._config, held, checkpoint, news, self._now):

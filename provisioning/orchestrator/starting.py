@@ -96,7 +96,7 @@ class Starter:
     def watch(self, held: Held, checkpoint: TaskCheckpoint) -> None:
         """Have the task's latest attempt seen through, which no worker of this process answers for."""
         key, last = held.key(checkpoint), checkpoint.attempts[-1]
-        if last.executor == LOCAL:
+        if last.executor == LOCAL or held.folder.outcome_path(*key[1:]).exists():  # all the rest is a look at the disk
             held.watched.add(key)
             return
         work = Work(called(held, key.task_id), {})

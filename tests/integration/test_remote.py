@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from provisioning.core.workflow import OutcomeRecord
+from provisioning.core.states import Outcome
+from provisioning.core.workflow import FORMAT, OutcomeRecord
 from provisioning.errors import InvalidManifest, Refused, SpoolUnusable, UsageError
 from provisioning.execution.executor import AttemptRequest, Key
 from provisioning.execution.nulib import entry_command
@@ -18,9 +19,10 @@ from provisioning.execution.process import process_environment
 from provisioning.execution.remote import TAKEN, order_of
 from provisioning.execution.slurm_commands import Commands
 from provisioning.sections import Slurm
-from provisioning.storage.checkpoint import load
+from provisioning.storage.checkpoint import encode, load
 from provisioning.storage.shared import Shared
 from tests.installation import CHECKOUT, Installation
+from tests.simulation.values import EPOCH
 from tests.waiting import wait_for
 
 pytestmark = pytest.mark.nu
@@ -220,6 +222,21 @@ def test_an_attempt_is_not_abandoned_with_its_configuration(site: Installation, 
     wait_for(lambda: "has no slurm.directory" in site.said(), what=site.said())
     assert site.states(workflow_id) == {"t": "running"}
     assert site.outcomes(workflow_id, "t") == ["None"]
+
+
+def test_what_has_ended_needs_no_cluster(site: Installation, directory: Path) -> None:
+    """Where the spool has the outcome, it alone is looked at, whoever could not record it before."""
+    site.settings(slurm_directory=directory, slurm_commands="/nonexistent", slurm_poll_seconds=0.1)
+    workflow_id = site.submit([{"id": "t", "operation": "selftest.noop", "executor": "slurm"}])
+    process = site.orchestrator()
+    wait_for(lambda: site.states(workflow_id) == {"t": "running"})
+    process.kill()
+    process.wait()
+    ended = OutcomeRecord(FORMAT, workflow_id, "t", 1, Outcome.SUCCEEDED, EPOCH, EPOCH, 0)
+    site.folder(workflow_id).outcome_path("t", 1).write_bytes(encode(ended))
+    del site.environment["PROVISIONING_SLURM_DIRECTORY"]
+    site.orchestrator()
+    assert site.wait_ended(workflow_id, 30) == "succeeded"
 
 
 def test_the_order_is_the_request(site: Installation) -> None:

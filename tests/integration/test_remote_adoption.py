@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import pytest
 
+from provisioning.clock import boottime
 from provisioning.core.states import Outcome
 from provisioning.core.workflow import FORMAT, OutcomeRecord
 from provisioning.execution.executor import AttemptRequest, Key, News, Seen
@@ -18,6 +19,7 @@ from provisioning.execution.slurm import Slurm
 from provisioning.execution.slurm_commands import Commands
 from provisioning.sections import Slurm as Settings
 from provisioning.storage.checkpoint import WorkflowFolder, encode
+from provisioning.storage.limits import Wanted
 from provisioning.storage.shared import AttemptFolder, Shared
 from provisioning.storage.waiting import waiting_of
 from tests.installation import Installation
@@ -25,6 +27,7 @@ from tests.simulation.values import EPOCH
 from tests.waiting import wait_for
 
 KEY = Key("01kc0000000000000000000001", "t", 1)
+POLL_SECONDS = 0.05
 STRANGER = "01kc0000000000000000000009"
 
 
@@ -38,7 +41,8 @@ class Adopting:
         self.into.prepare()
         self.shared = Shared(site.spool, directory, site.spool.scratch)
         self.folder = self.shared.attempt(self.shared.name, *KEY)
-        settings = Settings(directory=directory, commands=Path("/nonexistent"), poll_seconds=0.05, lost_seconds=0.1)
+        none = Path("/nonexistent")
+        settings = Settings(directory=directory, commands=none, poll_seconds=POLL_SECONDS, lost_seconds=0.1)
         self.executor = Slurm(site.spool, settings)
         self._heard: list[News] = []
 
@@ -59,7 +63,7 @@ class Adopting:
     def _listen(self) -> News:
         if select.select([self.executor.descriptor], [], [], 0.05)[0]:
             self._heard += self.executor.news()
-        return self._heard[0] if self._heard else None  # type: ignore[return-value]
+        return self._heard.pop(0) if self._heard else None  # type: ignore[return-value]
 
     def close(self) -> None:
         self.executor.close()
@@ -206,3 +210,24 @@ def test_an_errand_that_breaks_is_told(adopting: Adopting, monkeypatch: pytest.M
     adopting.begin()
     with pytest.raises(RuntimeError, match="as asked"):
         adopting.adopted()
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_whoever_cannot_record_it_is_told_again_with_the_next_look(adopting: Adopting, ended: bool) -> None:
+    """And not at once, over and over: a disk may be full for long."""
+    if ended:
+        adopting.into.outcome_path("t", 1).write_bytes(encode(record()))
+    seen = Seen.ENDED if ended else Seen.NOT_STARTED
+    assert adopting.adopted().seen is seen
+    began, more = boottime(), 10
+    for _ in range(more):
+        assert adopting.adopted().seen is seen
+    assert boottime() - began >= (more - 1) * POLL_SECONDS
+
+
+def test_room_that_cannot_be_held_keeps_nobody_from_adopting(adopting: Adopting, site: Installation) -> None:
+    adopting.into.outcome_path("t", 1).write_bytes(encode(record()))
+    (site.spool.locks / "targets").unlink(missing_ok=True)
+    (site.spool.locks / "targets").mkdir()
+    adopting.executor.adopt(KEY, adopting.shared.name, (Wanted("group:one", room=1),))
+    assert adopting.news().seen is Seen.ENDED
