@@ -113,10 +113,12 @@ class Held:
         made = self.task_checkpoint(task_id).attempts
         return Key(self.workflow_id, task_id, made[-1].number + 1 if made else 1)
 
-    def start_kind(self, task: Task) -> str:
+    def start_kind(self, task: Task, executor: Executing = LOCAL) -> str:
         """How durable the record of a start must be, by `files.DURABLE`."""
         if self.checkpoint.host_crashed:
             return "task starting, after a crash of the host"
+        if executor != LOCAL:
+            return "task starting on a cluster"
         return "task" if self.plan.operations[task.operation].idempotent else "task starting, not idempotent"
 
     def start(
@@ -124,7 +126,7 @@ class Held:
     ) -> None:
         """Record that the task's next attempt is starting in that worker; `params` are what its references mean."""
         after = attempts.started(self.task_checkpoint(task_id), now, worker, params, executor=executor)
-        self.folder.save_task(after, self.start_kind(self.tasks[task_id]))
+        self.folder.save_task(after, self.start_kind(self.tasks[task_id], executor))
         self.settle(after, now)
 
     def record(self, checkpoint: TaskCheckpoint, now: Now) -> None:

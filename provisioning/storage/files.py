@@ -33,10 +33,12 @@ DURABLE = {
     "task, first attempt": False,
     "task starting, not idempotent": True,
     "task starting, after a crash of the host": True,
+    "task starting on a cluster": True,
     "view": False,
 }
-"""Whether a kind of file must be on the disk before anyone is told of it. Checkpoints that need not be are `whole`, but
-those of a first attempt that began or succeeded: a power cut may take their bytes, and its outcome says it all again.
+"""Whether a kind of file must be on the disk before anyone is told of it. A start on a cluster must, as what runs there
+outlives a crash of this host. Checkpoints that need not be are `whole`, but those of a first attempt that began here or
+succeeded: a power cut may take their bytes, and its outcome says it all again.
 What is published once is always: outcomes (`Room`), `ids/` (`write_once`), `nulib/` (`publish_tree`), every `move`."""
 
 

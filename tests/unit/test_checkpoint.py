@@ -276,7 +276,12 @@ def test_a_save_that_fails_leaves_the_old_one(folder: WorkflowFolder, monkeypatc
 
 @pytest.mark.parametrize(
     ("kind", "syncs"),
-    [("task", 1), ("task starting, not idempotent", 2), ("task starting, after a crash of the host", 2)],
+    [
+        ("task", 1),
+        ("task starting, not idempotent", 2),
+        ("task starting, after a crash of the host", 2),
+        ("task starting on a cluster", 2),
+    ],
 )
 def test_a_save_is_as_durable_as_its_kind_says(
     folder: WorkflowFolder, monkeypatch: pytest.MonkeyPatch, kind: str, syncs: int

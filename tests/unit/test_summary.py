@@ -6,15 +6,18 @@ from collections.abc import Iterator
 from math import inf
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from provisioning.core import attempts
 from provisioning.core.catalogue import Operation
+from provisioning.core.identifiers import LOCAL, SLURM
 from provisioning.core.scheduler import Now
 from provisioning.core.states import Outcome, TaskState, WorkflowEvent, WorkflowState
 from provisioning.core.workflow import FORMAT, Plan, WorkflowCheckpoint
 from provisioning.orchestrator import held as held_module
 from provisioning.orchestrator.held import SUMMARY_SECONDS, Held
+from provisioning.storage import files
 from provisioning.storage.active import active_ids, name_active
 from provisioning.storage.check import check
 from provisioning.storage.checkpoint import WorkflowFolder
@@ -37,7 +40,7 @@ def held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Held]:
     name_active(spool.root, ONE)
     folder = spool.claim(ONE)
     folder.prepare()
-    plan = Plan(FORMAT, ONE, graph(["a:", "b:", "c:", "d:", "e: a"], on_failure="continue"), OPERATIONS, NULIB)
+    plan = Plan(FORMAT, ONE, graph(["a:", "b:", "c:", "d:", "e: a"], on_failure="continue"), dict(OPERATIONS), NULIB)
     folder.save_plan(plan)
     checkpoint = WorkflowCheckpoint(FORMAT, ONE, WorkflowState.RUNNING, "alice", EPOCH, "boot-1", started_at=EPOCH)
     folder.save_workflow(checkpoint)
@@ -55,6 +58,14 @@ def start(held: Held, task_id: str, now: Now) -> None:
 def end(held: Held, task_id: str, outcome: Outcome, now: Now) -> None:
     before = held.task_checkpoint(task_id)
     held.record(attempts.ended(before, held.tasks[task_id], record(task_id, outcome), now, cancelling=False), now)
+
+
+def test_what_a_start_elsewhere_leaves_is_durable(held: Held) -> None:
+    """Of a cluster's attempt, as it outlives a crash of this host; here that of an idempotent operation need not be."""
+    operation = msgspec.structs.replace(OPERATIONS["selftest.noop"], idempotent=True)
+    held.plan.operations["selftest.noop"] = operation
+    kinds = [held.start_kind(held.tasks["a"], executor) for executor in (LOCAL, SLURM)]
+    assert [files.DURABLE[kind] for kind in kinds] == [False, True]
 
 
 def seen(held: Held) -> tuple[dict[str, int], set[str]]:
