@@ -131,8 +131,9 @@ class Shared:
 
     def insist(self) -> None:
         """SpoolUnusable while the spool's folder is not there: its file system is not mounted, and nothing follows."""
-        if not self.root.is_dir():
-            raise SpoolUnusable(f"{self.root} is not there", hint=f"mount {self.directory} again")
+        with naming(self.root, "read"):
+            if not self.root.is_dir():
+                raise SpoolUnusable(f"{self.root} is not there", hint=f"mount {self.directory} again")
 
     def begin(self, folder: AttemptFolder, order: bytes) -> bool:
         """Put the order of an attempt there; False where it has one already, or was claimed."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import select
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from provisioning.clock import boottime
 from provisioning.core.states import Outcome
 from provisioning.core.workflow import FORMAT, OutcomeRecord
+from provisioning.errors import SpoolUnusable
 from provisioning.execution.executor import AttemptRequest, Key, News, Seen
 from provisioning.execution.remote import order_of
 from provisioning.execution.slurm import Slurm
@@ -186,6 +189,28 @@ def test_nothing_follows_while_the_directory_is_away(adopting: Adopting) -> None
     adopting.executor.cancel(KEY)
     adopting.directory.rmdir()
     adopting.directory.with_name("away").rename(adopting.directory)
+    adopting.folder.outcome.write_bytes(encode(record()))
+    assert adopting.news().seen is Seen.ENDED
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO])
+def test_a_server_that_fails_is_waited_out(adopting: Adopting, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """Whatever is asked of it."""
+    adopting.begin()
+    real, fails = Path.is_dir, True
+
+    def failing(path: Path) -> bool:
+        if fails and path == adopting.shared.root:
+            raise OSError(number, os.strerror(number))
+        return real(path)
+
+    monkeypatch.setattr(Path, "is_dir", failing)
+    with pytest.raises(SpoolUnusable, match=os.strerror(number)):
+        adopting.shared.insist()
+    adopting.executor.adopt(KEY, adopting.shared.name, ())
+    wait_for(lambda: os.strerror(number) in waiting_of(adopting.into.path).get("t", ""), what="the reason")
+    fails = False
+    adopting.folder.claim()
     adopting.folder.outcome.write_bytes(encode(record()))
     assert adopting.news().seen is Seen.ENDED
 
