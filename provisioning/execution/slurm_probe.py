@@ -42,7 +42,7 @@ class Passed(msgspec.Struct, frozen=True):
     format: int
     version: str
     directory: str
-    """Which folder that was."""
+    """Which folder that was, by its number: that of its device may change with each boot."""
 
 
 class Probe:
@@ -50,8 +50,8 @@ class Probe:
 
     def __init__(self, shared: Shared, commands: Commands, errands: Errands) -> None:
         self._shared, self._commands, self._errands = shared, commands, errands
-        self._path, status = shared.directory / "probed.json", os.stat(shared.directory)
-        self._passed = Passed(FORMAT, __version__, f"{status.st_dev}:{status.st_ino}")
+        self._path = shared.directory / "probed.json"
+        self._passed = Passed(FORMAT, __version__, str(os.stat(shared.directory).st_ino))
         self.note = "asking nodes whether they see the shared directory"
         self.passed = self._was_passed()
         self._job = ""

@@ -27,9 +27,12 @@ from provisioning.errors import ProvisioningError, Refused, SpoolUnusable
 from provisioning.ownership import refuse_unless_ours
 from provisioning.storage import files, logs, reading
 from provisioning.storage.checkpoint import MAX_RECORD_BYTES, Damaged, WorkflowFolder, encode, load
+from provisioning.storage.lock import Lock
 from provisioning.storage.naming import naming
 from provisioning.storage.spool import Spool
 
+NAMING_SECONDS = 10.0
+"""So long a start waits for another to have chosen the name of the spool's folder."""
 SAID_BYTES = 300
 """So much of what a job said that did not begin its attempt is shown."""
 
@@ -40,7 +43,7 @@ class Share(msgspec.Struct, frozen=True):
     format: int
     name: Ulid
     spool: str
-    """Which folder the spool is that says so: a copy of it has another."""
+    """Which folders the spool's are that says so: a copy of it has others."""
     directory: str
     """The shared directory in which it has that folder."""
 
@@ -237,12 +240,24 @@ def _name(spool: Spool, directory: Path, scratch: files.Scratch) -> str:
     SpoolUnusable where that cannot be read, or the folder has gone: without what is in it, attempts that run would
     count as never begun.
     """
-    path, status = share_path(spool.root), os.stat(spool.root)
-    this = f"{status.st_dev}:{status.st_ino}"
+    lock = Lock(spool.locks / "slurm")  # of two that start, one chooses
+    if not lock.take(wait_seconds=NAMING_SECONDS):
+        raise SpoolUnusable(
+            f"another process has been reading {share_path(spool.root)} for long",
+            hint=f"see who holds it: fuser -v {spool.locks / 'slurm'}",
+        )
+    try:
+        return _locked_name(spool, directory, scratch)
+    finally:
+        lock.release()
+
+
+def _locked_name(spool: Spool, directory: Path, scratch: files.Scratch) -> str:
+    path, this = share_path(spool.root), _identity(spool)
     with contextlib.suppress(FileNotFoundError):
         said = load(path, Share)
         if (said.spool, said.directory) == (this, str(directory)):
-            if not (directory / said.name).is_dir():
+            if not os.path.isdir(directory / said.name):
                 raise SpoolUnusable(
                     f"{directory} does not have the folder {said.name} of this spool",
                     hint=f"mount it; or, if nothing of this spool is with Slurm any more: rm {path}",
@@ -253,3 +268,8 @@ def _name(spool: Spool, directory: Path, scratch: files.Scratch) -> str:
     files.sync_dir(directory)
     files.write_atomic(path, encode(Share(FORMAT, name, this, str(directory))), durable=True, scratch=scratch)
     return name
+
+
+def _identity(spool: Spool) -> str:
+    """What a copy of the spool has otherwise: numbers of folders. That of the device may change with each boot."""
+    return ":".join(str(os.stat(path).st_ino) for path in (spool.root, spool.workflows))

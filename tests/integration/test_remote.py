@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
+from provisioning.clock import new_ulid
 from provisioning.core.states import Outcome
 from provisioning.core.workflow import FORMAT, OutcomeRecord
 from provisioning.errors import InvalidManifest, Refused, SpoolUnusable, UsageError
@@ -19,8 +23,9 @@ from provisioning.execution.process import process_environment
 from provisioning.execution.remote import TAKEN, order_of
 from provisioning.execution.slurm_commands import Commands
 from provisioning.sections import Slurm
+from provisioning.storage import files
 from provisioning.storage.checkpoint import encode, load
-from provisioning.storage.shared import Shared
+from provisioning.storage.shared import Share, Shared, share_path
 from tests.installation import CHECKOUT, Installation
 from tests.simulation.values import EPOCH
 from tests.waiting import wait_for
@@ -146,6 +151,44 @@ def test_a_copy_of_a_spool_has_a_folder_of_its_own(site: Installation, directory
     with pytest.raises(SpoolUnusable, match="damaged"):
         Shared(site.spool, directory, site.spool.scratch)
     assert (site.spool.root / "slurm.json").read_text() == "{"
+
+
+def test_two_first_starts_have_one_name(site: Installation, directory: Path) -> None:
+    """Else what one of them has begun would be a stranger's to the next start."""
+    both = threading.Barrier(4)
+
+    def named() -> str:
+        scratch = files.Scratch(site.spool.tmp / new_ulid())
+        both.wait(20)
+        shared = Shared(site.spool, directory, scratch)
+        shared.close()
+        scratch.close()
+        return shared.name
+
+    with ThreadPoolExecutor(4) as starts:
+        names = {start.result(30) for start in [starts.submit(named) for _ in range(4)]}
+    assert names == {load(share_path(site.spool.root), Share).name}
+    assert os.listdir(directory) == list(names)
+
+
+def test_a_spool_and_a_directory_are_the_same_whatever_their_device_is_called(
+    site: Installation, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On btrfs, overlays and NFS a boot may give them other numbers."""
+    first = Shared(site.spool, directory, site.spool.scratch)
+    device = os.stat(directory).st_dev
+    assert str(device) not in (site.spool.root / "slurm.json").read_text()
+    real = os.stat
+
+    def moved(path: Any, **more: Any) -> os.stat_result:
+        found = real(path, **more)
+        return os.stat_result((*found[:2], found.st_dev + 1, *found[3:])) if path == site.spool.root else found
+
+    monkeypatch.setattr(os, "stat", moved)
+    again = Shared(site.spool, directory, site.spool.scratch)
+    assert again.name == first.name
+    for each in (first, again):
+        each.close()
 
 
 def test_a_directory_that_is_not_mounted_is_refused(site: Installation, directory: Path) -> None:
