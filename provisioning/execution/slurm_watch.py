@@ -145,6 +145,7 @@ class Watch:
         job = f"{worker}.{key.workflow_id}.{key.task_id}.{key.attempt}"
         found = Followed(key, folder, into, job, own=worker == self._shared.name)
         self._followed[key] = found
+        self._views.take_over(key.workflow_id)
         return found
 
     def _begin(self, request: AttemptRequest) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import os
 from pathlib import Path
 
 import msgspec
@@ -27,9 +27,14 @@ class WaitingViews:
 
     def __init__(self, workflows: Path) -> None:
         self._workflows = workflows
-        self._shown: Mapping[str, dict[str, str]] = {}
+        self._shown: dict[str, dict[str, str]] = {}
 
-    def show(self, waiting: Mapping[str, dict[str, str]]) -> None:
+    def take_over(self, workflow_id: str) -> None:
+        """Of a workflow that another process may have shown: what its view says is over unless it is said again."""
+        if workflow_id not in self._shown:
+            self._shown[workflow_id] = waiting_of(self._workflows / workflow_id)
+
+    def show(self, waiting: dict[str, dict[str, str]]) -> None:
         """Have the views say this, by workflow and task; of a workflow in which nothing waits there is none."""
         for workflow_id in {**waiting, **self._shown}:
             if (said := waiting.get(workflow_id, {})) != self._shown.get(workflow_id, {}):
@@ -42,7 +47,7 @@ def _save(folder: Path, tasks: dict[str, str]) -> None:
     with contextlib.suppress(SpoolUnusable):
         if not tasks:
             files.remove(path)
-        elif folder.is_dir():
+        elif os.path.isdir(folder):
             files.write_atomic(path, encode(Waiting(FORMAT, tasks)), durable=files.DURABLE["view"])
 
 

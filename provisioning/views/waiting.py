@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 
 from provisioning.core.catalogue import filled
+from provisioning.core.identifiers import SLURM
 from provisioning.core.states import TaskState
 from provisioning.core.workflow import Plan, Task
 from provisioning.errors import NotFound, SpoolUnusable
@@ -69,10 +70,13 @@ def show_limits(page: Page, spool: Spool, groups: Mapping[str, int]) -> None:
 def show_slurm(page: Page, spool: Spool) -> None:
     """Say of the attempts that are with Slurm and do not run why."""
     running = [task for task in page["tasks"] if task["state"] == TaskState.RUNNING]
-    said = waiting_of(spool.workflows / page["workflow_id"]) if running else {}
+    folder = WorkflowFolder(spool.workflows / page["workflow_id"])
+    said = waiting_of(folder.path) if running else {}
     for task in running:
         if task["task_id"] in said:
-            task["waiting_for"] = [f"slurm:{said[task['task_id']]}"]
+            last = folder.task(task["task_id"]).last  # it may have begun again since, here
+            if last is not None and last.executor == SLURM:
+                task["waiting_for"] = [f"slurm:{said[task['task_id']]}"]
 
 
 def _holders(spool: Spool, groups: Mapping[str, int], name: str) -> Iterator[str]:

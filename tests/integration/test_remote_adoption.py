@@ -13,8 +13,9 @@ from typing import NoReturn
 import pytest
 
 from provisioning.clock import boottime
-from provisioning.core.states import Outcome
-from provisioning.core.workflow import FORMAT, OutcomeRecord
+from provisioning.core.identifiers import LOCAL, SLURM, Executing
+from provisioning.core.states import Outcome, TaskState
+from provisioning.core.workflow import FORMAT, Attempt, OutcomeRecord, TaskCheckpoint
 from provisioning.errors import SpoolUnusable
 from provisioning.execution.executor import AttemptRequest, Key, News, Seen
 from provisioning.execution.remote import order_of
@@ -24,7 +25,8 @@ from provisioning.sections import Slurm as Settings
 from provisioning.storage.checkpoint import WorkflowFolder, encode
 from provisioning.storage.limits import Wanted
 from provisioning.storage.shared import AttemptFolder, Shared
-from provisioning.storage.waiting import waiting_of
+from provisioning.storage.waiting import WaitingViews, waiting_of
+from provisioning.views.waiting import show_slurm
 from tests.installation import Installation
 from tests.simulation.values import EPOCH
 from tests.waiting import wait_for
@@ -53,6 +55,12 @@ class Adopting:
         """Put an order there."""
         request = AttemptRequest(KEY, ("/nu", "/entry"), {}, {}, {}, None, None, 1.0, 1, 1)
         assert self.shared.begin(folder or self.folder, order_of(request, 1.0))
+
+    def publish(self) -> None:
+        """Put an outcome there as a node does, while it is looked for: at once and whole."""
+        beside = self.folder.outcome.with_name("beside")
+        beside.write_bytes(encode(record()))
+        beside.replace(self.folder.outcome)
 
     def adopted(self, worker: str = "") -> News:
         """What the executor says of the attempt."""
@@ -158,7 +166,7 @@ def test_one_that_runs_is_not_lost_while_slurm_does_not_answer(adopting: Adoptin
     adopting.executor.adopt(KEY, adopting.shared.name, ())
     wait_for(lambda: "does not answer" in waiting_of(adopting.into.path).get("t", ""), what="the reason")
     adopting.executor.cancel(KEY)
-    adopting.folder.outcome.write_bytes(encode(record()))
+    adopting.publish()
     news = adopting.news()
     assert news.seen is Seen.ENDED
 
@@ -189,7 +197,7 @@ def test_nothing_follows_while_the_directory_is_away(adopting: Adopting) -> None
     adopting.executor.cancel(KEY)
     adopting.directory.rmdir()
     adopting.directory.with_name("away").rename(adopting.directory)
-    adopting.folder.outcome.write_bytes(encode(record()))
+    adopting.publish()
     assert adopting.news().seen is Seen.ENDED
 
 
@@ -211,8 +219,30 @@ def test_a_server_that_fails_is_waited_out(adopting: Adopting, monkeypatch: pyte
     wait_for(lambda: os.strerror(number) in waiting_of(adopting.into.path).get("t", ""), what="the reason")
     fails = False
     adopting.folder.claim()
-    adopting.folder.outcome.write_bytes(encode(record()))
+    adopting.publish()
     assert adopting.news().seen is Seen.ENDED
+
+
+def test_a_reason_that_is_over_goes(adopting: Adopting, site: Installation) -> None:
+    """Of another task that a process has followed that was killed; and until then only Slurm's attempts have one."""
+    views = WaitingViews(site.spool.workflows)
+    views.show({KEY.workflow_id: {"t": "pending: Resources", "other": "pending: Priority"}})
+    where: dict[str, Executing] = {"t": SLURM, "other": LOCAL}
+    for task_id, executor in where.items():
+        attempt = Attempt(1, EPOCH, "boot", adopting.shared.name, executor=executor)
+        adopting.into.save_task(TaskCheckpoint(FORMAT, task_id, TaskState.RUNNING, (attempt,)))
+    tasks: list[dict[str, object]] = [
+        {"task_id": name, "state": "running", "waiting_for": []} for name in ("t", "other")
+    ]
+    show_slurm({"workflow_id": KEY.workflow_id, "tasks": tasks}, site.spool)
+    assert [task["waiting_for"] for task in tasks] == [["slurm:pending: Resources"], []]
+    adopting.begin()
+    adopting.executor.adopt(KEY, adopting.shared.name, ())
+    wait_for(lambda: "does not answer" in waiting_of(adopting.into.path).get("t", ""), what="the reason")
+    assert set(waiting_of(adopting.into.path)) == {"t"}
+    adopting.executor.cancel(KEY)
+    assert adopting.news().seen is Seen.NOT_STARTED
+    wait_for(lambda: not (adopting.into.path / "waiting.json").exists(), what="the end of the view")
 
 
 def test_what_has_ended_is_swept_at_the_next_start(adopting: Adopting, site: Installation) -> None:
