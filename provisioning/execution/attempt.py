@@ -22,7 +22,7 @@ from provisioning.execution.standby import Standby
 from provisioning.storage import files
 from provisioning.storage.checkpoint import WorkflowFolder, encode
 from provisioning.storage.limits import taken
-from provisioning.storage.logs import attempt_is_alive, open_attempt_log
+from provisioning.storage.logs import attempt_is_alive, open_attempt_log, sync_attempt_log
 from provisioning.storage.room import Room, Slate
 
 ROOM_BYTES = 64 << 10
@@ -45,12 +45,17 @@ class Place(Protocol):
     locks: Path
     """The folder of the locks of targets and groups."""
 
+    read_elsewhere: bool
+    """Whether another host reads them: it must find all of the log once there is an outcome."""
+
     def is_wanted(self) -> bool:
         """Whether it is to be made by this process. Asked under the lock of its log."""
 
 
 class InSpool:
     """The place of an attempt that is made on the spool's own host."""
+
+    read_elsewhere = False
 
     def __init__(self, request: AttemptRequest, folder: WorkflowFolder, scratch: files.Scratch) -> None:
         _, self._task_id, self._number = request.key
@@ -106,6 +111,8 @@ class Attempts:
                 with _targets(place.locks, request) as running.targets:
                     self._see_through(running, slot_free)
                     record = running.record()
+                    if place.read_elsewhere:
+                        sync_attempt_log(log)
                     self._publish(place.outcome, record, outcomes)
             finally:
                 os.close(outcomes)

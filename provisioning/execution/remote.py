@@ -75,8 +75,10 @@ class _Told:
         return self._told
 
 
-class _OnNode:
+class OnNode:
     """The place of an attempt that is made here: it is wanted by whoever makes its claim."""
+
+    read_elsewhere = True
 
     def __init__(self, folder: AttemptFolder) -> None:
         self._folder = folder
@@ -110,7 +112,7 @@ def run_attempt(path: Path) -> int:
             text = f"{socket.gethostname()} does not have {needed}"
             raise NotFound(text, hint="install Nushell by the same path on every node, and mount the same directory")
     _settle_down()
-    told, place = _Told(), _OnNode(folder)
+    told, place = _Told(), OnNode(folder)
     scratch = files.Scratch(path / new_ulid())
     attempts = Attempts(scratch, told)
     beats = threading.Event()
@@ -154,7 +156,7 @@ def _settle_down() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _beat(place: _OnNode, folder: AttemptFolder, seconds: float, ended: threading.Event) -> None:
+def _beat(place: OnNode, folder: AttemptFolder, seconds: float, ended: threading.Event) -> None:
     """Give signs of life. A file system that refuses one may take the next."""
     while not ended.wait(seconds):
         if place.claimed:

@@ -28,6 +28,12 @@ def open_attempt_log(path: Path) -> int | None:
         return _locked(files.open_log(path))
 
 
+def sync_attempt_log(descriptor: int) -> None:
+    """Have all of it where another host reads it; output that the disk refuses is lost, and nothing else is."""
+    with contextlib.suppress(OSError):
+        os.fsync(descriptor)
+
+
 def open_nameless_log(scratch: files.Scratch) -> tuple[Path, int]:
     """A log that will be an attempt's, in the scratch folder, and a descriptor with its lock."""
     path = scratch.name()

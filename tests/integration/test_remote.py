@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import msgspec
 import pytest
@@ -17,15 +18,16 @@ from provisioning.clock import new_ulid
 from provisioning.core.states import Outcome
 from provisioning.core.workflow import FORMAT, OutcomeRecord
 from provisioning.errors import InvalidManifest, Refused, SpoolUnusable, UsageError
+from provisioning.execution.attempt import Attempts
 from provisioning.execution.executor import AttemptRequest, Key
 from provisioning.execution.nulib import entry_command
 from provisioning.execution.process import process_environment
-from provisioning.execution.remote import TAKEN, order_of
+from provisioning.execution.remote import TAKEN, OnNode, Order, order_of
 from provisioning.execution.slurm_commands import Commands
 from provisioning.sections import Slurm
 from provisioning.storage import files
 from provisioning.storage.checkpoint import encode, load
-from provisioning.storage.shared import Share, Shared, share_path
+from provisioning.storage.shared import AttemptFolder, Share, Shared, share_path
 from tests.installation import CHECKOUT, Installation
 from tests.simulation.values import EPOCH
 from tests.waiting import wait_for
@@ -43,17 +45,17 @@ def directory(tmp_path: Path) -> Path:
     return made
 
 
-def ordered(site: Installation, directory: Path) -> Path:
-    """The folder of an attempt that marks a line, its order in it."""
+def ordered(site: Installation, directory: Path, script: str = "") -> Path:
+    """The folder of an attempt that marks a line, or runs the script, its order in it."""
     nulib = site.nulib
     nulib.keep(site.spool)
     shared = Shared(site.spool, directory, site.spool.scratch)
     request = AttemptRequest(
         Key(WORKFLOW_ID, "t", 1),
-        entry_command(nulib.nu, site.spool, nulib.catalogue.digest, "selftest.mark"),
+        entry_command(nulib.nu, site.spool, nulib.catalogue.digest, "trial.shell" if script else "selftest.mark"),
         process_environment(site.config.environment),
         {"PATH": site.config.environment.path},
-        {"file": str(site.marks), "line": "t"},
+        {"script": script} if script else {"file": str(site.marks), "line": "t"},
         None,
         30.0,
         1.0,
@@ -91,6 +93,33 @@ def test_of_several_jobs_one_makes_the_attempt(site: Installation, directory: Pa
     again = start(folder)
     assert (again.communicate(timeout=60), again.returncode)[1] == TAKEN
     assert site.mark_lines() == ["t"]
+
+
+def test_all_of_the_log_is_there_before_the_outcome(
+    site: Installation, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client of NFS keeps what it writes until it is synced or closed, and the log is closed last."""
+    folder = AttemptFolder(ordered(site, directory, "echo said"))
+    synced: list[tuple[int, bool]] = []
+    real = os.fsync
+
+    def noted(descriptor: int) -> None:
+        if os.path.samestat(os.fstat(descriptor), os.stat(folder.log)):
+            synced.append((os.fstat(descriptor).st_size, folder.outcome.exists()))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    order = load(folder.order, Order)
+    scratch, (end, other) = files.Scratch(folder.path / new_ulid()), os.pipe()
+    attempts = Attempts(scratch, Mock(descriptor=end, lag_seconds=0.0, cancelled=lambda: False))
+    record = attempts.run(order.request, OnNode(folder), lambda: None)
+    attempts.close()
+    scratch.close()
+    for descriptor in (end, other):
+        os.close(descriptor)
+    assert record is not None
+    assert synced == [(record.log_bytes, False)]
+    assert folder.log.read_bytes() == b"said\n"
 
 
 def test_another_version_does_nothing(site: Installation, directory: Path) -> None:
