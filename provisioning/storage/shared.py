@@ -19,8 +19,8 @@ from pathlib import Path
 
 import msgspec
 
-from provisioning.clock import new_ulid
-from provisioning.core.identifiers import WORKFLOW_ID, Ulid
+from provisioning.clock import new_ulid, now
+from provisioning.core.identifiers import WORKFLOW_ID, Ulid, ulid_milliseconds
 from provisioning.core.states import ENDED_WORKFLOWS
 from provisioning.core.workflow import FORMAT, OutcomeRecord
 from provisioning.errors import ProvisioningError, Refused, SpoolUnusable
@@ -33,6 +33,8 @@ from provisioning.storage.spool import Spool
 
 NAMING_SECONDS = 10.0
 """So long a start waits for another to have chosen the name of the spool's folder."""
+PROBE_SECONDS = 3600.0
+"""After that a question to the nodes is nobody's any more: whoever asks gives up long before."""
 SAID_BYTES = 300
 """So much of what a job said that did not begin its attempt is shown."""
 
@@ -112,7 +114,6 @@ class Shared:
             files.make_dir(self.root / name)
         self.scratch = files.Scratch(self.root / "tmp" / new_ulid())
         self._try_out()
-        self._kept: set[str] = set()
 
     def _try_out(self) -> None:
         """Do once what is relied on, or SpoolUnusable."""
@@ -159,13 +160,11 @@ class Shared:
     def keep_operations(self, digest: str) -> Path:
         """The operations of that digest, copied from the spool where they are not there yet."""
         target = self.root / "nulib" / digest
-        if digest not in self._kept:
+        if not target.is_dir():  # looked at each time, as another process may have swept them
             source = self._spool.nulib / digest
-            if not target.is_dir():
-                found = [Path(at, name) for at, _, names in os.walk(source) for name in names]
-                contents = {str(path.relative_to(source)): path.read_bytes() for path in found}
-                files.publish_tree(contents, target, self.scratch)
-            self._kept.add(digest)
+            found = [Path(at, name) for at, _, names in os.walk(source) for name in names]
+            contents = {str(path.relative_to(source)): path.read_bytes() for path in found}
+            files.publish_tree(contents, target, self.scratch)
         return target
 
     def copy_log(self, folder: AttemptFolder, log: Path) -> None:
@@ -203,7 +202,10 @@ class Shared:
             files.unclaim(folder.path.parent)  # where it was the last
 
     def sweep(self) -> None:
-        """Remove what is there of workflows that have ended or are gone, and of processes that are."""
+        """Remove what is there of workflows that have ended or are gone, and of processes that are.
+
+        So are operations that the spool has no more, and questions to nodes that nobody can still wait for.
+        """
         files.sweep_scratch(self.root / "tmp")
         for workflow_id in filter(WORKFLOW_ID.match, reading.list_names(self.root, folders=True)):
             with contextlib.suppress(ProvisioningError):
@@ -216,6 +218,19 @@ class Shared:
                             files.remove_tree(self.root / workflow_id)
                     finally:
                         lock.release()
+        for digest in reading.list_names(self.root / "nulib", folders=True):
+            if not (self._spool.nulib / digest).is_dir():
+                self._take_out(self.root / "nulib" / digest)
+        old = now().timestamp() - PROBE_SECONDS
+        for name in filter(WORKFLOW_ID.match, reading.list_names(self.root / "probe", folders=True)):
+            if ulid_milliseconds(name) < old * 1000:
+                self._take_out(self.root / "probe" / name)
+
+    def _take_out(self, folder: Path) -> None:
+        """Remove it, of which nobody ever sees a part only."""
+        with contextlib.suppress(SpoolUnusable):
+            files.move(folder, gone := self.scratch.name())
+            files.remove_tree(gone)
 
     def close(self) -> None:
         """Give the scratch folder back."""

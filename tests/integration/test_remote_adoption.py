@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import pytest
 
-from provisioning.clock import boottime
+from provisioning.clock import boottime, new_ulid
 from provisioning.core.identifiers import LOCAL, SLURM, Executing
 from provisioning.core.states import Outcome, TaskState
 from provisioning.core.workflow import FORMAT, Attempt, OutcomeRecord, TaskCheckpoint
@@ -249,7 +249,13 @@ def test_what_has_ended_is_swept_at_the_next_start(adopting: Adopting, site: Ins
     gone = adopting.shared.attempt(adopting.shared.name, STRANGER, "t", 1)
     gone.path.mkdir(parents=True)
     adopting.begin()
+    asked = [adopting.shared.root / "probe" / name for name in (STRANGER, new_ulid())]
+    kept, unneeded = (adopting.shared.root / "nulib" / (name * 64) for name in "ab")
+    (site.spool.nulib / kept.name).mkdir(parents=True)
+    for folder in (*asked, kept, unneeded):
+        folder.mkdir(parents=True)
     adopting.shared.sweep()
+    assert [path.exists() for path in (*asked, kept, unneeded)] == [False, True, True, False]
     assert not gone.path.exists(), "its workflow is not in the spool"
     assert adopting.folder.order.exists()
 
