@@ -136,10 +136,13 @@ class Commands:
                 found[name] = Job(state, reason)
         return found
 
-    def cancel(self, name: str, *, runs: bool) -> None:
-        """Take the job out of the queue, or tell the attempt, which is its script, to end: it ends what it runs."""
-        which = ["--batch", "--signal=TERM", "--state=RUNNING"] if runs else ["--state=PENDING"]
-        self._call("scancel", "--quiet", *which, f"--name={name}")
+    def withdraw(self, name: str) -> None:
+        """Take the job out of the queue, where it waits."""
+        self._call("scancel", "--quiet", "--state=PENDING", f"--name={name}")
+
+    def terminate(self, name: str) -> None:
+        """Tell the attempt, which is the script of the job, to end: it ends what it runs."""
+        self._call("scancel", "--quiet", "--batch", "--signal=TERM", "--state=RUNNING", f"--name={name}")
 
 
 def _refuse_unsafe(settings: Slurm) -> None:

@@ -102,5 +102,5 @@ class Followed:
     quiet_since: float | None = None
     problem: str = ""
     """Why its last submission was refused."""
-    note: str = ""
+    reason: str = ""
     """Why it does not run."""

@@ -52,7 +52,7 @@ class Probe:
         self._shared, self._commands, self._errands = shared, commands, errands
         self._path = shared.directory / "probed.json"
         self._passed = Passed(FORMAT, __version__, str(os.stat(shared.directory).st_ino))
-        self.note = "asking nodes whether they see the shared directory"
+        self.reason = "asking nodes whether they see the shared directory"
         self.passed = self._was_passed()
         self._job = ""
         self._queued_at = inf
@@ -103,7 +103,7 @@ class Probe:
         answers = [load(self._folder.path / name, Answer) for name in names if name.startswith(ANSWER)]
         job = listed.jobs.get(self._job)
         if job and len(answers) < self._nodes:
-            self.note = (
+            self.reason = (
                 f"asking {self._nodes} nodes at once whether they see the shared directory: {job.said or 'running'}"
             )
             if not job.runs and boottime() > self._queued_at + QUEUED_SECONDS:
@@ -133,13 +133,13 @@ class Probe:
         return ""
 
     def _fail(self, why: str, pause: float = AGAIN_SECONDS) -> None:
-        if self.note != why:
+        if self.reason != why:
             _log.error("%s; no attempt is handed to Slurm while that is so", why)
         job, self._job = self._job, ""
-        self.note, self._begin_at = why, boottime() + pause
+        self.reason, self._begin_at = why, boottime() + pause
         self._errands.send(lambda: self._take_out(job))
         self._shared.remove(self._folder)  # the job finds it gone, should it begin after all
 
     def _take_out(self, job: str) -> None:
         with contextlib.suppress(Unreachable):
-            self._commands.cancel(job, runs=False)
+            self._commands.withdraw(job)

@@ -38,7 +38,7 @@ class Submissions:
         if found:
             found.queued_at = boottime()
             found.problem = note.problem
-            found.note = note.problem or "queued"
+            found.reason = note.problem or "queued"
 
     def send(self, followed: Mapping[Key, Followed], *, held_up: bool) -> None:
         """Queue some of them; none while Slurm does not answer, or the nodes have not."""
@@ -47,7 +47,7 @@ class Submissions:
                 self._probe.begin()
             for key in self._waiting:
                 if found := followed.get(key):
-                    found.note = self._probe.note
+                    found.reason = self._probe.reason
             return
         while self._waiting and self._under_way < AT_ONCE and not held_up:
             key = next(iter(self._waiting))

@@ -133,9 +133,9 @@ class Watch:
         except Damaged as error:
             self._end(found, Seen.LOST, problem=str(error))
         except (ProvisioningError, OSError) as error:
-            if found.note != str(error):
+            if found.reason != str(error):
                 _log.error("%s: %s", found.key, error)
-            found.note = str(error)
+            found.reason = str(error)
 
     # Beginning
 
@@ -254,11 +254,11 @@ class Watch:
         found.waits = job is not None and not job.runs
         match verdict(outcome=False, live=live, claimed="claim" in names or not found.own):
             case Verdict.UNKNOWN:
-                found.note = f"Slurm does not answer: {listed.problem}"
+                found.reason = f"Slurm does not answer: {listed.problem}"
             case Verdict.LIVE if job is not None:
-                found.quiet_since, found.note = None, job.said
+                found.quiet_since, found.reason = None, job.said
                 if found.cancelled and found.own:
-                    self._tell_slurm(found, runs=True)
+                    self._tell_slurm(found, self._commands.terminate)
             case Verdict.ABSENT if listed.asked_at > found.queued_at:
                 self._queue_again(found)
             case Verdict.SILENT if listed.asked_at > found.queued_at:
@@ -268,7 +268,9 @@ class Watch:
         if boottime() >= found.again_at:
             self._submissions.add(found)
         words = found.folder.last_words()
-        found.note = found.problem or (f"a job ended without beginning it: {words}" if words else "to be queued again")
+        found.reason = found.problem or (
+            f"a job ended without beginning it: {words}" if words else "to be queued again"
+        )
 
     def _wait_for_sign(self, found: Followed) -> None:
         """Call the attempt lost once it has been silent for long: a node that Slurm has lost may still run it."""
@@ -280,7 +282,7 @@ class Watch:
             text = f"Slurm knows it no more, and it has given no sign of life for {quiet:.0f} s"
             self._end(found, Seen.LOST, problem=text)
         else:
-            found.note = "Slurm knows it no more: lost, unless it gives a sign of life"
+            found.reason = "Slurm knows it no more: lost, unless it gives a sign of life"
 
     # Ending
 
@@ -288,10 +290,10 @@ class Watch:
         """End an attempt that no node has begun; False where one has."""
         if not found.own or not self._give_up(found, "it was cancelled before a node had begun it"):
             return False
-        self._tell_slurm(found, runs=False)
+        self._tell_slurm(found, self._commands.withdraw)
         return True
 
-    def _tell_slurm(self, found: Followed, *, runs: bool) -> None:
+    def _tell_slurm(self, found: Followed, command: Callable[[str], None]) -> None:
         if found.telling:
             return
         found.telling = True
@@ -299,7 +301,7 @@ class Watch:
 
         def tell() -> Note:
             try:
-                self._commands.cancel(job, runs=runs)
+                command(job)
             except Unreachable as error:
                 _log.warning("%s could not be ended: %s", key, error)
             return Told(key)
@@ -315,6 +317,6 @@ class Watch:
     def _say_what_waits(self) -> None:
         waiting: dict[str, dict[str, str]] = {}
         for found in self._followed.values():
-            if found.note:
-                waiting.setdefault(found.key.workflow_id, {})[found.key.task_id] = found.note
+            if found.reason:
+                waiting.setdefault(found.key.workflow_id, {})[found.key.task_id] = found.reason
         self._views.show(waiting)

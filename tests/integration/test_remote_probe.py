@@ -94,7 +94,7 @@ def test_one_answer_of_two_is_none(asking: Asking) -> None:
     answer_probe(folder)
     (folder / "said").write_text("srun: error: n2: no such folder\n")
     assert not asking.judge()
-    assert asking.probe.note == "1 of 2 nodes answered in the shared directory: srun: error: n2: no such folder"
+    assert asking.probe.reason == "1 of 2 nodes answered in the shared directory: srun: error: n2: no such folder"
     assert not folder.exists()
     wait_for(lambda: f"--name={asking.shared.name}.probe.{folder.name}" in asking.said.read_text(), what="scancel")
     assert not asking.another().passed
@@ -103,11 +103,11 @@ def test_one_answer_of_two_is_none(asking: Asking) -> None:
 def test_two_that_are_not_free_are_asked_again_later(asking: Asking, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = asking.begin()
     assert not asking.judge(Job("PENDING", "Resources"))
-    assert asking.probe.note.endswith("pending: Resources")
+    assert asking.probe.reason.endswith("pending: Resources")
     monkeypatch.setattr(slurm_probe, "QUEUED_SECONDS", 0.0)
     monkeypatch.setattr(slurm_probe, "AGAIN_SECONDS", 0.0)
     assert not asking.judge(Job("PENDING", "Resources"))
-    assert "2 nodes were not free at once" in asking.probe.note
+    assert "2 nodes were not free at once" in asking.probe.reason
     assert not folder.exists()
     wait_for(lambda: "scancel" in asking.said.read_text(), what="scancel")
 
@@ -129,5 +129,5 @@ def test_a_partition_of_one_node_may_pass_with_it(
 def test_what_slurm_refuses_is_said(asking: Asking) -> None:
     asking.command("sbatch", "echo 'sbatch: error: Invalid account' >&2; exit 1")
     folder = asking.begin()
-    assert asking.probe.note == "sbatch: Invalid account"
+    assert asking.probe.reason == "sbatch: Invalid account"
     assert not folder.exists()
