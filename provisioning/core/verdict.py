@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class Verdict(StrEnum):
+class Standing(StrEnum):
     """What an attempt is taken for."""
 
     ENDED = "ended"
@@ -19,15 +19,15 @@ class Verdict(StrEnum):
     """The cluster does not say: nothing follows."""
 
 
-def verdict(*, outcome: bool, live: bool | None, claimed: bool) -> Verdict:
+def verdict(*, outcome: bool, live: bool | None, claimed: bool) -> Standing:
     """The verdict, from whether there is an outcome, whether the cluster has it (None: it does not say), and a claim.
 
     The cluster must have been asked before the files were read: what ends in between has its outcome then.
     """
     if outcome:
-        return Verdict.ENDED
+        return Standing.ENDED
     if live is None:
-        return Verdict.UNKNOWN
+        return Standing.UNKNOWN
     if live:
-        return Verdict.LIVE
-    return Verdict.SILENT if claimed else Verdict.ABSENT
+        return Standing.LIVE
+    return Standing.SILENT if claimed else Standing.ABSENT

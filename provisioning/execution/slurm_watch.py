@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from provisioning.clock import boottime
-from provisioning.core.verdict import Verdict, verdict
+from provisioning.core.verdict import Standing, verdict
 from provisioning.core.workflow import OutcomeRecord
 from provisioning.errors import ProvisioningError
 from provisioning.execution.executor import AttemptRequest, Key, News, Seen
@@ -247,21 +247,22 @@ class Watch:
         if found.sought or found.order:
             return
         names = self._look_at_files(found)
-        if found.key not in self._followed:
-            return
         job = listed.jobs.get(found.job) if listed.jobs is not None else None
         live = None if listed.jobs is None else job is not None
         found.waits = job is not None and not job.runs
-        match verdict(outcome=False, live=live, claimed="claim" in names or not found.own):
-            case Verdict.UNKNOWN:
+        ended = found.key not in self._followed
+        match verdict(outcome=ended, live=live, claimed="claim" in names or not found.own):
+            case Standing.ENDED:
+                return
+            case Standing.UNKNOWN:
                 found.reason = f"Slurm does not answer: {listed.problem}"
-            case Verdict.LIVE if job is not None:
+            case Standing.LIVE if job is not None:
                 found.quiet_since, found.reason = None, job.said
                 if found.cancelled and found.own:
                     self._tell_slurm(found, self._commands.terminate)
-            case Verdict.ABSENT if listed.asked_at > found.queued_at:
+            case Standing.ABSENT if listed.asked_at > found.queued_at:
                 self._queue_again(found)
-            case Verdict.SILENT if listed.asked_at > found.queued_at:
+            case Standing.SILENT if listed.asked_at > found.queued_at:
                 self._wait_for_sign(found)
 
     def _queue_again(self, found: Followed) -> None:

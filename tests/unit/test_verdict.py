@@ -5,14 +5,14 @@ from __future__ import annotations
 from itertools import product
 from pathlib import Path
 
-from provisioning.core.verdict import Verdict, verdict
+from provisioning.core.verdict import Standing, verdict
 
 TEXTS = {
-    "it has ended so": Verdict.ENDED,
-    "it waits, or runs": Verdict.LIVE,
-    "after `slurm.lost_seconds` without a sign of life it is interrupted": Verdict.SILENT,
-    "it is queued again under its name: the claim decides between two jobs": Verdict.ABSENT,
-    "nothing": Verdict.UNKNOWN,
+    "it has ended so": Standing.ENDED,
+    "it waits, or runs": Standing.LIVE,
+    "after `slurm.lost_seconds` without a sign of life it is interrupted": Standing.SILENT,
+    "it is queued again under its name: the claim decides between two jobs": Standing.ABSENT,
+    "nothing": Standing.UNKNOWN,
 }
 SAID = {"yes": (True,), "no": (False,), "unknown": (None,), "": (True, False)}
 
