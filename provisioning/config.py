@@ -30,6 +30,8 @@ from provisioning.sections import Slurm as Slurm
 from provisioning.sections import Supervisor as Supervisor
 
 MAX_FILE_BYTES = 1 << 20
+LOOKS_BEFORE_LOST = 5
+"""So many looks at the least must an attempt have been silent for that Slurm has forgotten."""
 LOCAL_NULIB = Path("/usr/local/lib/provisioning")
 FORBIDDEN_PREFIXES = ("LD_", "_PYI_", "PYTHON", "NU_")
 """Variables that decide which code a process runs: a task never gets them."""
@@ -114,7 +116,7 @@ class Config(msgspec.Struct, frozen=True):
             if key and value is not None:
                 typed = convert.Text(value) if isinstance(value, str) else value
                 values[section][key] = _converted(section, key, typed, f"--{key.replace('_', '-')}", places)
-        _refuse_without_slurm(values, path)
+        _refuse_of_slurm(values, path)
         nulib = (LOCAL_NULIB,) if LOCAL_NULIB.is_dir() else ()
         return cls(
             paths=Paths(**({"nulib": nulib} | places.defaults() | values["paths"])),
@@ -223,13 +225,19 @@ def _converted(section: str, key: str, value: Any, where: str, places: convert.P
         raise UsageError(f"{where} must be {error}, not {str(value)[:60]!r}") from None
 
 
-def _refuse_without_slurm(values: dict[str, dict[str, Any]], path: Path | None) -> None:
+def _refuse_of_slurm(values: dict[str, dict[str, Any]], path: Path | None) -> None:
     wanted = {"orchestrator.executor": values["orchestrator"].get("executor")}
     wanted |= {f"executors.{group}": named for group, named in values["executors"].items()}
     if SLURM in wanted.values() and "directory" not in values["slurm"]:
         key = next(key for key, named in wanted.items() if named == SLURM)
         text = f"{key} is slurm, and no shared directory is named" + (f" in {path}" if path else "")
         raise UsageError(text, hint="name the folder that this host and all nodes see: slurm.directory")
+    slurm = Slurm(**values["slurm"])
+    if slurm.lost_seconds < LOOKS_BEFORE_LOST * slurm.poll_seconds:
+        raise UsageError(
+            f"slurm.lost_seconds is {slurm.lost_seconds:g} with slurm.poll_seconds {slurm.poll_seconds:g}",
+            hint=f"let it be {LOOKS_BEFORE_LOST} looks at least: an attempt that has just begun would count as lost",
+        )
 
 
 def _environment(values: dict[str, Any], places: convert.Places) -> Environment:
