@@ -12,6 +12,7 @@ import msgspec
 
 from provisioning.clock import new_ulid, now
 from provisioning.core.attempts import UNKNOWN_BOOT
+from provisioning.core.identifiers import SLURM
 from provisioning.core.states import ENDED_WORKFLOWS, Outcome, TaskState, WorkflowState
 from provisioning.core.workflow import (
     FORMAT,
@@ -26,6 +27,7 @@ from provisioning.storage.aside import LEFT, Aside
 from provisioning.storage.check_workflow import ATTEMPT_FILE
 from provisioning.storage.checkpoint import Damaged, WorkflowFolder
 from provisioning.storage.logs import attempt_is_alive
+from provisioning.storage.shared import ordered_there
 
 _INPUTS = ("plan.json", "submission.json", "manifest.toml", "manifest.json")
 _DURABLE = "task starting, not idempotent"
@@ -38,6 +40,8 @@ class WorkflowRepair:
         self._aside = aside
         self._folder = folder
         self._rebuild: dict[str, Problem] = {}
+        self._share, self._ordered = ordered_there(folder.path.parents[1], folder.workflow_id)
+        """What a cluster has, and by which name."""
 
     def run(self, found: list[Problem]) -> None:
         """Repair what was found, or put the whole workflow aside."""
@@ -155,12 +159,18 @@ class WorkflowRepair:
                 parts = ATTEMPT_FILE.match(each)
                 if parts and parts["task"] == task_id:
                     yield int(parts["number"])
+        for name in self._ordered:
+            task, _, number = name.rpartition(".")
+            if task == task_id and number.isdecimal():
+                yield int(number)
 
     def _attempt(self, task_id: str, number: int, record: OutcomeRecord | None, known: Attempt | None) -> Attempt:
         """What is known of an attempt that has ended; without an outcome it was lost."""
         if known is None:
             started = record.started_at if record else self._begun(task_id, number)
             known = Attempt(number=number, started_at=started, boot_id=UNKNOWN_BOOT, worker=new_ulid())
+            if f"{task_id}.{number}" in self._ordered:
+                known = msgspec.structs.replace(known, worker=self._share, executor=SLURM)
         if record is None:
             ended_at = known.ended_at or known.started_at
             return msgspec.structs.replace(known, ended_at=ended_at, outcome=Outcome.INTERRUPTED)

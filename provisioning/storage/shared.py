@@ -237,6 +237,20 @@ class Shared:
         self.scratch.close()
 
 
+def ordered_there(spool_root: Path, workflow_id: str) -> tuple[str, frozenset[str]]:
+    """What the spool's folder is called, and which attempts of a workflow have an order in it, as `<task>.<n>`.
+
+    None where the directory cannot be read, as while it is not mounted.
+    """
+    try:
+        said = load(share_path(spool_root), Share)
+        folder = Path(said.directory) / said.name / workflow_id
+        names = reading.list_names(folder, folders=True)
+    except (FileNotFoundError, SpoolUnusable):
+        return "", frozenset()
+    return said.name, frozenset(name for name in names if os.path.isfile(folder / name / "order.json"))
+
+
 def _refuse_unless_private(directory: Path) -> None:
     if not directory.is_dir():
         raise SpoolUnusable(

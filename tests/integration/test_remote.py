@@ -296,6 +296,23 @@ def test_an_attempt_is_not_abandoned_with_its_configuration(site: Installation, 
     assert site.outcomes(workflow_id, "t") == ["None"]
 
 
+def test_a_checkpoint_that_is_rebuilt_says_that_a_cluster_has_it(site: Installation, directory: Path) -> None:
+    """From its order, as it may have neither log nor outcome here yet."""
+    site.settings(slurm_directory=directory, slurm_commands="/nonexistent", slurm_poll_seconds=0.1)
+    workflow_id = site.submit([{"id": "t", "operation": "selftest.noop", "executor": "slurm"}])
+    process = site.orchestrator()
+    wait_for(lambda: list(directory.glob(f"*/{workflow_id}/t.1/order.json")))
+    process.kill()
+    process.wait()
+    before = site.task(workflow_id, "t").last
+    assert before is not None
+    (site.folder(workflow_id).path / "tasks" / "t.json").write_text("{")
+    assert site.start("spool", "check", "--repair").wait(30) == 0, site.said()
+    after = site.task(workflow_id, "t").last
+    assert after is not None
+    assert (after.number, after.executor, after.worker, after.outcome) == (1, "slurm", before.worker, None)
+
+
 def test_what_has_ended_needs_no_cluster(site: Installation, directory: Path) -> None:
     """Where the spool has the outcome, it alone is looked at, whoever could not record it before."""
     site.settings(slurm_directory=directory, slurm_commands="/nonexistent", slurm_poll_seconds=0.1)
