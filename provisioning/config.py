@@ -30,7 +30,7 @@ from provisioning.sections import Slurm as Slurm
 from provisioning.sections import Supervisor as Supervisor
 
 MAX_FILE_BYTES = 1 << 20
-LOOKS_BEFORE_LOST = 5
+LOOKS_BEFORE_LOST = 3
 """So many looks at the least must an attempt have been silent for that Slurm has forgotten."""
 LOCAL_NULIB = Path("/usr/local/lib/provisioning")
 FORBIDDEN_PREFIXES = ("LD_", "_PYI_", "PYTHON", "NU_")
