@@ -199,12 +199,12 @@ class Installation:
 
     def wait_ended(self, workflow_id: str, seconds: float = 30) -> str:
         """Wait for the workflow's end; its state."""
-        wait_for(lambda: self.state(workflow_id) in ENDED_WORKFLOWS, seconds, f"the end of it\n{self.said()}")
+        wait_for(lambda: self.state(workflow_id) in ENDED_WORKFLOWS, seconds, lambda: f"the end of it\n{self.said()}")
         return self.state(workflow_id)
 
     def wait_state(self, workflow_id: str, state: str, seconds: float = 20) -> None:
         """Wait until the workflow is in that state."""
-        wait_for(lambda: self.state(workflow_id) == state, seconds, f"{state}\n{self.said()}")
+        wait_for(lambda: self.state(workflow_id) == state, seconds, lambda: f"{state}\n{self.said()}")
 
     def mark_lines(self) -> list[str]:
         """The lines that selftest.mark has written, in their order."""

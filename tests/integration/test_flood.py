@@ -41,7 +41,7 @@ def test_a_point_of_priority_is_worth_a_minute_whatever_comes_in(site: Installat
     first.open()
     for number in range(4, 10):  # there is always more of it than can run
         done = number - 3
-        wait_for(lambda done=done: len(site.mark_lines()) >= done, 30, f"{done} marks\n{site.said()}")  # type: ignore[misc]
+        wait_for(lambda done=done: len(site.mark_lines()) >= done, 30, lambda done=done: f"{done} marks\n{site.said()}")  # type: ignore[misc]
         flood.append(submit(site, f"flood-{number}", 100))
     last = submit(site, "behind", 0)
     assert site.wait_ended(last, 60) == "succeeded"

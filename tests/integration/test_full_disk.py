@@ -96,7 +96,7 @@ def test_outcomes_land_on_a_disk_that_became_full_under_their_tasks(small: OnDis
         one.open()
     folder = small.folder(workflow_id)
     for number in range(3):
-        wait_for(lambda task=f"t{number}": folder.outcome(task, 1), what=f"an outcome\n{small.said()}")  # type: ignore[misc]
+        wait_for(lambda task=f"t{number}": folder.outcome(task, 1), what=lambda: f"an outcome\n{small.said()}")  # type: ignore[misc]
         assert small.outcome(workflow_id, f"t{number}").outcome == "succeeded"
     filler.unlink()
     assert small.wait_ended(workflow_id) == "succeeded"
@@ -111,7 +111,7 @@ def test_outcomes_land_where_no_inode_is_left(few: OnDisk, gate: MakeGate) -> No
     taken = fill_inodes(few.disk)
     assert os.statvfs(few.disk).f_ffree == 0
     one.open()
-    wait_for(lambda: few.folder(workflow_id).outcome("t", 1), what=f"the outcome\n{few.said()}")
+    wait_for(lambda: few.folder(workflow_id).outcome("t", 1), what=lambda: f"the outcome\n{few.said()}")
     for path in taken:
         path.unlink()
     assert few.wait_ended(workflow_id) == "succeeded"
@@ -127,7 +127,7 @@ def test_output_that_a_full_disk_refuses_is_counted_and_fails_nothing(small: OnD
     wait_for(lambda: small.log(workflow_id, "t"), what="the first line")
     filler = fill(small.disk)
     one.open()
-    wait_for(lambda: small.folder(workflow_id).outcome("t", 1), what=f"the outcome\n{small.said()}")
+    wait_for(lambda: small.folder(workflow_id).outcome("t", 1), what=lambda: f"the outcome\n{small.said()}")
     record, log = small.outcome(workflow_id, "t"), small.log(workflow_id, "t")
     assert record.outcome == "succeeded"
     assert log.startswith(b"begin\n")
@@ -180,12 +180,12 @@ def test_below_a_mark_starts_stop_and_go_on_by_themselves(
             queued = site.submit([shell("a", "true")])
             site.wait_ended(queued)
             filler = use_up(disk, what)
-            wait_for(lambda: "less than the" in site.said(), what=f"the rest\n{site.said()}")
+            wait_for(lambda: "less than the" in site.said(), what=lambda: f"the rest\n{site.said()}")
             refused = site.provisioning("selftest", "noop", "--orchestrated")
             assert (refused.returncode, refused.stdout) == (6, "")
             assert f"disk.free_{what}" in refused.stderr
             one.open()
-            wait_for(lambda: site.states(running).get("a") == "succeeded", what=site.said())
+            wait_for(lambda: site.states(running).get("a") == "succeeded", what=site.said)
             explained = site.provisioning("workflow", "explain", running).stdout
             assert "task b is pending: is waiting for disk space" in explained
             health = site.provisioning("orchestrator", "health")

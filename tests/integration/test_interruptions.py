@@ -25,7 +25,7 @@ def interrupt(site: Installation, gate: Gate, operation: str, **more: Any) -> st
     site.orchestrator()
     gate.reached()
     send_signal(site.worker(workflow_id, "a"), signal.SIGKILL)
-    wait_for(lambda: site.outcomes(workflow_id, "a")[0] == "interrupted", what=site.said())
+    wait_for(lambda: site.outcomes(workflow_id, "a")[0] == "interrupted", what=site.said)
     return workflow_id
 
 

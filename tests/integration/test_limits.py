@@ -181,7 +181,7 @@ def test_who_waits_for_a_target_while_all_is_paused_starts_when_it_is_resumed(si
     waits.open()
     wait_for(lambda: site.states(workflow_id)["first"] == "succeeded", 20, "the end of the first")
     site.ask("resume", workflow_id)
-    wait_for(lambda: site.states(workflow_id).get("second") == "succeeded", 20, f"the second\n{site.said()}")
+    wait_for(lambda: site.states(workflow_id).get("second") == "succeeded", 20, lambda: f"the second\n{site.said()}")
     other.open()
     assert site.wait_ended(workflow_id) == "succeeded"
 

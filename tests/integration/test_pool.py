@@ -44,7 +44,7 @@ def test_a_worker_killed_in_a_task_takes_only_that_attempt(site: Installation, g
     worker = site.worker(workflow_id, "one")
     assert len(left) >= 3, "the worker, nu and cat"
     assert send_signal(worker, signal.SIGKILL)
-    wait_for(lambda: site.outcomes(workflow_id, "one") == ["interrupted", "None"], what=site.said())
+    wait_for(lambda: site.outcomes(workflow_id, "one") == ["interrupted", "None"], what=site.said)
     assert not any(map(is_alive, left))
     one.open(2)
     other.open()

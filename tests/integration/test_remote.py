@@ -291,7 +291,7 @@ def test_an_attempt_is_not_abandoned_with_its_configuration(site: Installation, 
     process.wait()
     del site.environment["PROVISIONING_SLURM_DIRECTORY"]
     site.orchestrator()
-    wait_for(lambda: "has no slurm.directory" in site.said(), what=site.said())
+    wait_for(lambda: "has no slurm.directory" in site.said(), what=site.said)
     assert site.states(workflow_id) == {"t": "running"}
     assert site.outcomes(workflow_id, "t") == ["None"]
 

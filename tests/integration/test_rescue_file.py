@@ -52,7 +52,7 @@ def ended(site: Installation, folder: Path, name: str) -> Receipt:
         found = receipts.read(folder / f"{name}.receipt.json")
         return found if found is not None and (found.ended_at or found.answer == "rejected") else None
 
-    wait_for(lambda: last() is not None, 40, f"the end of {name}\n{site.said()}")
+    wait_for(lambda: last() is not None, 40, lambda: f"the end of {name}\n{site.said()}")
     found = last()
     assert found is not None
     return found

@@ -89,7 +89,7 @@ class Cluster:
         self.start_controller()
         for node in NODES:
             self.start_node(node)
-        wait_for(self.is_up, 60, f"the cluster\n{self.said()}")
+        wait_for(self.is_up, 60, lambda: f"the cluster\n{self.said()}")
 
     def mend(self) -> None:
         """Start what does not run, and return when both nodes take jobs."""
@@ -102,7 +102,7 @@ class Cluster:
                 self.start_node(node)
         for state in ("DOWN", "RESUME") if not self.is_up() else ():
             self.ask("scontrol", "update", "NodeName=n[1-2]", f"State={state}", "Reason=trial")
-        wait_for(self.is_up, 60, f"the cluster\n{self.said()}")
+        wait_for(self.is_up, 60, lambda: f"the cluster\n{self.said()}")
 
     def is_up(self) -> bool:
         """Whether the controller answers and all nodes can take jobs."""

@@ -54,7 +54,7 @@ def wait_outcomes(site: Installation, workflow_id: str, task_id: str, *outcomes:
     wait_for(
         lambda: site.outcomes(workflow_id, task_id) == list(outcomes),
         PATIENCE_SECONDS,
-        f"{outcomes} of {task_id}\n{site.said()}",
+        lambda: f"{outcomes} of {task_id}\n{site.said()}",
     )
 
 
@@ -91,7 +91,7 @@ def work_through_kills(site: Installation, count: int, kills: int) -> str:
     for number in range(kills):
         process = site.orchestrator()
         done = count * (number + 1) // (kills + 1)
-        wait_for(lambda done=done: len(site.mark_lines()) >= done, PATIENCE_SECONDS, site.said())  # type: ignore[misc]
+        wait_for(lambda done=done: len(site.mark_lines()) >= done, PATIENCE_SECONDS, site.said)  # type: ignore[misc]
         process.kill()
         process.wait()
     site.orchestrator()
@@ -138,7 +138,7 @@ def test_a_controller_that_is_away_is_waited_for(site: Installation, cluster: Cl
     cluster.end("slurmctld")
     site.ask("cancel", ended)
     other = site.submit([site.mark("other")])
-    wait_for(lambda: "Slurm does not answer" in reason(site, other), PATIENCE_SECONDS, site.said())
+    wait_for(lambda: "Slurm does not answer" in reason(site, other), PATIENCE_SECONDS, site.said)
     one.open(1)
     wait_outcomes(site, workflow_id, "one", "succeeded")
     site.ask("cancel", other)  # nobody has begun it: it needs no controller
@@ -228,7 +228,7 @@ def test_a_wrong_key_of_munge_is_waited_out(site: Installation, cluster: Cluster
     site.orchestrator()
     workflow_id = site.submit([site.mark("first"), site.mark("last", depends_on=["first"])])
     # What Slurm says of a key that is not the controller's: "Zero Bytes were transmitted or received".
-    wait_for(lambda: re.search(r"(sbatch|squeue): \w", reason(site, workflow_id)), PATIENCE_SECONDS, site.said())
+    wait_for(lambda: re.search(r"(sbatch|squeue): \w", reason(site, workflow_id)), PATIENCE_SECONDS, site.said)
     assert site.states(workflow_id) == {"first": "running"}
     cluster.client_conf(conf)
     cluster.end("munged-other")
@@ -252,7 +252,7 @@ def test_cancel_deadline_and_what_waits_in_the_queue(site: Installation, cluster
     for node in NODES:
         cluster.do("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=trial")
     waiting = site.submit([at_gate("w", gate("w"), "trial.shell")])
-    wait_for(lambda: "with Slurm: pending" in reason(site, waiting), PATIENCE_SECONDS, site.said())
+    wait_for(lambda: "with Slurm: pending" in reason(site, waiting), PATIENCE_SECONDS, site.said)
     site.ask("cancel", waiting)
     assert site.wait_ended(waiting, PATIENCE_SECONDS) == "cancelled"
     wait_for(lambda: waiting not in cluster.do("squeue", "--noheader", "--format=%j"), PATIENCE_SECONDS)
