@@ -1,1 +1,1 @@
-"""Runs attempts: local worker processes and Nushell."""
+"""Runs attempts: local worker processes, a cluster of nodes, and Nushell."""

@@ -19,7 +19,7 @@ from provisioning.errors import GaveUp, OrchestratorUnusable, ProvisioningError,
 from provisioning.execution.command import Detached
 from provisioning.execution.nulib import Nulib
 from provisioning.execution.pool import Pool
-from provisioning.execution.slurm import cluster
+from provisioning.execution.slurm.executor import cluster
 from provisioning.orchestrator.announcement import Announcement
 from provisioning.orchestrator.claim import instant
 from provisioning.orchestrator.complaints import Complaints, OnFailure

@@ -11,7 +11,7 @@ from provisioning.core.workflow import FORMAT, Request
 from provisioning.errors import Interrupted, ProvisioningError, Refused, SpoolUnusable
 from provisioning.execution.nulib import Nulib
 from provisioning.execution.pool import Pool
-from provisioning.execution.slurm import cluster
+from provisioning.execution.slurm.executor import cluster
 from provisioning.orchestrator.loop import Orchestrator
 from provisioning.orchestrator.presence import Presence
 from provisioning.storage.lock import Lock

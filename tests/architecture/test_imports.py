@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.architecture.sources import ROOT, Source, aliases, expect_none, imports, python_sources, qualified
+from tests.architecture.sources import ROOT, Import, Source, aliases, expect_none, imports, python_sources, qualified
 
 LAYERS = [
     {"__main__"},
@@ -148,8 +148,26 @@ def decoding_problems(source: Source) -> Iterator[str]:
             yield source.at(node, "provisioning.decoding does that, so that threads may share the type")
 
 
+OF_SLURM = "provisioning.execution.slurm"
+MAKERS_OF_SLURM = {"provisioning/orchestrator/daemon.py", "provisioning/orchestrator/foreground.py"}
+"""Whoever makes executors. All others know an executor by its protocol: a cluster is one folder's matter."""
+
+
+def cluster_problems(source: Source) -> Iterator[str]:
+    """Knowledge of Slurm elsewhere than where it is made an executor of."""
+    if source.path in MAKERS_OF_SLURM or source.module.startswith(OF_SLURM):
+        return
+    for found in imports(source):
+        if any(f"{name}.".startswith(f"{OF_SLURM}.") for name in (found.module, *_within(found))):
+            yield source.at(found.node, "imports what talks to Slurm: only who makes its executor does")
+
+
+def _within(found: Import) -> list[str]:
+    return [f"{found.module}.{name}" for name in found.names]
+
+
 Rule = Callable[[Source], Iterator[str]]
-RULES: list[Rule] = [layer_problems, library_problems, purity_problems, decoding_problems]
+RULES: list[Rule] = [layer_problems, library_problems, purity_problems, decoding_problems, cluster_problems]
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -206,6 +224,8 @@ CASES = [
     (purity_problems, "core/x.py", "import logging"),
     (decoding_problems, "views/x.py", "import msgspec\nmsgspec.json.decode(data, type=Plan)"),
     (decoding_problems, "views/x.py", "from msgspec import convert\nconvert(value, Plan)"),
+    (cluster_problems, "orchestrator/loop.py", "from provisioning.execution.slurm.executor import Slurm"),
+    (cluster_problems, "execution/remote.py", "from provisioning.execution import slurm"),
 ]
 
 

@@ -23,7 +23,7 @@ from provisioning.execution.executor import AttemptRequest, Key
 from provisioning.execution.nulib import entry_command
 from provisioning.execution.process import process_environment
 from provisioning.execution.remote import TAKEN, OnNode, Order, order_of
-from provisioning.execution.slurm_commands import Commands
+from provisioning.execution.slurm.commands import Commands
 from provisioning.sections import Slurm
 from provisioning.storage import files
 from provisioning.storage.checkpoint import encode, load

@@ -19,8 +19,8 @@ from provisioning.core.workflow import FORMAT, Attempt, OutcomeRecord, TaskCheck
 from provisioning.errors import SpoolUnusable
 from provisioning.execution.executor import AttemptRequest, Key, News, Seen
 from provisioning.execution.remote import order_of
-from provisioning.execution.slurm import Slurm
-from provisioning.execution.slurm_commands import Commands
+from provisioning.execution.slurm.commands import Commands
+from provisioning.execution.slurm.executor import Slurm
 from provisioning.sections import Slurm as Settings
 from provisioning.storage.checkpoint import WorkflowFolder, encode
 from provisioning.storage.limits import Wanted

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from provisioning.clock import boottime
-from provisioning.execution import slurm_probe
 from provisioning.execution.remote import answer_probe
-from provisioning.execution.slurm_commands import Commands, Job
-from provisioning.execution.slurm_errands import Errands
-from provisioning.execution.slurm_notes import Listed, Note, Probed
-from provisioning.execution.slurm_probe import Probe
+from provisioning.execution.slurm import probe
+from provisioning.execution.slurm.commands import Commands, Job
+from provisioning.execution.slurm.errands import Errands
+from provisioning.execution.slurm.notes import Listed, Note, Probed
+from provisioning.execution.slurm.probe import Probe
 from provisioning.sections import Slurm as Settings
 from provisioning.storage.shared import Shared
 from tests.installation import Installation
@@ -104,8 +104,8 @@ def test_two_that_are_not_free_are_asked_again_later(asking: Asking, monkeypatch
     folder = asking.begin()
     assert not asking.judge(Job("PENDING", "Resources"))
     assert asking.probe.reason.endswith("pending: Resources")
-    monkeypatch.setattr(slurm_probe, "QUEUED_SECONDS", 0.0)
-    monkeypatch.setattr(slurm_probe, "AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(probe, "QUEUED_SECONDS", 0.0)
+    monkeypatch.setattr(probe, "AGAIN_SECONDS", 0.0)
     assert not asking.judge(Job("PENDING", "Resources"))
     assert "2 nodes were not free at once" in asking.probe.reason
     assert not folder.exists()

@@ -15,7 +15,7 @@ from provisioning.execution.executor import AttemptRequest, Executor, Key, News,
 from provisioning.execution.nulib import Nulib, entry_command
 from provisioning.execution.pool import Pool
 from provisioning.execution.process import process_environment
-from provisioning.execution.slurm import Slurm
+from provisioning.execution.slurm.executor import Slurm
 from provisioning.processes import identity
 from provisioning.storage.checkpoint import WorkflowFolder
 from provisioning.storage.logs import tail

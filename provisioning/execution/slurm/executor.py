@@ -13,9 +13,9 @@ from functools import partial
 from provisioning.clock import new_ulid
 from provisioning.config import Config
 from provisioning.execution.executor import Ahead, AttemptRequest, Key, News, Remote, Seen
-from provisioning.execution.slurm_commands import Commands
-from provisioning.execution.slurm_notes import Begin, Cancel, Follow, Note, Stop
-from provisioning.execution.slurm_watch import Watch
+from provisioning.execution.slurm.commands import Commands
+from provisioning.execution.slurm.notes import Begin, Cancel, Follow, Note, Stop
+from provisioning.execution.slurm.watch import Watch
 from provisioning.sections import Slurm as Settings
 from provisioning.storage import files
 from provisioning.storage.limits import Wanted, taken

@@ -17,9 +17,9 @@ from provisioning.clock import boottime, new_ulid
 from provisioning.core.workflow import FORMAT
 from provisioning.errors import SpoolUnusable
 from provisioning.execution.remote import ANSWER, Answer
-from provisioning.execution.slurm_commands import Commands, Unreachable
-from provisioning.execution.slurm_errands import Errands
-from provisioning.execution.slurm_notes import Listed, Note, Probed
+from provisioning.execution.slurm.commands import Commands, Unreachable
+from provisioning.execution.slurm.errands import Errands
+from provisioning.execution.slurm.notes import Listed, Note, Probed
 from provisioning.storage import files
 from provisioning.storage.checkpoint import encode, load
 from provisioning.storage.shared import AttemptFolder, Shared

@@ -6,7 +6,7 @@ import queue
 import threading
 from collections.abc import Callable
 
-from provisioning.execution.slurm_notes import Broken, Note
+from provisioning.execution.slurm.notes import Broken, Note
 
 AT_ONCE = 4
 """So many commands of Slurm run at once."""

@@ -7,7 +7,7 @@ from math import inf
 from typing import NamedTuple
 
 from provisioning.execution.executor import AttemptRequest, Key
-from provisioning.execution.slurm_commands import Job
+from provisioning.execution.slurm.commands import Job
 from provisioning.storage.checkpoint import WorkflowFolder
 from provisioning.storage.shared import AttemptFolder
 

@@ -19,9 +19,9 @@ from provisioning.core.workflow import OutcomeRecord
 from provisioning.errors import ProvisioningError
 from provisioning.execution.executor import AttemptRequest, Key, News, Seen
 from provisioning.execution.remote import is_current, order_of
-from provisioning.execution.slurm_commands import Commands, Unreachable
-from provisioning.execution.slurm_errands import Errands
-from provisioning.execution.slurm_notes import (
+from provisioning.execution.slurm.commands import Commands, Unreachable
+from provisioning.execution.slurm.errands import Errands
+from provisioning.execution.slurm.notes import (
     Begin,
     Broken,
     Cancel,
@@ -34,8 +34,8 @@ from provisioning.execution.slurm_notes import (
     Submitted,
     Told,
 )
-from provisioning.execution.slurm_probe import Probe
-from provisioning.execution.slurm_submissions import Submissions
+from provisioning.execution.slurm.probe import Probe
+from provisioning.execution.slurm.submissions import Submissions
 from provisioning.sections import Slurm as Settings
 from provisioning.storage.checkpoint import Damaged, WorkflowFolder
 from provisioning.storage.shared import Shared

@@ -10,10 +10,10 @@ from provisioning.clock import boottime
 from provisioning.errors import ProvisioningError
 from provisioning.execution.executor import Key
 from provisioning.execution.remote import longest_seconds
-from provisioning.execution.slurm_commands import Commands
-from provisioning.execution.slurm_errands import AT_ONCE, Errands
-from provisioning.execution.slurm_notes import Followed, Note, Submitted
-from provisioning.execution.slurm_probe import Probe
+from provisioning.execution.slurm.commands import Commands
+from provisioning.execution.slurm.errands import AT_ONCE, Errands
+from provisioning.execution.slurm.notes import Followed, Note, Submitted
+from provisioning.execution.slurm.probe import Probe
 
 LONGEST_SECONDS = 60.0
 """Between two submissions of an attempt that does not begin, at the most: each waits twice as long as the last."""

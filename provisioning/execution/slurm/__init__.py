@@ -1,0 +1,1 @@
+"""Attempts on the nodes of a Slurm cluster: their executor, the thread that watches them, every call of a command."""
