@@ -58,6 +58,7 @@ class Probe:
         self._queued_at = inf
         self._begin_at = 0.0
         self._nodes = 2
+        self._failed_of = ""
 
     def _was_passed(self) -> bool:
         try:
@@ -133,10 +134,10 @@ class Probe:
         return ""
 
     def _fail(self, why: str, pause: float = AGAIN_SECONDS) -> None:
-        if self.reason != why:
+        if self._failed_of != why:  # the same is logged once, however often it is tried
             _log.error("%s; no attempt is handed to Slurm while that is so", why)
         job, self._job = self._job, ""
-        self.reason, self._begin_at = why, boottime() + pause
+        self.reason, self._failed_of, self._begin_at = why, why, boottime() + pause
         self._errands.send(lambda: self._take_out(job))
         self._shared.remove(self._folder)  # the job finds it gone, should it begin after all
 
