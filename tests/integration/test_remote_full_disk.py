@@ -14,10 +14,10 @@ from provisioning.core.states import Outcome
 from provisioning.core.workflow import FORMAT, OutcomeRecord
 from provisioning.errors import SpoolUnusable
 from provisioning.execution.executor import Key, News, Seen
-from provisioning.execution.pool import Pool
 from provisioning.execution.slurm.executor import Slurm, cluster
 from provisioning.orchestrator.loop import Orchestrator
 from provisioning.storage.checkpoint import WorkflowFolder, encode
+from tests.benchmark.place import AtOnce
 from tests.installation import Installation
 from tests.simulation.values import EPOCH
 from tests.waiting import wait_for
@@ -51,8 +51,7 @@ def test_news_that_cannot_be_recorded_come_with_the_looks(
     monkeypatch.setattr(Slurm, "_tell", telling)
     workflow_id = site.submit([{"id": "t", "operation": "selftest.noop", "executor": "slurm"}])
     config, nulib = site.config, site.nulib
-    pool = Pool(site.spool, 1, 60.0)
-    orchestrator = Orchestrator(site.spool, config, pool, lambda: nulib, slurm=cluster(site.spool, config))
+    orchestrator = Orchestrator(site.spool, config, AtOnce(), lambda: nulib, slurm=cluster(site.spool, config))
 
     def goes_on() -> bool:
         orchestrator.tick()

@@ -21,7 +21,8 @@ from provisioning.core.locate import Limits, decode
 from provisioning.errors import ProvisioningError, Refused, UsageError
 from provisioning.gateway import guard, page
 from provisioning.gateway.answers import Declined
-from provisioning.gateway.changing import Asked, _placed, _with_id
+from provisioning.gateway.callers import Caller
+from provisioning.gateway.changing import Asked, _id_of, _placed, _with_id
 from provisioning.gateway.listening import open_all, parse
 from provisioning.gateway.openapi import SCHEMAS, document
 from provisioning.gateway.routes import PARTS, ROUTES
@@ -104,8 +105,9 @@ def test_what_an_editor_leaves_beside_the_page_is_no_file_of_it(
 
 @pytest.mark.parametrize("key", ["", '"', "a b", "../a", "a\n", 'a", "x": "', "a" * 129, "\u00e4"])
 def test_what_can_be_no_id_is_refused(key: str) -> None:
-    with pytest.raises(Declined):
-        _with_id(b"{}", "json", key)
+    for own in (True, False):
+        with pytest.raises(Declined):
+            _id_of(Caller("alice", own), key)
 
 
 def test_what_infra_means() -> None:
