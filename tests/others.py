@@ -47,12 +47,21 @@ def as_user(uid: int, gid: int, act: Callable[[], T]) -> T:
 
     What it has to import must have been imported before: the files may be closed to that user.
     """
+
+    def become() -> T:
+        os.setgroups([])
+        os.setgid(gid)
+        os.setuid(uid)
+        return act()
+
+    return in_child(become)
+
+
+def in_child(act: Callable[[], T]) -> T:
+    """What the call gives in a process forked from this one, whose children are no children of it."""
     reading, writing = os.pipe()
     if (pid := os.fork()) == 0:
         try:
-            os.setgroups([])
-            os.setgid(gid)
-            os.setuid(uid)
             os.write(writing, pickle.dumps(act()))
         finally:
             os._exit(0)

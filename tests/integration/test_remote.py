@@ -29,6 +29,7 @@ from provisioning.storage import files
 from provisioning.storage.checkpoint import encode, load
 from provisioning.storage.shared import AttemptFolder, Share, Shared, share_path
 from tests.installation import CHECKOUT, Installation
+from tests.others import in_child
 from tests.simulation.values import EPOCH
 from tests.waiting import wait_for
 
@@ -98,7 +99,10 @@ def test_of_several_jobs_one_makes_the_attempt(site: Installation, directory: Pa
 def test_all_of_the_log_is_there_before_the_outcome(
     site: Installation, directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client of NFS keeps what it writes until it is synced or closed, and the log is closed last."""
+    """A client of NFS keeps what it writes until it is synced or closed, and the log is closed last.
+
+    In a process of its own: an attempt ends every child that its process has.
+    """
     folder = AttemptFolder(ordered(site, directory, "echo said"))
     synced: list[tuple[int, bool]] = []
     real = os.fsync
@@ -110,15 +114,18 @@ def test_all_of_the_log_is_there_before_the_outcome(
 
     monkeypatch.setattr(os, "fsync", noted)
     order = load(folder.order, Order)
-    scratch, (end, other) = files.Scratch(folder.path / new_ulid()), os.pipe()
-    attempts = Attempts(scratch, Mock(descriptor=end, lag_seconds=0.0, cancelled=lambda: False))
-    record = attempts.run(order.request, OnNode(folder), lambda: None)
-    attempts.close()
-    scratch.close()
-    for descriptor in (end, other):
-        os.close(descriptor)
-    assert record is not None
-    assert synced == [(record.log_bytes, False)]
+
+    def attempt() -> tuple[int, list[tuple[int, bool]]]:
+        scratch, (end, _) = files.Scratch(folder.path / new_ulid()), os.pipe()
+        attempts = Attempts(scratch, Mock(descriptor=end, lag_seconds=0.0, cancelled=lambda: False))
+        record = attempts.run(order.request, OnNode(folder), lambda: None)
+        attempts.close()
+        scratch.close()
+        assert record is not None
+        return record.log_bytes, synced
+
+    log_bytes, synced = in_child(attempt)
+    assert synced == [(log_bytes, False)]
     assert folder.log.read_bytes() == b"said\n"
 
 
