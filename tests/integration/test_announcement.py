@@ -48,7 +48,7 @@ def test_a_lost_record_is_written_again(site: Installation, data: bytes | None) 
     if data is not None:
         record.write_bytes(data)
     wait_for(lambda: record.exists() and record.read_bytes() == before)
-    assert "orchestrator.json was lost or damaged" in site.said()
+    wait_for(lambda: "orchestrator.json was lost or damaged" in site.said(), what=site.said)
     assert process.poll() is None
 
 
