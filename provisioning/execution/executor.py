@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import select
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
+from math import ceil, inf
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
+from provisioning.clock import boottime
 from provisioning.core.workflow import OutcomeRecord, TaskError
 from provisioning.storage.limits import Wanted
+
+HEED_SECONDS = 0.05
+"""So long news is heeded alone, before everything else is looked at again: that costs as much as an attempt."""
 
 
 class Key(NamedTuple):
@@ -135,13 +139,19 @@ class Waited(Protocol):
     descriptor: int
 
 
-def wait_for_news(executor: Waited, others: Sequence[int], seconds: float) -> list[int]:
+def wait_for_news(executor: Waited, others: Sequence[int], seconds: float, heed: Callable[[], bool]) -> list[int]:
     """Sleep until the executor has news, one of the descriptors is readable or the time is over; which of `others` are.
 
+    News is heeded at once, and does not end the sleep while `heed` says that more will come, for HEED_SECONDS at most.
     Callers look for news themselves: there may be some at any time.
     """
     poll = select.poll()
     for descriptor in (executor.descriptor, *others):
         poll.register(descriptor, select.POLLIN)
-    ready = {descriptor for descriptor, _ in poll.poll(math.ceil(seconds * 1000))}
-    return [descriptor for descriptor in others if descriptor in ready]
+    until, heeds_until = boottime() + seconds, inf
+    while True:
+        ready = {descriptor for descriptor, _ in poll.poll(ceil(max(0.0, until - boottime()) * 1000))}
+        if ready != {executor.descriptor} or (this := boottime()) >= until or not heed():
+            return [descriptor for descriptor in others if descriptor in ready]
+        heeds_until = min(heeds_until, this + HEED_SECONDS)
+        until = min(until, heeds_until)

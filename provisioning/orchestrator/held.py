@@ -96,6 +96,11 @@ class Held:
         """What is known of a task."""
         return self.checkpoints.get(task_id) or TaskCheckpoint(format=FORMAT, task_id=task_id)
 
+    @property
+    def is_running(self) -> bool:
+        """Whether a task has an attempt under way."""
+        return bool(self._running)
+
     def running(self) -> list[TaskCheckpoint]:
         """The tasks that have an attempt under way."""
         return [self.checkpoints[task_id] for task_id in sorted(self._running)]

@@ -21,7 +21,7 @@ from provisioning.orchestrator.held import Held
 from provisioning.orchestrator.installed import Installed
 from provisioning.orchestrator.limits import TURN_SECONDS, Limits
 from provisioning.orchestrator.queue import Queue
-from provisioning.orchestrator.recovery import cancel_adopted, look_at, take_news
+from provisioning.orchestrator.recovery import look_at, take_news
 from provisioning.orchestrator.requests import apply_all, apply_unheld
 from provisioning.orchestrator.rest import Rest
 from provisioning.orchestrator.retention import Retainer
@@ -75,22 +75,26 @@ class Orchestrator:
         self._now = instant()
         self._rest.look(self._now.boottime)
         self._take_news()
-        self._look_at_watched()
+        for held in list(self._held.values()):
+            self._attend(held.workflow_id, look_at, self._spool, self._config, held, self._now)
         try:
             if self._now.boottime >= self._scan_at:
                 self._scan()
             self._apply_requests()
         except SpoolUnusable as error:
             self._rest.begin(error, self._now.boottime)
+        self._act()
+        self._rest.end(self._now.boottime)
+        self._retainer.step(self._now, pressed=self._rest.reason is not None)
+
+    def _act(self) -> None:
         self._give_turns()
         self._claim()
         self._start()
         self._finish()
-        self._rest.end(self._now.boottime)
-        self._retainer.step(self._now, pressed=self._rest.reason is not None)
 
     def wait(self, others: list[int], at_most: float = 60.0) -> list[int]:
-        """Sleep until a worker, a deadline or one of `others` wants a tick; those of `others` that are ready."""
+        """Sleep until a deadline or one of `others` wants a tick; those of `others` that are ready."""
         now = self._now.boottime
         dues = (self._queue.next_due(), *(held.next_due() for held in self._held.values()))
         later = [at for at in dues if at and at > now]  # what was due already waits for a slot
@@ -99,7 +103,14 @@ class Orchestrator:
         later += [now + TURN_SECONDS] if self._limits.waited_for else []
         own = (self._executor.trim(now), self._rest.next_look(), self._retainer.next_due())
         at = min(now + at_most, self._scan_at, *later, *(due for due in own if due is not None))
-        return wait_for_news(self._executor, others, max(0.0, at - instant().boottime))
+        return wait_for_news(self._executor, others, max(0.0, at - instant().boottime), self._follow)
+
+    def _follow(self) -> bool:
+        """Act on what workers say, without a look at the spool; whether they will say more."""
+        self._now = instant()
+        self._take_news()
+        self._act()
+        return self.running
 
     def scan_soon(self, arrived: Sequence[str] = ()) -> None:
         """Look at the spool's folders in the next tick; where it is known what has arrived in `incoming/`, at that."""
@@ -109,7 +120,7 @@ class Orchestrator:
     @property
     def running(self) -> bool:
         """Whether an attempt is under way, here or in a worker that was adopted."""
-        return any(held.running() for held in self._held.values())
+        return any(held.is_running for held in self._held.values())
 
     def next_start(self) -> float | None:
         """The boottime at which something may start here; None when nothing that is known of ever will."""
@@ -117,8 +128,8 @@ class Orchestrator:
             return self._rest.next_look()
         if self._is_ready():
             return self._now.boottime
-        turn = self._now.boottime + TURN_SECONDS if self._limits.waited_for else None
-        dues = (self._scheduler.next_due(), self._queue.next_due(), turn)
+        dues = [self._scheduler.next_due(), self._queue.next_due()]
+        dues += [self._now.boottime + TURN_SECONDS] if self._limits.waited_for else []
         return min((at for at in dues if at is not None), default=None)
 
     def _is_ready(self) -> bool:
@@ -145,10 +156,6 @@ class Orchestrator:
     def _settle_news(self, held: Held, checkpoint: TaskCheckpoint, news: News) -> None:
         if not take_news(self._spool, self._config, held, checkpoint, news, self._now):
             self._starter.watch(held, checkpoint)
-
-    def _look_at_watched(self) -> None:
-        for held in list(self._held.values()):
-            self._attend(held.workflow_id, look_at, self._spool, self._config, held, self._now)
 
     # What is in the spool
 
@@ -193,20 +200,13 @@ class Orchestrator:
         apply_all(self._spool, held)
         self._scheduler.add(workflow_id, held.schedule, held.plan.workflow.priority)
         if held.checkpoint.cancelling:
-            self._end_attempts(held)
-
-    def _end_attempts(self, held: Held) -> None:
-        for checkpoint in held.running():
-            if held.key(checkpoint) in held.watched:
-                cancel_adopted(self._spool, checkpoint)
-            else:
-                self._executor.cancel(held.key(checkpoint))
+            self._starter.end(held)
 
     def end_running(self) -> None:
         """End every attempt under way; they count as interrupted."""
         for held in self._held.values():
             held.stopping = True
-            self._end_attempts(held)
+            self._starter.end(held)
 
     # Claims and starts
 
@@ -256,7 +256,7 @@ class Orchestrator:
             self._let_go(held)
             raise
         if held.checkpoint.cancelling:
-            self._end_attempts(held)
+            self._starter.end(held)
         self._scheduler.add(workflow_id, held.schedule, held.plan.workflow.priority)
         return True
 

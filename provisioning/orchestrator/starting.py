@@ -17,6 +17,7 @@ from provisioning.execution.process import process_environment
 from provisioning.orchestrator.held import Held
 from provisioning.orchestrator.installed import Installed
 from provisioning.orchestrator.limits import Limits
+from provisioning.orchestrator.recovery import cancel_adopted
 from provisioning.orchestrator.work import (
     GROUP,
     Work,
@@ -45,7 +46,7 @@ class NothingStarts(Exception):
 
 
 class Starter:
-    """Starts attempts in their executors, one at a time, and takes on those that were started before."""
+    """Starts and ends attempts in their executors, and takes on those that were started before."""
 
     def __init__(self, spool: Spool, config: Config, among: Executors, installed: Installed, limits: Limits) -> None:
         self._spool = spool
@@ -103,6 +104,14 @@ class Starter:
         groups = tuple(each for each in wanted_by(held, key.task_id, work, self._config) if each.name.startswith(GROUP))
         self._limits.take(key, (*groups, *self._slot(SLURM)))
         self._executors.slurm().adopt(key, last.worker, groups)
+
+    def end(self, held: Held) -> None:
+        """Have every attempt that is under way in the workflow ended."""
+        for checkpoint in held.running():
+            if held.key(checkpoint) in held.watched:
+                cancel_adopted(self._spool, checkpoint)
+            else:
+                self._executors.cancel(held.key(checkpoint))
 
     def prepare(self, those_held: Iterable[Held]) -> None:
         """Have processes wait for what will probably start next. It is a guess: where it cannot be made, none wait."""

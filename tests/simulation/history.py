@@ -88,7 +88,9 @@ class History:
         patched.setattr(requests, "new_ulid", self._new_request_id)
         patched.setattr(loop, "wait_for_news", self._sleep)
 
-    def _sleep(self, executors: Executors, _others: Sequence[Any], seconds: float) -> list[Any]:
+    def _sleep(
+        self, executors: Executors, _others: Sequence[Any], seconds: float, _heed: Callable[[], bool]
+    ) -> list[Any]:
         assert isinstance(executors.local, SimulatedExecutor)
         self.sleeps.append(0.0 if executors.local.has_news() else seconds)
         return []
