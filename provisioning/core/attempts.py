@@ -75,15 +75,15 @@ def known_by_outcome(
     `before` is the outcome of the latest attempt that the checkpoint knows.
     """
     attempt = Attempt(number=number, started_at=now.wall, boot_id=now.boot_id, worker=NOBODY)
-    told = (_told(past, before) if past.outcome is None and before else past for past in checkpoint.attempts)
-    known = (past for past in told if past.outcome not in (None, Outcome.NOT_STARTED))
+    known_now = (told(past, before) if past.outcome is None and before else past for past in checkpoint.attempts)
+    known = (past for past in known_now if past.outcome not in (None, Outcome.NOT_STARTED))
     attempts = (*known, attempt)
     if checkpoint.state is TaskState.RUNNING:
         return msgspec.structs.replace(checkpoint, attempts=attempts)
     return apply_task(checkpoint, TaskEvent.STARTED, attempts=attempts, backoff=None, reason="")
 
 
-def _told(attempt: Attempt, record: OutcomeRecord) -> Attempt:
+def told(attempt: Attempt, record: OutcomeRecord) -> Attempt:
     """The attempt as its outcome says that it ended."""
     return msgspec.structs.replace(
         attempt,
@@ -106,7 +106,7 @@ def ended(  # noqa: PLR0913 - what ended, and who had asked for it
         if stopping:
             return interrupted(checkpoint, task, now, "the orchestrator was told to stop at once", STOPPED)
         return interrupted(checkpoint, task, now, "the worker was told to end, but nobody had asked to cancel")
-    attempt = _told(checkpoint.attempts[-1], record)
+    attempt = told(checkpoint.attempts[-1], record)
     after = msgspec.structs.replace(checkpoint, attempts=(*checkpoint.attempts[:-1], attempt))
     if record.outcome is Outcome.SUCCEEDED:
         return apply_task(after, TaskEvent.SUCCEEDED, probing=False)

@@ -53,8 +53,8 @@ class Schedule:
         self.tasks = workflow.tasks
         self.max_parallel = workflow.max_parallel or len(workflow.tasks)
         self._on_failure = workflow.on_failure
-        self._policies: Counter[str] = Counter()
-        """What is to follow from the tasks that have failed, and of how many."""
+        self._policies: set[str] = set()
+        """What is to follow from the tasks that have failed."""
         self.graph = graph or Graph(self.tasks)
         self.index = self.graph.index
         self.states = [TaskState.PENDING] * len(self.graph.names)
@@ -169,7 +169,7 @@ class Schedule:
         self._counts[old] -= 1
         self._counts[state] += 1
         if state is TaskState.FAILED:
-            self._policies[self.tasks[i].on_failure or self._on_failure] += 1
+            self._policies.add(self.tasks[i].on_failure or self._on_failure)
 
     def _make_ready(self, i: int) -> None:
         heapq.heappush(self._ready, (-self._remaining[i], i))
@@ -217,7 +217,7 @@ class Schedule:
     @property
     def stopped(self) -> bool:
         """A task has failed and the policy starts no others; what has begun is finished."""
-        return self._policies["stop"] > 0 or self._policies["rollback"] > 0
+        return "stop" in self._policies or "rollback" in self._policies
 
     def _wake(self, boottime: float) -> None:
         while self._delayed and self._delayed[0][0] <= boottime:
@@ -283,16 +283,14 @@ class Schedule:
         if self._expired(boottime):
             return WorkflowEvent.CANCELLED, "expired"
         waits = any(map(self._may_start, (*self._waking, *self._parked)))
-        if self.paused or self._ready or waits or self._held:
-            return None
-        return self._verdict()
+        return None if self.paused or self._ready or waits or self._held else self._verdict()
 
     def _verdict(self) -> tuple[WorkflowEvent, str]:
         """How it has ended, as nothing more can happen in it by itself."""
         failed = self._counts[TaskState.FAILED] + self._counts[TaskState.CANCELLED]
         if not failed:
             return WorkflowEvent.SUCCEEDED, ""
-        event = WorkflowEvent.ROLLING_BACK if self._policies["rollback"] else WorkflowEvent.FAILED
+        event = WorkflowEvent.ROLLING_BACK if "rollback" in self._policies else WorkflowEvent.FAILED
         return event, f"{failed} of {len(self.tasks)} tasks failed"
 
     def next_due(self) -> float | None:
@@ -308,6 +306,8 @@ class Schedule:
 
     def next_likely(self, running: Iterable[str], most: int) -> list[str]:
         """A guess at what starts next: what is ready, then what waits for nothing but one that runs or is guessed."""
+        if self.held_up or self.stopped:
+            return []
         found = [i for _, i in self._ready[:most] if self._may_start(i)]
         before = [i for task_id in running if (i := self.index.get(task_id, -1)) >= 0] + found
         while before and len(found) < most:
@@ -315,7 +315,7 @@ class Schedule:
             behind = dict.fromkeys(max(edge, ~edge) for edge in edges if self._waits[max(edge, ~edge)] == 1)
             before = [j for j in behind if j < len(self.tasks) and self.states[j] is TaskState.PENDING]
             found += before
-        return [] if self.held_up or self.stopped else [self.tasks[i].id for i in found[:most]]
+        return [self.tasks[i].id for i in found[:most]]
 
     def close(self, state: TaskState, reason: str) -> None:
         """Give what never started its last state: the workflow has ended."""

@@ -23,6 +23,7 @@ from provisioning.storage import files
 from provisioning.storage.checkpoint import WorkflowFolder, encode
 from provisioning.storage.limits import taken
 from provisioning.storage.logs import attempt_is_alive, open_attempt_log, sync_attempt_log
+from provisioning.storage.naming import StrPath
 from provisioning.storage.room import Room, Slate
 
 ROOM_BYTES = 64 << 10
@@ -40,10 +41,12 @@ class NotStarted(Exception):
 class Place(Protocol):
     """Where an attempt is to be made: its files, and whoever says that it is still wanted."""
 
-    log: Path
-    outcome: Path
-    locks: Path
-    """The folder of the locks of targets and groups."""
+    log: str
+    outcome: str
+
+    @property
+    def locks(self) -> Path:
+        """The folder of the locks of targets and groups."""
 
     read_elsewhere: bool
     """Whether another host reads them: it must find all of the log once there is an outcome."""
@@ -60,9 +63,13 @@ class InSpool:
     def __init__(self, request: AttemptRequest, folder: WorkflowFolder, scratch: files.Scratch) -> None:
         _, self._task_id, self._number = request.key
         self._folder, self._worker = folder, scratch.path.name
-        self.log = folder.log_path(self._task_id, self._number)
-        self.outcome = folder.outcome_path(self._task_id, self._number)
-        self.locks = folder.path.parent.parent / "locks"
+        self.log = folder.log_file(self._task_id, self._number)
+        self.outcome = folder.outcome_file(self._task_id, self._number)
+
+    @property
+    def locks(self) -> Path:
+        """Those of the spool."""
+        return self._folder.path.parent.parent / "locks"
 
     def is_wanted(self) -> bool:
         """Whether the checkpoint still says that this attempt is starting, here."""
@@ -106,9 +113,9 @@ class Attempts:
         try:
             if not place.is_wanted():
                 return None
-            outcomes = self._make_room(place.outcome.parent)
+            outcomes = self._make_room(os.path.dirname(place.outcome))
             try:
-                with _targets(place.locks, request) as running.targets:
+                with _targets(place, request) as running.targets:
                     self._see_through(running, slot_free)
                     record = running.record()
                     if place.read_elsewhere:
@@ -124,7 +131,7 @@ class Attempts:
             record = msgspec.structs.replace(record, leftovers=(*record.leftovers, *more))
         return msgspec.structs.replace(record, result=None)
 
-    def _make_room(self, outcomes: Path) -> int:
+    def _make_room(self, outcomes: StrPath) -> int:
         """Room for the outcome, and the open folder that it goes to; or NotStarted."""
         try:
             self._room.make(ROOM_BYTES)
@@ -156,7 +163,7 @@ class Attempts:
         finally:
             running.end(slot_free)
 
-    def _publish(self, path: Path, record: OutcomeRecord, outcomes: int) -> None:
+    def _publish(self, path: StrPath, record: OutcomeRecord, outcomes: int) -> None:
         """Make the outcome durable, however long the disk takes to have room: work done is never called failed.
 
         What a failed write or sync has touched is given up: each try is in a new file.
@@ -183,11 +190,14 @@ class Attempts:
 
 
 @contextlib.contextmanager
-def _targets(locks: Path, request: AttemptRequest) -> Iterator[int | None]:
+def _targets(place: Place, request: AttemptRequest) -> Iterator[int | None]:
     """A descriptor that holds the targets and groups of the attempt, or NotStarted."""
+    if not request.wanted:
+        yield None
+        return
     with contextlib.ExitStack() as stack:
         try:
-            held, others = stack.enter_context(taken(locks, request.wanted))
+            held, others = stack.enter_context(taken(place.locks, request.wanted))
         except OSError as error:
             raise NotStarted(f"the targets cannot be locked: {error.strerror}") from error
         if others:

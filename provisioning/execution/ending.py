@@ -6,12 +6,12 @@ import contextlib
 import os
 import select
 import signal
-from pathlib import Path
 
 from provisioning.clock import boottime
 from provisioning.core.identifiers import Process
 from provisioning.execution.family import descendants, reap
 from provisioning.processes import Sight, group_members, identity, send_signal
+from provisioning.storage.naming import StrPath
 
 LOOKS = 50
 """So often at most is looked for what has forked meanwhile."""
@@ -89,7 +89,7 @@ def _tell(process: Process, number: signal.Signals) -> bool:
     return told
 
 
-def holders(log: Path) -> list[Process]:
+def holders(log: StrPath) -> list[Process]:
     """The other processes that could write the attempt's log: what of it lives, in whatever session.
 
     Who only reads it, such as `tail`, is no part of the attempt.
@@ -113,7 +113,7 @@ def _can_write(pid: int, wanted: os.stat_result) -> bool:
     return False
 
 
-def end_holders(log: Path, grace_seconds: float) -> tuple[int, ...]:
+def end_holders(log: StrPath, grace_seconds: float) -> tuple[int, ...]:
     """End every process that holds the log, however often it forks meanwhile; the pids that were told to end."""
     ended: dict[int, None] = {}
     for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGKILL):

@@ -72,6 +72,7 @@ class Pool:
 
     def __init__(self, spool: Spool, slots: int, idle_seconds: float) -> None:
         self._spool = spool
+        self._folder = str(spool.workflows)
         self._slots = slots
         self._idle_seconds = idle_seconds
         self._workers: dict[str, _Worker] = {}
@@ -153,10 +154,9 @@ class Pool:
 
     def start(self, request: AttemptRequest) -> None:
         """Send the attempt to the worker that was assigned."""
-        folder = self._spool.workflows / request.key.workflow_id
         worker = self._by_key[request.key]
         worker.ahead, self._prepared = None, []
-        if not worker.tell(Command(str(folder), request)):
+        if not worker.tell(Command(f"{self._folder}/{request.key.workflow_id}", request)):
             worker.process.kill()  # nothing of it runs yet; if it is not dead already, it would wait for ever
         if request.timeout_seconds is not None:
             worker.late_at = boottime() + request.timeout_seconds + request.grace_seconds + LATE_SECONDS

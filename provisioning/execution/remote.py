@@ -82,8 +82,7 @@ class OnNode:
 
     def __init__(self, folder: AttemptFolder) -> None:
         self._folder = folder
-        self.log = folder.log
-        self.outcome = folder.outcome
+        self.log, self.outcome = str(folder.log), str(folder.outcome)
         self.locks = folder.path  # what it must hold, who asks for it holds
         self.claimed = False
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-from pathlib import Path
 
 from provisioning.clock import boottime
 from provisioning.errors import SpoolUnusable
@@ -16,6 +15,7 @@ from provisioning.execution.executor import Ahead, AttemptRequest
 from provisioning.execution.process import Process
 from provisioning.storage import files
 from provisioning.storage.logs import name_attempt_log, open_nameless_log
+from provisioning.storage.naming import StrPath
 
 PATIENCE_SECONDS = 30.0
 """So long it waits for a task."""
@@ -41,7 +41,7 @@ class Standby:
                 if self._process is None:
                     self._let_go()
 
-    def take(self, request: AttemptRequest, log: Path) -> tuple[Process, int] | None:
+    def take(self, request: AttemptRequest, log: StrPath) -> tuple[Process, int] | None:
         """The process and its log, which is now at `log`; None where another than this one is needed, and it ends.
 
         What holds the targets of an attempt is inherited at the start: no process that waited has it.

@@ -165,13 +165,14 @@ def work(connection: Connection, scratch_path: str) -> None:
                 ears.tell(Report(refused.request.key, not_started=str(error)))
                 break
         os._exit(1)
-    attempts = Attempts(scratch, ears)
+    attempts, folder = Attempts(scratch, ears), None
     while command := ears.next(attempts.standby.patience()):
         if command.request is None:
             attempts.standby.prepare(command.ahead) if command.ahead else attempts.standby.tire()
             continue
-        place = InSpool(command.request, WorkflowFolder(Path(command.folder), scratch), scratch)
-        report = _attempt(attempts, command.request, place, ears)
+        if folder is None or command.folder != str(folder.path):
+            folder = WorkflowFolder(Path(command.folder), scratch)
+        report = _attempt(attempts, command.request, InSpool(command.request, folder, scratch), ears)
         leaves = reap()
         ears.tell(msgspec.structs.replace(report, leaves=leaves))
         if leaves:

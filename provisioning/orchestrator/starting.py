@@ -13,17 +13,16 @@ from provisioning.core.workflow import TaskCheckpoint, TaskError
 from provisioning.errors import ProvisioningError
 from provisioning.execution.executor import Ahead, Key
 from provisioning.execution.executors import Executors
-from provisioning.execution.process import process_environment
 from provisioning.orchestrator.held import Held
 from provisioning.orchestrator.installed import Installed
 from provisioning.orchestrator.limits import Limits
 from provisioning.orchestrator.recovery import cancel_adopted
 from provisioning.orchestrator.work import (
     GROUP,
+    Surroundings,
     Work,
     attempt_request,
     called,
-    entry_argv,
     executor_of,
     holds_something,
     wanted_by,
@@ -54,7 +53,7 @@ class Starter:
         self._executors = among
         self._installed = installed
         self._limits = limits
-        self._environment = process_environment(config.environment)
+        self._around = Surroundings(spool, config)
 
     def start(self, held: Held, key: Key, now: Now) -> None:
         """Start the attempt, or record why its task is skipped, or have it wait for a target or a group."""
@@ -73,14 +72,14 @@ class Starter:
             return
         try:
             nu = self._installed.nu()
-            argv = () if work.wanted else entry_argv(held, key.task_id, self._spool, nu)
+            argv = () if work.wanted else self._around.argv(nu, held.plan.nulib, work.operation.name)
             executor = self._executors.named(where)
             worker = executor.assign(key, argv)
         except (ProvisioningError, OSError) as error:
             raise NothingStarts(error) from error
         held.start(key.task_id, worker, now, work.recorded, executor=where)
         self._limits.take(key, wanted)
-        executor.start(attempt_request(held, key, work, spool=self._spool, config=self._config, nu=nu))
+        executor.start(attempt_request(held, key, work, around=self._around, config=self._config, nu=nu))
 
     def _slot(self, where: Executing) -> tuple[Wanted, ...]:
         """A slot of that executor, where there are several: it is waited for like room in a group of this process."""
@@ -120,11 +119,12 @@ class Starter:
         if not likely:
             return
         with contextlib.suppress(ProvisioningError, OSError):  # whoever needs one starts it then, and tells
-            nu = self._installed.nu()
+            nu, around = self._installed.nu(), self._around
+            calls = [(held.plan.nulib, called(held, task_id), held.tasks[task_id]) for held, task_id in likely]
             self._executors.prepare(
                 [
-                    Ahead(entry_argv(held, task_id, self._spool, nu), self._environment)
-                    for held, task_id in likely
-                    if not holds_something(held, task_id)  # else it needs what is inherited at the start
+                    Ahead(around.argv(nu, digest, operation.name), around.environment)
+                    for digest, operation, task in calls
+                    if not holds_something(task, operation)  # else it needs what is inherited at the start
                 ]
             )

@@ -55,11 +55,6 @@ def called(held: Held, task_id: str) -> Operation:
     return held.plan.operations[operation.probe] if probing and operation.probe else operation
 
 
-def entry_argv(held: Held, task_id: str, spool: Spool, nu: Nushell) -> tuple[str, ...]:
-    """The process of the task's next attempt."""
-    return entry_command(nu, spool, held.plan.nulib, called(held, task_id).name)
-
-
 def work_of(held: Held, task_id: str) -> Work:
     """What the task's next attempt calls: its operation, or the probe with those params that both have."""
     task = held.tasks[task_id]
@@ -161,10 +156,9 @@ def _recorded(operation: Operation, params: dict[str, Any]) -> dict[str, Any]:
     return {name: f"({len(msgspec.json.encode(value))} bytes)" for name, value in shown.items()}
 
 
-def holds_something(held: Held, task_id: str) -> bool:
-    """Whether the task's next attempt must hold a target or room in a group, by its declaration alone."""
-    operation = called(held, task_id)
-    return bool(operation.exclusive or operation.shared or held.tasks[task_id].group or operation.group)
+def holds_something(task: Task, operation: Operation) -> bool:
+    """Whether an attempt of the task must hold a target or room in a group, by the declarations alone."""
+    return bool(operation.exclusive or operation.shared or task.group or operation.group)
 
 
 def wanted_by(held: Held, task_id: str, work: Work, config: Config) -> tuple[Wanted, ...]:
@@ -192,8 +186,30 @@ def executor_of(held: Held, task_id: str, work: Work, config: Config) -> Executi
     return task.executor or of_group or operation.executor or config.orchestrator.executor
 
 
+class Surroundings:
+    """What the processes of all attempts have, whatever they call."""
+
+    def __init__(self, spool: Spool, config: Config) -> None:
+        self._spool = spool
+        self.environment = process_environment(config.environment)
+        self.variables = {"PATH": config.environment.path, **settings_variables(config)}
+        """What their entries add to it."""
+        self._argv: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._nu: Nushell | None = None
+
+    def argv(self, nu: Nushell, digest: str, operation: str) -> tuple[str, ...]:
+        """The words that call the operation of a kept tree. They are asked for several times for each attempt."""
+        if nu is not self._nu:
+            self._nu = nu
+            self._argv.clear()
+        words = self._argv.get((digest, operation))
+        if words is None:
+            words = self._argv[digest, operation] = entry_command(nu, self._spool, digest, operation)
+        return words
+
+
 def attempt_request(  # noqa: PLR0913 - whose attempt, of what, with what
-    held: Held, key: Key, work: Work, *, spool: Spool, config: Config, nu: Nushell
+    held: Held, key: Key, work: Work, *, around: Surroundings, config: Config, nu: Nushell
 ) -> AttemptRequest:
     """All that a worker must know to run that attempt.
 
@@ -205,11 +221,10 @@ def attempt_request(  # noqa: PLR0913 - whose attempt, of what, with what
     named = {name: credential_of(value) for name, value in work.params.items()}
     return AttemptRequest(
         key=key,
-        argv=entry_command(nu, spool, held.plan.nulib, work.operation.name),
-        environment=process_environment(config.environment),
+        argv=around.argv(nu, held.plan.nulib, work.operation.name),
+        environment=around.environment,
         task_environment={
-            "PATH": config.environment.path,
-            **settings_variables(config),
+            **around.variables,
             "PROVISIONING_TASK": key.task_id,
             "PROVISIONING_WORKFLOW": key.workflow_id,
             "PROVISIONING_ATTEMPT": str(key.attempt),

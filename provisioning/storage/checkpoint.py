@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from provisioning.clock import boot_id
-from provisioning.core.attempts import NOBODY, UNKNOWN_BOOT, is_told_by_outcome
+from provisioning.core.attempts import NOBODY, UNKNOWN_BOOT, is_told_by_outcome, told
 from provisioning.core.large import Summary
 from provisioning.core.states import Outcome, TaskState
 from provisioning.core.workflow import (
@@ -29,8 +29,8 @@ from provisioning.core.workflow import (
 )
 from provisioning.decoding import decoded
 from provisioning.errors import SpoolUnusable
-from provisioning.storage import files, reading
-from provisioning.storage.naming import WrongKind, naming
+from provisioning.storage import files, growing, reading
+from provisioning.storage.naming import StrPath, WrongKind, naming
 
 MAX_PLAN_BYTES, MAX_RECORD_BYTES = 1 << 30, 4 << 20
 
@@ -40,9 +40,9 @@ T = TypeVar("T")
 class Damaged(SpoolUnusable):
     """A file of the spool that cannot be read as what it must be. It is never overwritten."""
 
-    def __init__(self, path: Path, reason: str) -> None:
+    def __init__(self, path: StrPath, reason: str) -> None:
         super().__init__(f"{path} is damaged: {reason}", hint="only its workflow stops; see: provisioning spool check")
-        self.path = path
+        self.path = Path(path)
         self.reason = reason
 
 
@@ -59,7 +59,7 @@ class owned:  # noqa: N801 - reads as the statement that it is part of
 
     __slots__ = ("_path",)
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: StrPath) -> None:
         self._path = path
 
     def __enter__(self) -> None:
@@ -77,7 +77,7 @@ def encode(value: Any) -> bytes:
     return msgspec.json.encode(value) + b"\n"
 
 
-def load(path: Path, kind: type[T], limit: int = MAX_RECORD_BYTES) -> T:
+def load(path: StrPath, kind: type[T], limit: int = MAX_RECORD_BYTES) -> T:
     """Read a file as `kind`. FileNotFoundError where there is none, Damaged where it is something else.
 
     SpoolUnusable where it is not the file that is at fault, but the disk, its rights or this process.
@@ -116,7 +116,7 @@ class WorkflowFolder:
         self.scratch = scratch
         self.in_doubt = False
         """Whether a checkpoint could not be written: the one on the disk may be that one or the one before."""
-        self._events = files.Appender(path / "events.jsonl")
+        self._events = growing.Appender(path / "events.jsonl")
 
     def prepare(self) -> None:
         """Make the folders that a claimed workflow has."""
@@ -202,7 +202,7 @@ class WorkflowFolder:
 
     def task(self, task_id: str) -> TaskCheckpoint:
         """The task's checkpoint; that of a task never started where there is no file."""
-        path = self._task_path(task_id)
+        path = self._task_file(task_id)
         try:
             checkpoint = load(path, TaskCheckpoint)
         except FileNotFoundError:
@@ -218,7 +218,7 @@ class WorkflowFolder:
     def is_cut_off(self, task_id: str) -> bool:
         """Whether a power cut has taken bytes of the task's checkpoint."""
         try:
-            load(self._task_path(task_id), TaskCheckpoint)
+            load(self._task_file(task_id), TaskCheckpoint)
         except (CutOff, FileNotFoundError) as error:
             return isinstance(error, CutOff)
         return False
@@ -242,20 +242,10 @@ class WorkflowFolder:
 
     def _past_attempt(self, task_id: str, number: int, checkpoint: Path) -> Attempt:
         """What is known of an attempt that a checkpoint said nothing of any more; without an outcome it was lost."""
-        record = self.outcome(task_id, number)
-        if record is None:
-            at = datetime.fromtimestamp(os.stat(checkpoint).st_mtime, UTC)
-            return Attempt(number, at, UNKNOWN_BOOT, NOBODY, ended_at=at, outcome=Outcome.INTERRUPTED)
-        return Attempt(
-            number,
-            record.started_at,
-            UNKNOWN_BOOT,
-            NOBODY,
-            ended_at=record.ended_at,
-            outcome=record.outcome,
-            exit_code=record.exit_code,
-            error=record.error,
-        )
+        if record := self.outcome(task_id, number):
+            return told(Attempt(number, record.started_at, UNKNOWN_BOOT, NOBODY), record)
+        at = datetime.fromtimestamp(os.stat(checkpoint).st_mtime, UTC)
+        return Attempt(number, at, UNKNOWN_BOOT, NOBODY, ended_at=at, outcome=Outcome.INTERRUPTED)
 
     def tasks(self) -> Iterator[TaskCheckpoint]:
         """All task checkpoints that were ever written."""
@@ -269,7 +259,7 @@ class WorkflowFolder:
         """Replace the task's checkpoint; only the holder of the workflow's lock may."""
         if kind == "task" and is_told_by_outcome(checkpoint):
             kind = "task, first attempt"
-        self._save(self._task_path(checkpoint.task_id), checkpoint, kind)
+        self._save(self._task_file(checkpoint.task_id), checkpoint, kind)
 
     def is_begun(self) -> bool:
         """Whether a task of it was ever started."""
@@ -278,7 +268,7 @@ class WorkflowFolder:
 
     def outcome(self, task_id: str, attempt: int) -> OutcomeRecord | None:
         """How that attempt ended; None while no outcome is published."""
-        path = self.outcome_path(task_id, attempt)
+        path = self.outcome_file(task_id, attempt)
         try:
             record = load(path, OutcomeRecord)
         except FileNotFoundError:
@@ -296,7 +286,11 @@ class WorkflowFolder:
 
     def outcome_path(self, task_id: str, attempt: int) -> Path:
         """Where the outcome of that attempt appears."""
-        return Path(f"{self._prefix}outcomes/{task_id}.{attempt}.json")
+        return Path(self.outcome_file(task_id, attempt))
+
+    def outcome_file(self, task_id: str, attempt: int) -> str:
+        """`outcome_path` as text."""
+        return f"{self._prefix}outcomes/{task_id}.{attempt}.json"
 
     def outcomes(self) -> list[tuple[str, int]]:
         """Task and number of each attempt that has an outcome; of one task the latest comes last."""
@@ -312,7 +306,11 @@ class WorkflowFolder:
 
     def log_path(self, task_id: str, attempt: int) -> Path:
         """The output of that attempt; its lock says that something of the attempt lives."""
-        return Path(f"{self._prefix}logs/{task_id}.{attempt}.log")
+        return Path(self.log_file(task_id, attempt))
+
+    def log_file(self, task_id: str, attempt: int) -> str:
+        """`log_path` as text."""
+        return f"{self._prefix}logs/{task_id}.{attempt}.log"
 
     def append_event(self, event: dict[str, Any]) -> None:
         """Tell people and views what happened. A full disk loses the event, nothing else."""
@@ -337,10 +335,10 @@ class WorkflowFolder:
             except (msgspec.MsgspecError, UnicodeDecodeError):
                 continue
 
-    def _task_path(self, task_id: str) -> Path:
-        return Path(f"{self._prefix}tasks/{task_id}.json")
+    def _task_file(self, task_id: str) -> str:
+        return f"{self._prefix}tasks/{task_id}.json"
 
-    def _save(self, path: Path, value: Any, kind: str) -> None:
+    def _save(self, path: StrPath, value: Any, kind: str) -> None:
         whole = kind != "task, first attempt"
         try:
             with owned(path):

@@ -18,7 +18,7 @@ from typing import BinaryIO
 from provisioning.clock import new_ulid
 from provisioning.core.identifiers import WORKFLOW_ID
 from provisioning.storage import reading
-from provisioning.storage.naming import naming
+from provisioning.storage.naming import StrPath, naming
 
 DURABLE = {
     "format": True,
@@ -42,7 +42,7 @@ succeeded: a power cut may take their bytes, and its outcome says it all again.
 What is published once is always: outcomes (`Room`), `ids/` (`write_once`), `nulib/` (`publish_tree`), every `move`."""
 
 
-_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class Scratch:
@@ -72,10 +72,18 @@ class Scratch:
         os.close(self.descriptor)
         return False
 
-    def name(self) -> Path:
-        """A path in it that was never used."""
+    def new_name(self) -> str:
+        """A name in it that was never used."""
         self._count += 1
-        return Path(f"{self._prefix}{self._count}")
+        return str(self._count)
+
+    def new_path(self) -> str:
+        """Such a name with the folder before it."""
+        return self._prefix + self.new_name()
+
+    def name(self) -> Path:
+        """Such a name as a path."""
+        return Path(self.new_path())
 
     def close(self) -> None:
         """Remove the folder and let its lock go."""
@@ -101,7 +109,7 @@ def sweep_scratch(parent: Path, spare: Collection[str] = ()) -> None:
 
 
 @contextlib.contextmanager
-def opened(path: Path, flags: int) -> Iterator[int]:
+def opened(path: StrPath, flags: int) -> Iterator[int]:
     """A descriptor of the file or folder for the block; a file that is made is its owner's only."""
     descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
     try:
@@ -110,13 +118,13 @@ def opened(path: Path, flags: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def sync_dir(path: Path) -> None:
+def sync_dir(path: StrPath) -> None:
     """Make what was renamed, made or removed in the folder durable."""
     with opened(path, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
         os.fsync(descriptor)
 
 
-def write_new(path: Path, data: bytes, *, durable: bool) -> None:
+def write_new(path: StrPath, data: bytes, *, durable: bool) -> None:
     """Create the file, which must not exist, with all of `data`; its folder is not synced."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
@@ -150,13 +158,14 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 def write_atomic(
-    path: Path, data: bytes, *, durable: bool, whole: bool = False, scratch: Scratch | None = None
+    path: StrPath, data: bytes, *, durable: bool, whole: bool = False, scratch: Scratch | None = None
 ) -> None:
     """Replace the file at once and whole. Without a scratch folder the temporary file is beside the target.
 
     With `whole` a power cut may take back the replacement, but never leaves the name without its bytes.
     """
-    temporary = scratch.name() if scratch else path.with_name(f".{path.name}.{new_ulid()}")
+    folder, name = os.path.split(path)
+    temporary = scratch.new_path() if scratch else f"{folder}/.{name}.{new_ulid()}"
     with naming(path):
         try:
             write_new(temporary, data, durable=durable or whole)
@@ -166,7 +175,7 @@ def write_atomic(
                 os.unlink(temporary)
             raise
         if durable:
-            sync_dir(path.parent)
+            sync_dir(folder)
 
 
 def write_once(path: Path, data: bytes, *, scratch: Scratch) -> bool:
@@ -208,36 +217,10 @@ def publish_file(temporary: Path, path: Path, *, replace: bool) -> bool:
     return False
 
 
-class Appender:
-    """A file that grows line by line, kept open: it stays the one that it was wherever its folder is moved."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._descriptor = -1
-
-    def append(self, data: bytes) -> None:
-        """Add to the end of the file in one write; a FIFO in its place is an error and waits for nobody."""
-        if self._descriptor < 0:
-            self._descriptor = os.open(self._path, _APPEND | os.O_CLOEXEC, 0o600)
-        write_all(self._descriptor, data)
-
-    def close(self) -> None:
-        """Let the file go."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-
 def append(path: Path, data: bytes) -> None:
     """Add to the end of the file in one write; a FIFO in its place is an error and waits for nobody."""
-    with opened(path, _APPEND) as descriptor:
+    with opened(path, APPEND) as descriptor:
         write_all(descriptor, data)
-
-
-def rotate(path: Path, limit: int) -> None:
-    """Begin a new file where this one has outgrown the limit; one older one is kept."""
-    if os.stat(path).st_size > limit:
-        os.rename(path, path.with_name(f"{path.name}.1"))
 
 
 def open_lock(path: Path) -> int:
@@ -245,7 +228,7 @@ def open_lock(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
 
 
-def open_log(path: Path) -> int:
+def open_log(path: StrPath) -> int:
     """A descriptor that appends to the log of an attempt, which may exist; its folder must."""
     flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     with naming(path, "open"):
@@ -290,7 +273,7 @@ def touch(path: Path) -> None:
         os.utime(path)
 
 
-def open_folder(path: Path) -> int:
+def open_folder(path: StrPath) -> int:
     """A descriptor of the folder, by which files are made in it wherever it is moved."""
     with naming(path, "open"):
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -315,7 +298,7 @@ def move(source: Path, target: Path) -> None:
             raise
 
 
-def remove(path: Path) -> None:
+def remove(path: StrPath) -> None:
     """Remove the file if it is there."""
     with naming(path, "remove"), contextlib.suppress(FileNotFoundError):
         os.unlink(path)

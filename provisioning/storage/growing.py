@@ -1,4 +1,4 @@
-"""Files whose records are synced one by one, and never rewritten: how they grow, and how half a record goes again."""
+"""Files that grow and are never rewritten: kept open, synced record by record, begun anew, half a record taken back."""
 
 from __future__ import annotations
 
@@ -35,3 +35,29 @@ def cut(path: Path, size: int) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class Appender:
+    """A file that grows line by line, kept open: it stays the one that it was wherever its folder is moved."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor = -1
+
+    def append(self, data: bytes) -> None:
+        """Add to the end of the file in one write; a FIFO in its place is an error and waits for nobody."""
+        if self._descriptor < 0:
+            self._descriptor = os.open(self._path, files.APPEND | os.O_CLOEXEC, 0o600)
+        files.write_all(self._descriptor, data)
+
+    def close(self) -> None:
+        """Let the file go."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+def rotate(path: Path, limit: int) -> None:
+    """Begin a new file where this one has outgrown the limit; one older one is kept."""
+    if os.stat(path).st_size > limit:
+        os.rename(path, path.with_name(f"{path.name}.1"))

@@ -13,16 +13,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 from provisioning.core.redaction import Redactor
-from provisioning.storage import files, reading
+from provisioning.storage import files, growing, reading
 from provisioning.storage.checkpoint import owned
-from provisioning.storage.naming import naming
+from provisioning.storage.naming import StrPath, naming
 from provisioning.storage.room import give_name
 
 ORCHESTRATOR_LOG_BYTES = 10 << 20
 """Where a new log of the orchestrator begins; one older one is kept."""
 
 
-def open_attempt_log(path: Path) -> int | None:
+def open_attempt_log(path: StrPath) -> int | None:
     """A descriptor of the log, with the attempt's lock; None where something of the attempt lives already."""
     with owned(path):
         return _locked(files.open_log(path))
@@ -34,15 +34,15 @@ def sync_attempt_log(descriptor: int) -> None:
         os.fsync(descriptor)
 
 
-def open_nameless_log(scratch: files.Scratch) -> tuple[Path, int]:
+def open_nameless_log(scratch: files.Scratch) -> tuple[str, int]:
     """A log that will be an attempt's, in the scratch folder, and a descriptor with its lock."""
-    path = scratch.name()
+    path = scratch.new_path()
     descriptor = files.open_log(path)
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     return path, descriptor
 
 
-def name_attempt_log(nameless: Path, path: Path) -> bool:
+def name_attempt_log(nameless: StrPath, path: StrPath) -> bool:
     """Give a log of the scratch folder the name of an attempt's; False where the attempt has a log already."""
     with owned(path):
         return give_name(nameless, path)
@@ -68,7 +68,7 @@ def _locked(descriptor: int) -> int | None:
     return descriptor
 
 
-def attempt_is_alive(path: Path) -> bool:
+def attempt_is_alive(path: StrPath) -> bool:
     """Whether a process holds the attempt's lock. Only for whoever may act on it: readers never try a lock."""
     with owned(path):
         return reading.is_locked(path)
@@ -246,7 +246,7 @@ class _SpoolLog(logging.Handler):
         at = datetime.fromtimestamp(record.created, UTC)
         with contextlib.suppress(OSError):
             files.append(self._path, f"{at:%FT%T}.{at.microsecond // 1000:03}Z {record.levelname} {text}\n".encode())
-            files.rotate(self._path, ORCHESTRATOR_LOG_BYTES)
+            growing.rotate(self._path, ORCHESTRATOR_LOG_BYTES)
 
     def close(self) -> None:
         """Let the folder go."""

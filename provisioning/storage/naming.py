@@ -6,8 +6,12 @@ import errno
 import os
 from pathlib import Path
 from types import TracebackType
+from typing import TypeAlias
 
 from provisioning.errors import SpoolUnusable
+
+StrPath: TypeAlias = str | Path
+"""A path as text where each attempt passes: to make a Path of it takes as long as to open its file."""
 
 _HINTS = {
     errno.ENOSPC: "free some space or inodes on that disk",
@@ -35,7 +39,7 @@ class naming:  # noqa: N801 - reads as the statement that it is part of
     # A class, as a generator takes three times as long, and each attempt passes here a dozen times.
     __slots__ = ("_deed", "_path")
 
-    def __init__(self, path: Path | str, deed: str = "write") -> None:
+    def __init__(self, path: StrPath, deed: str = "write") -> None:
         self._path, self._deed = path, deed
 
     def __enter__(self) -> None:

@@ -11,13 +11,13 @@ import os
 import stat
 from pathlib import Path
 
-from provisioning.storage.naming import WrongKind, naming
+from provisioning.storage.naming import StrPath, WrongKind, naming
 
 _SMALL_BYTES = 1 << 16
 """A file that is shorter is read by one call: the kernel gives all of it."""
 
 
-def open_regular(path: Path) -> int:
+def open_regular(path: StrPath) -> int:
     """A descriptor to read a regular file that is not reached through a link. FileNotFoundError where there is none."""
     with naming(path, "read"):
         try:
@@ -29,7 +29,7 @@ def open_regular(path: Path) -> int:
     raise missing
 
 
-def regular(path: Path, descriptor: int) -> int:
+def regular(path: StrPath, descriptor: int) -> int:
     """The descriptor, if what it has open is a regular file; closed otherwise."""
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
@@ -37,7 +37,7 @@ def regular(path: Path, descriptor: int) -> int:
     return descriptor
 
 
-def read_regular(path: Path, limit: int) -> bytes:
+def read_regular(path: StrPath, limit: int) -> bytes:
     """All bytes of a regular file of at most `limit` bytes. FileNotFoundError where there is none."""
     descriptor = open_regular(path)
     try:
@@ -60,7 +60,7 @@ def names_this(path: Path, descriptor: int) -> bool:
     return False
 
 
-def is_locked(path: Path) -> bool:
+def is_locked(path: StrPath) -> bool:
     """Whether a process holds the lock of the file or folder. Only for whoever may act on it: readers never try one."""
     with naming(path, "look at the lock of"):
         try:

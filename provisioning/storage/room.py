@@ -10,10 +10,10 @@ from functools import cache
 from pathlib import Path
 
 from provisioning.storage.files import Scratch, write_all
-from provisioning.storage.naming import naming
+from provisioning.storage.naming import StrPath, naming
 
 
-def give_name(temporary: Path, path: Path) -> bool:
+def give_name(temporary: StrPath, path: StrPath) -> bool:
     """Rename a file of a scratch folder, not durably; False where the name is taken: nothing is replaced."""
     with naming(path):
         try:
@@ -27,7 +27,7 @@ def give_name(temporary: Path, path: Path) -> bool:
     return True
 
 
-def _rename_no_replace(source: Path, target: Path) -> None:
+def _rename_no_replace(source: StrPath, target: StrPath) -> None:
     """renameat2(2) with RENAME_NOREPLACE, whose number is from <linux/fs.h>; some file systems do not have it."""
     import ctypes
 
@@ -44,7 +44,7 @@ def _renameat2() -> Callable[..., int]:
     return found
 
 
-def _link_and_unlink(source: Path, target: Path) -> bool:
+def _link_and_unlink(source: StrPath, target: StrPath) -> bool:
     try:
         os.link(source, target)
     except FileExistsError:
@@ -91,7 +91,7 @@ class Room:
         if self._descriptor >= 0 and self._size >= size:
             return
         self.close()
-        self._name = self._scratch.name().name
+        self._name = self._scratch.new_name()
         self._spare = f"{self._name}.spare"
         with naming(self._scratch.path / self._name, "make room for"):
             self._descriptor, self._size = _open_new(self._name, self._scratch.descriptor), size
@@ -103,22 +103,23 @@ class Room:
                 self.close()
                 raise
 
-    def publish(self, path: Path, data: bytes, folder: int) -> None:
+    def publish(self, path: StrPath, data: bytes, folder: int) -> None:
         """Write a new file and link it as `path` into `folder`, which is open, durably; a taken name is an error.
 
         Where the disk has no room for another file, the one that was made takes the data, and is gone: bytes whose sync
         failed are lost, and are tried again in a room made anew only. After an error nothing of this call is there.
         """
+        name = os.path.basename(path)
         with naming(path):
             try:
-                self._publish_new(path.name, data, folder)
+                self._publish_new(name, data, folder)
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT) or self._descriptor < 0:
                     raise
-                self._publish_made(path.name, data, folder)
+                self._publish_made(name, data, folder)
 
     def _publish_new(self, name: str, data: bytes, folder: int) -> None:
-        temporary = self._scratch.name().name
+        temporary = self._scratch.new_name()
         descriptor = _open_new(temporary, self._scratch.descriptor)
         try:
             write_all(descriptor, data)

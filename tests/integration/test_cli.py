@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from provisioning.errors import InvalidManifest, Problem
-from provisioning.storage import files
+from provisioning.storage import files, growing
 from tests.installation import Installation
 from tests.waiting import wait_for
 
@@ -233,7 +233,7 @@ def test_the_orchestrator_s_log_is_followed_when_it_is_rotated(site: Installatio
     said = site.root / "said.0"
     wait_for(lambda: "first" in said.read_text(), what="the log")
     files.append(path, b"second\n")
-    files.rotate(path, 1)
+    growing.rotate(path, 1)
     files.append(path, b"third\n")
     wait_for(lambda: said.read_text() == "first, and long\nsecond\nthird\n", what="all of the log")
     process.send_signal(signal.SIGINT)

@@ -15,6 +15,7 @@ from provisioning.core.workflow import FORMAT, Plan, WorkflowCheckpoint
 from provisioning.storage import files, reading
 from provisioning.storage.backup import back_up
 from provisioning.storage.checkpoint import WorkflowFolder, encode
+from provisioning.storage.naming import StrPath
 from provisioning.storage.restore import restore
 from provisioning.storage.spool import Spool
 from tests.simulation.values import EPOCH, NULIB, checkpoint, graph, record, submission
@@ -70,9 +71,9 @@ def when_read(monkeypatch: pytest.MonkeyPatch, name: str, deed: Callable[[], obj
     read = reading.read_regular
     done: list[Path] = []
 
-    def disturbed(path: Path, limit: int) -> bytes:
-        if path.name == name and not done:
-            done.append(path)
+    def disturbed(path: StrPath, limit: int) -> bytes:
+        if Path(path).name == name and not done:
+            done.append(Path(path))
             deed()
         return read(path, limit)
 

@@ -17,6 +17,7 @@ from provisioning.storage import backup, files, reading
 from provisioning.storage.backup import back_up
 from provisioning.storage.check import check
 from provisioning.storage.checkpoint import encode
+from provisioning.storage.naming import StrPath
 from provisioning.storage.spool import Spool
 from tests.simulation.values import EPOCH, NULIB, checkpoint, record
 from tests.unit.backups import ONE, TWO, finish, packed, unpacked, when_read
@@ -92,9 +93,9 @@ def test_a_workflow_that_never_rests_is_said_to(spool: Spool, monkeypatch: pytes
     read = reading.read_regular
     reads: list[Path] = []
 
-    def restless(path: Path, limit: int) -> bytes:
-        if path.name == "workflow.json":
-            reads.append(path)
+    def restless(path: StrPath, limit: int) -> bytes:
+        if Path(path).name == "workflow.json":
+            reads.append(Path(path))
             state = WorkflowState.PAUSED if len(reads) % 2 else WorkflowState.RUNNING
             folder.save_workflow(WorkflowCheckpoint(FORMAT, ONE, state, "alice", EPOCH, "boot-1"))
         return read(path, limit)

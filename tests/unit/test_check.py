@@ -16,7 +16,7 @@ from provisioning.errors import Problem
 from provisioning.storage import files, reading
 from provisioning.storage.check import CODES, check
 from provisioning.storage.checkpoint import WorkflowFolder, encode
-from provisioning.storage.naming import naming
+from provisioning.storage.naming import StrPath, naming
 from provisioning.storage.spool import Spool
 from tests.simulation.values import EPOCH, NULIB, checkpoint, record
 from tests.unit.at_the_doors import change_a_record, take_under_another_id
@@ -144,10 +144,10 @@ def test_what_goes_while_it_is_looked_at_is_no_damage(spool: Spool, monkeypatch:
     reads: list[Path] = []
     read = reading.read_regular
 
-    def claimed_meanwhile(path: Path, limit: int) -> bytes:
-        reads.append(path)
+    def claimed_meanwhile(path: StrPath, limit: int) -> bytes:
+        reads.append(Path(path))
         for gone in (spool.incoming / TWO, spool.requests / f"{ONE}.{TWO}.json"):
-            if path in (gone, gone / "submission.json"):
+            if Path(path) in (gone, gone / "submission.json"):
                 files.move(gone, spool.scratch.name())
         return read(path, limit)
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from provisioning.errors import SpoolUnusable
-from provisioning.storage import files, reading
+from provisioning.storage import files, growing, reading
 from provisioning.storage.naming import WrongKind, naming
 from tests.simulation.faults import PowerCut, failing, names
 
@@ -249,9 +249,9 @@ def test_append_and_rotate(tmp_path: Path) -> None:
     path = tmp_path / "log"
     for line in (b"1\n", b"2\n"):
         files.append(path, line)
-        files.rotate(path, 4)
+        growing.rotate(path, 4)
     assert path.read_bytes() == b"1\n2\n"
-    files.rotate(path, 3)
+    growing.rotate(path, 3)
     assert names(tmp_path) == ["log.1"]
     files.append(path, b"3\n")
     assert path.read_bytes() == b"3\n"

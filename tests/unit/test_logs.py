@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provisioning.execution.ending import end_holders
-from provisioning.storage import files, logs
+from provisioning.storage import files, growing, logs
 from provisioning.storage.checkpoint import Damaged
 from provisioning.storage.logs import AttemptLog
 
@@ -322,23 +322,23 @@ def test_a_program_log_that_cannot_be_written_stops_nothing(program_log: Path) -
 
 def test_a_log_is_followed_into_the_file_that_takes_its_place(path: Path) -> None:
     path.write_bytes(b"said before\n")
-    with contextlib.closing(logs.Growing(path)) as growing:
-        assert growing.read() == b""
+    with contextlib.closing(logs.Growing(path)) as grows:
+        assert grows.read() == b""
         files.append(path, b"one\n")
-        assert growing.read() == b"one\n"
+        assert grows.read() == b"one\n"
         files.append(path, b"two\n")
-        files.rotate(path, 1)
-        assert growing.read() == b"two\n", "the rest of the older file"
-        assert growing.read() == b"", "there is no new one yet"
+        growing.rotate(path, 1)
+        assert grows.read() == b"two\n", "the rest of the older file"
+        assert grows.read() == b"", "there is no new one yet"
         files.append(path, b"three, longer than all of the older file\n")
-        assert growing.read() + growing.read() == b"three, longer than all of the older file\n"
-        files.rotate(path, 1)
+        assert grows.read() + grows.read() == b"three, longer than all of the older file\n"
+        growing.rotate(path, 1)
         files.append(path, b"4\n")
-        assert growing.read() == b"4\n"
+        assert grows.read() == b"4\n"
 
 
 def test_a_log_that_is_not_there_yet_is_followed_from_its_first_byte(path: Path) -> None:
-    with contextlib.closing(logs.Growing(path)) as growing:
-        assert growing.read() == b""
+    with contextlib.closing(logs.Growing(path)) as grows:
+        assert grows.read() == b""
         files.append(path, b"first\n")
-        assert growing.read() == b"first\n"
+        assert grows.read() == b"first\n"
