@@ -1,7 +1,8 @@
 """Entries: the generated Nushell files that call one operation each.
 
 An entry reads the request `{"params": {…}, "env": {…}}` on descriptor 3 and answers on descriptor 4 with
-`{"result": …}` or `{"error": {"code", "msg", "help"}}`, never with rendered text, which may show the environment.
+`{"result": …}` or with what Nushell tells of an error, `{"failure": {…}}`, never with rendered text, which may show the
+environment. What of that people are told `result.py` decides: every start of an entry pays for what is written here.
 It exits 0; on an error 1, or the exit code of the external command that failed, so that `exit:75` can be retried.
 The request comes through a pipe and is read to its end: the children of the operation inherit the descriptor and must
 not find the params, which may hold secrets. The source holds names that passed the patterns of `signature.py`, and no
@@ -28,27 +29,11 @@ try {{
   let params = $request.params
 {call}
 }} catch {{|failure|
-  # each and par-each wrap an error: the innermost with a code of ours says what happened.
-  mut level = [$failure.details]
-  mut errors = []
-  while ($level | is-not-empty) {{
-    $errors = $errors ++ $level
-    $level = ($level | get --optional inner | compact | flatten)
-  }}
-  let coded = $errors | where {{ ($in.code? | default "") starts-with "provisioning::" }}
-  let error = if ($coded | is-empty) {{ $errors | last }} else {{ $coded | last }}
-  let label = if ($coded | is-empty) {{ $error.labels?.0?.text? | default "" }} else {{ "" }}
-  let code = $error.code? | default "nu::shell::error"
-  let msg = [$error.msg $label] | where {{ is-not-empty }} | str join ": "
-  let help = $error.help? | default ""
-  # An error of ours that passes says so in its url: see lib/failure.nu.
-  let after = $error.url? | default "" | parse --regex '\\Aretry-after:(?<seconds>[0-9]{{1,6}})\\z'
-  let passes = if ($after | is-empty) {{ {{}} }} else {{ {{ retry_after: ($after.0.seconds | into int) }} }}
-  let told = {{ code: $code, msg: $msg, help: $help }} | merge $passes
-  {{ error: $told }} | to json --raw | save --force --raw /dev/fd/4
-  let exit_code = $failure.exit_code? | default 1
-  exit (if $exit_code in 1..125 {{ $exit_code }} else {{ 1 }})
+  {{ failure: $failure.details }} | to json --raw | save --force --raw /dev/fd/4
+  let code = $failure.exit_code? | default 1
+  exit (if $code in 1..125 {{ $code }} else {{ 1 }})
 }}
+exit # off a terminal, what ends without it looks four times for `tput`
 """
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import msgspec
@@ -10,6 +11,8 @@ import msgspec
 from provisioning.core.workflow import TaskError
 from provisioning.decoding import decoded
 
+NO_CODE = "nu::shell::error"
+"""The code of an error of Nushell that has none."""
 ERROR_TEXT = 4096
 """Characters of an error's code, message and help that are kept."""
 
@@ -22,9 +25,26 @@ class Reply(msgspec.Struct, frozen=True):
     complete: bool = False
 
 
+class _Label(msgspec.Struct, frozen=True):
+    text: str | None = None
+
+
+class _Failure(msgspec.Struct, frozen=True):
+    """An error as Nushell's `catch` has it in `details`, as far as people are told of it."""
+
+    code: str | None = None
+    msg: str | None = None
+    help: str | None = None
+    url: str | None = None
+    labels: list[_Label] | None = None
+    inner: list[_Failure] | None = None
+
+
 class _Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     result: Any = None
+    failure: _Failure | None = None
     error: TaskError | None = None
+    """What an entry says that was kept by an earlier version."""
 
 
 def read_reply(descriptor: int, limit: int, schema: dict[str, Any] | None) -> Reply:
@@ -37,14 +57,30 @@ def read_reply(descriptor: int, limit: int, schema: dict[str, Any] | None) -> Re
         return _refused("result-too-large", text, "return less; write large output to a file or the log")
     try:
         answer = decoded(os.pread(descriptor, size, 0), _Answer)
+        told = _told(answer.failure) if answer.failure is not None else answer.error
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         return _refused("result-unreadable", f"the answer is not what an entry writes: {error}", "see its log")
-    if answer.error is not None:
-        code, msg, help_ = (_cut(text) for text in (answer.error.code, answer.error.msg, answer.error.help))
-        return Reply(error=TaskError(code, msg, help_, answer.error.retry_after), complete=True)
+    if told is not None:
+        code, msg, help_ = (_cut(text) for text in (told.code, told.msg, told.help))
+        return Reply(error=TaskError(code, msg, help_, told.retry_after), complete=True)
     if schema is not None and (problem := _mismatch(answer.result, schema)):
         return _refused("result-mismatch", f"the result is not what the operation declares: {problem}", "")
     return Reply(result=answer.result, complete=True)
+
+
+def _told(failure: _Failure) -> TaskError:
+    """The innermost error with a code of ours, or else the innermost: `each` and `par-each` wrap what happened."""
+    errors: list[_Failure] = []
+    level = [failure]
+    while level:
+        errors += level
+        level = [inner for error in level for inner in error.inner or ()]
+    coded = [error for error in errors if error.code and error.code.startswith("provisioning::")]
+    error = (coded or errors)[-1]
+    label = error.labels[0].text if error.labels and not coded else ""
+    text = ": ".join(filter(None, (error.msg, label)))
+    passes = re.fullmatch("retry-after:([0-9]{1,6})", error.url or "")  # see nulib/lib/failure.nu
+    return TaskError(error.code or NO_CODE, text, error.help or "", float(passes[1]) if passes else None)
 
 
 def _cut(text: str) -> str:

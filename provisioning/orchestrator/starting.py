@@ -114,7 +114,8 @@ class Starter:
 
     def prepare(self, those_held: Iterable[Held]) -> None:
         """Have processes wait for what will probably start next. It is a guess: where it cannot be made, none wait."""
-        most = self._config.orchestrator.standby_processes
+        settings = self._config.orchestrator
+        most = min(settings.standby_processes, settings.slots)
         likely = list(islice(((held, task_id) for held in those_held for task_id in held.likely(most)), most))
         if not likely:
             return

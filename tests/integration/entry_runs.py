@@ -15,6 +15,7 @@ from provisioning.core.catalogue import Catalogue
 from provisioning.execution import reader
 from provisioning.execution.nushell import Nushell, Tree, find_nu, load_catalogue, snapshot
 from provisioning.storage import files
+from tests.answers import answer_in
 
 ATTRIBUTE = 'export alias "attr operation" = echo\n'
 HEAD = "use ../lib/operation.nu *\n"
@@ -38,7 +39,9 @@ class Run:
     """How a run of an entry ended."""
 
     exit_code: int
-    answer: Any
+    answer: dict[str, Any]
+    written: bytes
+    """The answer as it came."""
     stdout: bytes
     stderr: bytes
 
@@ -64,8 +67,9 @@ def run_entry(
     text = os.pread(answer, 1 << 24, 0)
     os.close(request)
     sender.join()
+    said = answer_in(answer)
     os.close(answer)
-    return Run(done.returncode, json.loads(text) if text else None, done.stdout, done.stderr)
+    return Run(done.returncode, said, text, done.stdout, done.stderr)
 
 
 def _send(end: int, data: bytes) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -161,8 +160,7 @@ def test_nothing_shows_the_environment_of_an_error(nu: Nushell, root: Path) -> N
     secret = "a-secret-in-the-environment"
     run = run_entry(nu, kept, "test.run", {}, {"TOKEN": secret})
     assert run.exit_code == 1
-    assert secret not in json.dumps(run.answer)
-    assert secret.encode() not in run.stdout + run.stderr
+    assert secret.encode() not in run.written + run.stdout + run.stderr
 
 
 def test_children_do_not_find_the_params(nu: Nushell, root: Path) -> None:

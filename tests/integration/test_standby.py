@@ -98,7 +98,7 @@ def test_in_a_chain_one_waits_for_each_of_the_next_tasks(site: Installation, gat
     first = gate("first")
     chain = [shell(each, "true", depends_on=[before]) for before, each in zip("abc", "bcd", strict=True)]
     workflow_id = site.submit([shell("a", first.script), *chain])
-    site.orchestrator(slots=1)
+    site.orchestrator(slots=2)
     first.reached()
     ahead = wait_for(lambda: waiting(site) if len(waiting(site)) == 2 else [])
     begun = {pid: identity(pid) for pid in ahead}

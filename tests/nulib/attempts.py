@@ -21,6 +21,7 @@ import pytest
 from provisioning.core.catalogue import Catalogue
 from provisioning.execution.entries import entry_source
 from provisioning.execution.nushell import Nushell, read_catalogue, sweep
+from tests.answers import answer_in
 
 NULIB = Path(__file__).parents[2] / "nulib"
 NOBODY = 65534
@@ -90,11 +91,9 @@ class Attempt:
     def answer(self, seconds: float = 60) -> dict[str, Any]:
         """What the operation answered: {"result": ...} or {"error": {...}}."""
         self.process.wait(seconds)
-        os.lseek(self._result, 0, os.SEEK_SET)
-        text = os.read(self._result, 1 << 21)
+        answer = answer_in(self._result)
         os.close(self._result)
-        assert text, f"exit {self.process.returncode}, no answer: {self.log.read_text()}"
-        answer: dict[str, Any] = json.loads(text)
+        assert answer, f"exit {self.process.returncode}, no answer: {self.log.read_text()}"
         return answer
 
     def kill(self) -> None:
