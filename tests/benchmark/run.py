@@ -1,13 +1,16 @@
 """Measures the program against its yardsticks, everything in one run: only the ratios of one run mean something.
 
-./packaging/dev bench              start-up, submit, pick-up, an idle orchestrator, cost per task
+./packaging/dev bench              start-up, submit, from a request to its start, an idle orchestrator, cost per task
 ./packaging/dev bench --repeat N   another number of runs of the last one; its medians are printed
+TMPDIR says on which disk.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import getpass
+import hashlib
 import json
 import os
 import resource
@@ -18,6 +21,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,30 +89,59 @@ def start_up(bench: Bench) -> None:
 
 
 def orchestrator(bench: Bench) -> None:
-    """From the rename into incoming/ to the first start of nu, then CPU and memory while idle."""
+    """From what asks for work to the start of its process, then CPU and memory while idle."""
     bench.call("orchestrator", "run", "--until-empty")  # what start_up left
     bench.call("orchestrator", "start")
     try:
-        path = str(bench.manifest(noops(1, lambda i: [])))
-        delays = []
-        for _ in range(11):
-            workflow_id = bench.call("batch", "submit", path)
-            bench.call("workflow", "watch", workflow_id)
-            delays.append(first_start(bench.spool / "workflows" / workflow_id))
-        cold, *warm = delays
+        path = bench.manifest(noops(1, lambda i: []))
+        cold, *picked = (submitted(bench, path) for _ in range(11))
         print(f"pick-up, first          {cold * 1000:7.1f} ms           (a worker is started)")
-        print(f"pick-up, median         {statistics.median(warm) * 1000:7.1f} ms           (goal 50)")
+        print(f"pick-up, median         {statistics.median(picked) * 1000:7.1f} ms           (goal 50)")
+        interpreter = median_seconds(15, lambda: subprocess.run([sys.executable, "-c", "pass"], check=True))[0]
+        typed_in = [typed(bench) - interpreter for _ in range(11)]
+        print(f"from the command typed  {statistics.median(typed_in) * 1000:7.1f} ms           (goal 150)")
         idle(bench)
+        operator = getpass.getuser()
+        bench.call("spool", "init", "--operators", operator)
+        dropped = [drop(bench, path, bench.spool / "drop" / operator / f"{number}.json") for number in range(11)]
+        print(f"from a drop to its start{statistics.median(dropped) * 1000:7.1f} ms           (goal 20)")
     finally:
         bench.call("orchestrator", "stop")
 
 
-def first_start(workflow: Path) -> float:
-    """Seconds between the submission's rename and the first attempt's process."""
-    outcome = json.loads((workflow / "outcomes" / "t0.1.json").read_text())
-    started = time.mktime(time.strptime(outcome["started_at"][:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone
-    started += float("0." + outcome["started_at"][20:].rstrip("Z"))
-    return started - os.stat(workflow / "submission.json").st_ctime
+def submitted(bench: Bench, path: Path) -> float:
+    """Seconds between a submission's rename and the start of its process."""
+    workflow_id = bench.call("batch", "submit", str(path))
+    submission = bench.spool / "workflows" / workflow_id / "submission.json"
+    return started_at(bench, workflow_id) - submission.stat().st_ctime
+
+
+def drop(bench: Bench, path: Path, target: Path) -> float:
+    """Seconds between the rename of a drop's digest, the manifest being there, and the start of its process."""
+    data = path.read_bytes()
+    target.write_bytes(data)
+    proof = target.with_name(f".{target.name}")
+    proof.write_text(f"{hashlib.sha256(data).hexdigest()}  {target.name}\n")
+    receipt = target.with_name(f"{target.name}.receipt.json")
+    begun = time.time()
+    proof.rename(f"{target}.sha256")
+    while not receipt.exists() or "workflow_id" not in (said := json.loads(receipt.read_text())):
+        time.sleep(0.05)  # seldom enough to be in nobody's way
+    return started_at(bench, said["workflow_id"]) - begun
+
+
+def typed(bench: Bench) -> float:
+    """Seconds between the start of a command and that of the process that an orchestrator starts for it."""
+    begun = time.time()
+    bench.call("selftest", "noop", "--orchestrated")
+    return started_at(bench, max(os.listdir(bench.spool / "workflows"))) - begun
+
+
+def started_at(bench: Bench, workflow_id: str) -> float:
+    """When the only task of a workflow was started, by the wall clock."""
+    bench.call("workflow", "watch", workflow_id)
+    (path,) = (bench.spool / "workflows" / workflow_id / "outcomes").iterdir()
+    return datetime.fromisoformat(json.loads(path.read_text())["started_at"]).timestamp()
 
 
 def idle(bench: Bench) -> None:
@@ -262,14 +296,15 @@ def main() -> None:
     """Run all measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeat", type=int, default=5)
-    parser.add_argument("--only", choices=["tasks"], help="cost per task alone")
+    parser.add_argument("--only", choices=["commands", "starts", "tasks"], help="one part alone")
     asked = parser.parse_args()
+    parts: dict[str, Callable[[Bench], None]]
+    parts = {"commands": start_up, "starts": orchestrator, "tasks": partial(per_task, repeat=asked.repeat)}
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder))
-        if asked.only is None:
-            start_up(bench)
-            orchestrator(bench)
-        per_task(bench, asked.repeat)
+        for name, part in parts.items():
+            if asked.only in (None, name):
+                part(bench)
 
 
 if __name__ == "__main__":
