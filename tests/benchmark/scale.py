@@ -3,7 +3,8 @@
 What the orchestrator itself costs is measured with an executor that ends at once. TMPDIR says on which disk: one in
 memory shows the orchestrator, a real one mostly that disk.
 
-./packaging/dev bench scale [PART]…   tasks many ended submitting looking recovering; all where none is named
+./packaging/dev bench scale [PART]…   tasks many ended submitting looking recovering; all of these where none is named
+./packaging/dev bench scale running   a large workflow with real processes: ten minutes
 """
 
 from __future__ import annotations
@@ -63,6 +64,23 @@ def one(name: str, count: str) -> list[float]:
             walls.append(place.work() / int(count))
             cpus.append((time.process_time() - begun) / int(count))
     return [statistics.median(walls), statistics.median(cpus), memory_mib("VmHWM")]
+
+
+def running() -> None:
+    """A large workflow against small ones, with the processes that users run."""
+    with site() as place:
+        beside = worked(place, 1)
+        small = statistics.median(worked(place, SMALL) - beside for _ in range(5)) / (SMALL - 1)
+        large = (worked(place, LARGE) - beside) / (LARGE - 1)
+        millis = f"{large * 1e3:.2f} ms against {small * 1e3:.2f}"
+        report(f"flat: {LARGE} tasks / {SMALL}, real processes", large / small, "x", "1.2", millis)
+
+
+def worked(place: Site, count: int) -> float:
+    """Seconds that the program takes for a workflow of so many tasks."""
+    place.environment["PROVISIONING_ORCHESTRATOR_SLOTS"] = "2"
+    place.submit(manifest(count, flat))
+    return place.run("orchestrator", "run", "--until-empty")
 
 
 # Many workflows
@@ -212,9 +230,9 @@ def main() -> None:
         print(json.dumps(measurements[sys.argv[1]](*sys.argv[2:])))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parts = {each.__name__: each for each in PARTS}
+    parts = {each.__name__: each for each in (*PARTS, running)}
     parser.add_argument("parts", nargs="*", choices=[[], *parts], metavar="PART")
-    for name in parser.parse_args().parts or parts:
+    for name in parser.parse_args().parts or [each.__name__ for each in PARTS]:
         parts[name]()
 
 
