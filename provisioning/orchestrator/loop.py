@@ -68,8 +68,6 @@ class Orchestrator:
         self._scan_at, self.scanned_at, self.draining = 0.0, 0.0, False
         self.errors, self.held = self._complaints.errors, self._held  # to be looked at, and changed by nobody else
 
-    # One tick
-
     def tick(self) -> None:
         """Look at everything once, and act."""
         self._now = instant()
@@ -93,8 +91,8 @@ class Orchestrator:
         self._start()
         self._finish()
 
-    def wait(self, others: list[int], at_most: float = 60.0) -> list[int]:
-        """Sleep until a deadline or one of `others` wants a tick; those of `others` that are ready."""
+    def wait(self, others: list[int], at_most: float = 60.0, here: Callable[[], bool] = lambda: True) -> list[int]:
+        """Sleep until a deadline or one of `others` wants a tick; those ready. While `here`, workers are heeded."""
         now = self._now.boottime
         dues = (self._queue.next_due(), *(held.next_due() for held in self._held.values()))
         later = [at for at in dues if at and at > now]  # what was due already waits for a slot
@@ -103,7 +101,8 @@ class Orchestrator:
         later += [now + TURN_SECONDS] if self._limits.waited_for else []
         own = (self._executor.trim(now), self._rest.next_look(), self._retainer.next_due())
         at = min(now + at_most, self._scan_at, *later, *(due for due in own if due is not None))
-        return wait_for_news(self._executor, others, max(0.0, at - instant().boottime), self._follow)
+        seconds = max(0.0, at - instant().boottime)
+        return wait_for_news(self._executor, others, seconds, lambda: here() and self._follow())
 
     def _follow(self) -> bool:
         """Act on what workers say, without a look at the spool; whether they will say more."""
