@@ -79,6 +79,8 @@ class Trust:
         if self._signing():
             named = (paths.signers, paths.ssh_keygen, *([paths.revoked] if paths.revoked else []))
             said += [f"no signature can be checked: there is no {path}" for path in named if not path.exists()]
+        if (command := self._config.notify.command) and not os.access(command[0], os.X_OK):
+            said.append(f"nobody is told of anything: {command[0]}, the program of [notify], cannot be run")
         return said
 
     def digests(self) -> dict[str, str]:

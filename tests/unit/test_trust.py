@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from provisioning.errors import Refused
 from provisioning.orchestrator.trust import KEPT_RULES, Trust
+from provisioning.sections import Notify
 from tests.doors import CATALOGUE, Doors
 
 GRANT = '[[grant]]\noperators = ["alice"]\noperations = ["{}"]\n'
@@ -51,3 +53,14 @@ def test_what_is_said_at_the_start(doors: Doors) -> None:
         f"everything that alice drop is refused: there is no {doors.config.paths.authority}"
     ]
     assert Trust(doors.config).warnings([Trust(doors.config).own]) == []
+
+
+def test_that_nobody_can_be_told_is_said_at_the_start(doors: Doors, tmp_path: Path) -> None:
+    program = tmp_path / "tell"
+    trust = Trust(replace(doors.config, notify=Notify(command=(str(program),))))
+    said = [f"nobody is told of anything: {program}, the program of [notify], cannot be run"]
+    assert trust.warnings([]) == said
+    program.write_text("#!/bin/sh\n")
+    assert trust.warnings([]) == said
+    program.chmod(0o700)
+    assert trust.warnings([]) == []
