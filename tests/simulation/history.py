@@ -27,6 +27,7 @@ from provisioning.config import Orchestrator as OrchestratorSettings
 from provisioning.core import manifest
 from provisioning.core.states import ENDED_WORKFLOWS, WorkflowState
 from provisioning.errors import NotFound, Refused, SpoolUnusable
+from provisioning.execution.executor import HEED_SECONDS
 from provisioning.execution.executors import Executors
 from provisioning.orchestrator import claim, loop, recovery, requests
 from provisioning.orchestrator.retention import Cleanup, Rule
@@ -56,7 +57,7 @@ class History:
     """A seed's history on a spool of its own."""
 
     def __init__(self, seed: int, root: Path, patched: pytest.MonkeyPatch) -> None:
-        self.chance = random.Random(seed)
+        self.chance, self._heeding = random.Random(seed), random.Random(seed)
         self.person = Spool.create(root)
         self.calls = Calls(patched)
         self.disk = Disk(root) if self.chance.random() < 0.5 else None
@@ -89,9 +90,12 @@ class History:
         patched.setattr(loop, "wait_for_news", self._sleep)
 
     def _sleep(
-        self, executors: Executors, _others: Sequence[Any], seconds: float, _heed: Callable[[], bool]
+        self, executors: Executors, _others: Sequence[Any], seconds: float, heed: Callable[[], bool]
     ) -> list[Any]:
+        """Some of what workers say is heeded in the sleep, until there is no more or a tick is due."""
         assert isinstance(executors.local, SimulatedExecutor)
+        while executors.local.has_news() and self._heeding.random() < 0.5 and heed():
+            seconds = min(seconds, HEED_SECONDS)
         self.sleeps.append(0.0 if executors.local.has_news() else seconds)
         return []
 
