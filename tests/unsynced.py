@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from provisioning.storage import files
+from provisioning.storage.naming import StrPath
 
 
 class Unsynced:
@@ -21,7 +22,8 @@ class Unsynced:
         patched.setattr(files, "write_atomic", self._note)
         patched.setattr(files, "sync_dir", self._keep)
 
-    def _note(self, path: Path, data: bytes, *, durable: bool, whole: bool = False, **rest: Any) -> None:
+    def _note(self, name: StrPath, data: bytes, *, durable: bool, whole: bool = False, **rest: Any) -> None:
+        path = Path(name)
         if path not in self._before:
             self._before[path] = path.read_bytes() if path.exists() else None
         self._whole.discard(path)
@@ -29,10 +31,10 @@ class Unsynced:
             self._whole.add(path)
         self._write(path, data, durable=durable, whole=whole, **rest)
 
-    def _keep(self, folder: Path) -> None:
+    def _keep(self, folder: StrPath) -> None:
         """Its names are on the disk from now on."""
         self._sync_dir(folder)
-        for path in [path for path in self._before if path.parent == folder]:
+        for path in [path for path in self._before if path.parent == Path(folder)]:
             if path in self._whole:
                 self._whole.discard(path)
                 del self._before[path]

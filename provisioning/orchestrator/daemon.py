@@ -216,7 +216,7 @@ def _work(orchestrator: Orchestrator, around: _Around, max_wait: float | None) -
         later = min(intake.next_due(), hooks.next_due(), meter.next_due() if meter is not None else math.inf)
         due = max(0.0, min(60.0, notifier.at_most, later - boottime()))
         others = [watcher.descriptor, signals.descriptor, *intake.waitables(), *hooks.waitables()]
-        ready = orchestrator.wait(others, due, presence.is_same)
+        ready = orchestrator.wait(others, at_most=due)
         if watcher.descriptor in ready:
             arrived = watcher.drain()
             elsewhere = intake.heed(arrived)
@@ -258,7 +258,7 @@ def _drain(orchestrator: Orchestrator, around: _Around, config: Config) -> None:
         if not here:
             signals.wait(LOOK_SECONDS)
             continue
-        orchestrator.wait([signals.descriptor], max(0.0, min(1.0, deadline - boottime())), presence.is_same)
+        orchestrator.wait([signals.descriptor], at_most=max(0.0, min(1.0, deadline - boottime())))
         signals.drain()
         if presence.is_here():
             if announcement is not None:

@@ -71,6 +71,6 @@ def work_workflow(  # noqa: PLR0913 - whose workflow, where, and how its user ta
                     f"workflow {workflow_id} goes on being cancelled",
                     hint=f"see: provisioning workflow status {workflow_id}",
                 )
-            orchestrator.wait([], LOOK_SECONDS, presence.is_same)
+            orchestrator.wait([], at_most=LOOK_SECONDS)
     finally:
         orchestrator.close()

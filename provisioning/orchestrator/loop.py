@@ -22,7 +22,7 @@ from provisioning.orchestrator.installed import Installed
 from provisioning.orchestrator.limits import TURN_SECONDS, Limits
 from provisioning.orchestrator.queue import Queue
 from provisioning.orchestrator.recovery import look_at, take_news
-from provisioning.orchestrator.requests import apply_all, apply_unheld
+from provisioning.orchestrator.requests import apply_all, apply_unheld, requests_stamp
 from provisioning.orchestrator.rest import Rest
 from provisioning.orchestrator.retention import Retainer
 from provisioning.orchestrator.starting import NothingStarts, Starter
@@ -70,7 +70,7 @@ class Orchestrator:
 
     def tick(self) -> None:
         """Look at everything once, and act."""
-        self._now = instant()
+        self._now, self._stamp = instant(), requests_stamp(self._spool)
         self._rest.look(self._now.boottime)
         self._take_news()
         for held in list(self._held.values()):
@@ -91,21 +91,21 @@ class Orchestrator:
         self._start()
         self._finish()
 
-    def wait(self, others: list[int], at_most: float = 60.0, here: Callable[[], bool] = lambda: True) -> list[int]:
-        """Sleep until a deadline or one of `others` wants a tick; those ready. While `here`, workers are heeded."""
+    def wait(self, others: list[int], at_most: float = 60.0) -> list[int]:
+        """Sleep until a deadline or one of `others` wants a tick; those of `others` that are ready."""
         now = self._now.boottime
         dues = (self._queue.next_due(), *(held.next_due() for held in self._held.values()))
         later = [at for at in dues if at and at > now]  # what was due already waits for a slot
-        if any(held.watched for held in self._held.values()):
-            later.append(now + LOOK_SECONDS)
+        later += [now + LOOK_SECONDS] if any(held.watched for held in self._held.values()) else []
         later += [now + TURN_SECONDS] if self._limits.waited_for else []
         own = (self._executor.trim(now), self._rest.next_look(), self._retainer.next_due())
         at = min(now + at_most, self._scan_at, *later, *(due for due in own if due is not None))
-        seconds = max(0.0, at - instant().boottime)
-        return wait_for_news(self._executor, others, seconds, lambda: here() and self._follow())
+        return wait_for_news(self._executor, others, max(0.0, at - instant().boottime), self._follow)
 
     def _follow(self) -> bool:
-        """Act on what workers say, without a look at the spool; whether they will say more."""
+        """Act on what workers say, while nothing was asked since the last tick; whether they will say more."""
+        if requests_stamp(self._spool) != self._stamp:
+            return False
         self._now = instant()
         self._take_news()
         self._act()

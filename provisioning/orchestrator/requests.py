@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,15 @@ from provisioning.storage import files
 from provisioning.storage.spool import Spool
 
 _UNFINISHED = (TaskState.FAILED, TaskState.CANCELLED, TaskState.SKIPPED)
+
+
+def requests_stamp(spool: Spool) -> object:
+    """What is another once a request has come or gone, or where another spool is at the path, or none."""
+    try:
+        found = os.stat(spool.requests)
+    except OSError:
+        return object()
+    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 def ask(  # noqa: PLR0913 - who asks what of which workflow, where

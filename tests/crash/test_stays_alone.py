@@ -39,7 +39,7 @@ def unreadable(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     original = os.open
 
     def refuse(opened: Any, *rest: Any, **more: Any) -> int:
-        if opened == path:
+        if str(opened) == str(path):
             raise OSError(errno.EIO, "bad sector")
         return original(opened, *rest, **more)
 

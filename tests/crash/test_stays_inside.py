@@ -13,6 +13,7 @@ from provisioning.orchestrator import retention
 from provisioning.orchestrator.retention import Cleanup, Rule
 from provisioning.storage import files, reading
 from provisioning.storage.check import check
+from provisioning.storage.naming import StrPath
 from provisioning.storage.spool import FOLDERS, Spool
 from tests.crash.host import Host
 
@@ -114,8 +115,8 @@ def test_a_scratch_folder_that_cannot_be_read_keeps_no_orchestrator_from_startin
     (unreadable / "group").write_text("{}")
     original = reading.open_regular
 
-    def refuse(path: Path) -> int:
-        if path.parent == unreadable:
+    def refuse(path: StrPath) -> int:
+        if Path(path).parent == unreadable:
             raise SpoolUnusable(f"cannot read {path}: Permission denied")
         return original(path)
 

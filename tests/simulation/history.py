@@ -14,7 +14,7 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
@@ -72,8 +72,7 @@ class History:
         self.sleeps: list[float] = []
         self._crash_at = 0
         self._fault: Fault | None = None
-        self._asked = ""
-        self._spun = 0
+        self._asked, self._spun = "", 0
         self._patch(patched)
 
     def _patch(self, patched: pytest.MonkeyPatch) -> None:
@@ -89,10 +88,7 @@ class History:
         patched.setattr(requests, "new_ulid", self._new_request_id)
         patched.setattr(loop, "wait_for_news", self._sleep)
 
-    def _sleep(
-        self, executors: Executors, _others: Sequence[Any], seconds: float, heed: Callable[[], bool]
-    ) -> list[Any]:
-        """Some of what workers say is heeded in the sleep, until there is no more or a tick is due."""
+    def _sleep(self, executors: Executors, _others: Any, seconds: float, heed: Callable[[], bool]) -> list[Any]:
         assert isinstance(executors.local, SimulatedExecutor)
         while executors.local.has_news() and self._heeding.random() < 0.5 and heed():
             seconds = min(seconds, HEED_SECONDS)
