@@ -81,14 +81,14 @@ class Orchestrator:
             self._apply_requests()
         except SpoolUnusable as error:
             self._rest.begin(error, self._now.boottime)
-        self._act()
+        self._act(looks=True)
         self._rest.end(self._now.boottime)
         self._retainer.step(self._now, pressed=self._rest.reason is not None)
 
-    def _act(self) -> None:
+    def _act(self, *, looks: bool) -> None:
         self._give_turns()
         self._claim()
-        self._start()
+        self._start(looks=looks)
         self._finish()
 
     def wait(self, others: list[int], at_most: float = 60.0) -> list[int]:
@@ -108,7 +108,7 @@ class Orchestrator:
             return False
         self._now = instant()
         self._take_news()
-        self._act()
+        self._act(looks=False)
         return self.running
 
     def scan_soon(self, arrived: Sequence[str] = ()) -> None:
@@ -263,7 +263,7 @@ class Orchestrator:
         """Room for so many more attempts; those that were adopted take theirs too."""
         return self._executor.free_slots() - sum(len(held.watched) for held in self._held.values())
 
-    def _start(self) -> None:
+    def _start(self, *, looks: bool) -> None:
         """Start what may start, as long as there are slots; after each claim there may be more."""
         if self.draining or self._rest.keeps_from_starting(self._now.boottime):
             return
@@ -274,7 +274,7 @@ class Orchestrator:
             if self._rest.keeps_from_starting(self._now.boottime):
                 return
             self._claim()
-        self._starter.prepare(self._held.values())
+        self._starter.prepare(self._held.values(), anyway=looks)
 
     def _begin(self, held: Held, task_id: str) -> None:
         """Start the task's next attempt, if nothing is in its way."""

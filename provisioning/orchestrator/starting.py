@@ -54,6 +54,8 @@ class Starter:
         self._installed = installed
         self._limits = limits
         self._around = Surroundings(spool, config)
+        self._has_started = False
+        """Whether something was since the last guess at what comes next."""
 
     def start(self, held: Held, key: Key, now: Now) -> None:
         """Start the attempt, or record why its task is skipped, or have it wait for a target or a group."""
@@ -79,6 +81,7 @@ class Starter:
             raise NothingStarts(error) from error
         held.start(key.task_id, worker, now, work.recorded, executor=where)
         self._limits.take(key, wanted)
+        self._has_started = True
         executor.start(attempt_request(held, key, work, around=self._around, config=self._config, nu=nu))
 
     def _slot(self, where: Executing) -> tuple[Wanted, ...]:
@@ -112,8 +115,14 @@ class Starter:
             else:
                 self._executors.cancel(held.key(checkpoint))
 
-    def prepare(self, those_held: Iterable[Held]) -> None:
-        """Have processes wait for what will probably start next. It is a guess: where it cannot be made, none wait."""
+    def prepare(self, those_held: Iterable[Held], *, anyway: bool) -> None:
+        """Have processes wait for what will probably start next, once something has been started, or `anyway`.
+
+        It is a guess: where it cannot be made, none wait.
+        """
+        if not (anyway or self._has_started):
+            return
+        self._has_started = False
         settings = self._config.orchestrator
         most = min(settings.standby_processes, settings.slots)
         likely = list(islice(((held, task_id) for held in those_held for task_id in held.likely(most)), most))
