@@ -3,7 +3,7 @@
 # Raise an error of something that passes: a busy host, a limit, a lost answer.
 #
 # The seconds travel as the error's url, `retry-after:<seconds>`, as an error of
-# Nushell carries no field of one's own; the entry makes `retry_after` of it.
+# Nushell carries no field of one's own; the worker makes `retry_after` of it.
 export def fail-for-now [
   code: string # Code of the error: `provisioning::<domain>::<case>`
   msg: string # What is wrong with which thing

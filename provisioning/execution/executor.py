@@ -5,7 +5,7 @@ from __future__ import annotations
 import select
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
-from math import ceil, inf
+from math import ceil
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -148,10 +148,9 @@ def wait_for_news(executor: Waited, others: Sequence[int], seconds: float, heed:
     poll = select.poll()
     for descriptor in (executor.descriptor, *others):
         poll.register(descriptor, select.POLLIN)
-    until, heeds_until = boottime() + seconds, inf
+    until = boottime() + seconds
     while True:
         ready = {descriptor for descriptor, _ in poll.poll(ceil(max(0.0, until - boottime()) * 1000))}
         if ready != {executor.descriptor} or (this := boottime()) >= until or not heed():
             return [descriptor for descriptor in others if descriptor in ready]
-        heeds_until = min(heeds_until, this + HEED_SECONDS)
-        until = min(until, heeds_until)
+        until = min(until, this + HEED_SECONDS)

@@ -13,6 +13,8 @@ from provisioning.decoding import decoded
 
 NO_CODE = "nu::shell::error"
 """The code of an error of Nushell that has none."""
+FAILURE_BYTES = 1 << 20
+"""What Nushell tells of an error may have so many at least, however few a result may have: little of it is kept."""
 ERROR_TEXT = 4096
 """Characters of an error's code, message and help that are kept."""
 
@@ -48,13 +50,12 @@ class _Answer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def read_reply(descriptor: int, limit: int, schema: dict[str, Any] | None) -> Reply:
-    """The answer in the memory file, at most `limit` bytes, its result as the schema says."""
+    """The answer in the memory file: a result of at most `limit` bytes that is as the schema says, or an error."""
     size = os.fstat(descriptor).st_size
     if size == 0:
         return Reply()
-    if size > limit:
-        text = f"the result has {size} bytes, and at most {limit} are kept"
-        return _refused("result-too-large", text, "return less; write large output to a file or the log")
+    if size > max(limit, FAILURE_BYTES):
+        return _too_large(size, limit)
     try:
         answer = decoded(os.pread(descriptor, size, 0), _Answer)
         told = _told(answer.failure) if answer.failure is not None else answer.error
@@ -63,6 +64,8 @@ def read_reply(descriptor: int, limit: int, schema: dict[str, Any] | None) -> Re
     if told is not None:
         code, msg, help_ = (_cut(text) for text in (told.code, told.msg, told.help))
         return Reply(error=TaskError(code, msg, help_, told.retry_after), complete=True)
+    if size > limit:
+        return _too_large(size, limit)
     if schema is not None and (problem := _mismatch(answer.result, schema)):
         return _refused("result-mismatch", f"the result is not what the operation declares: {problem}", "")
     return Reply(result=answer.result, complete=True)
@@ -86,6 +89,11 @@ def _told(failure: _Failure) -> TaskError:
 def _cut(text: str) -> str:
     """A text short enough that every attempt's error fits into the task's checkpoint."""
     return text if len(text) <= ERROR_TEXT else f"{text[:ERROR_TEXT]}…"
+
+
+def _too_large(size: int, limit: int) -> Reply:
+    text = f"the answer has {size} bytes, and at most {limit} of a result are kept"
+    return _refused("result-too-large", text, "return less; write large output to a file or the log")
 
 
 def _refused(case: str, text: str, hint: str) -> Reply:

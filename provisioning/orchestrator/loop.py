@@ -1,4 +1,4 @@
-"""The loop that works a spool. A tick is a list of named steps; whatever wakes it, the steps look for themselves."""
+"""The loop that works a spool: a tick is a list of steps that look for themselves; between ticks workers are heeded."""
 
 from __future__ import annotations
 
@@ -81,18 +81,19 @@ class Orchestrator:
             self._apply_requests()
         except SpoolUnusable as error:
             self._rest.begin(error, self._now.boottime)
-        self._act(looks=True)
+        self._starter.guess_again()
+        self._act()
         self._rest.end(self._now.boottime)
         self._retainer.step(self._now, pressed=self._rest.reason is not None)
 
-    def _act(self, *, looks: bool) -> None:
+    def _act(self) -> None:
         self._give_turns()
         self._claim()
-        self._start(looks=looks)
+        self._start()
         self._finish()
 
     def wait(self, others: list[int], at_most: float = 60.0) -> list[int]:
-        """Sleep until a deadline or one of `others` wants a tick; those of `others` that are ready."""
+        """Sleep, heeding workers, until something else wants a tick; those of `others` that are ready."""
         now = self._now.boottime
         dues = (self._queue.next_due(), *(held.next_due() for held in self._held.values()))
         later = [at for at in dues if at and at > now]  # what was due already waits for a slot
@@ -100,15 +101,15 @@ class Orchestrator:
         later += [now + TURN_SECONDS] if self._limits.waited_for else []
         own = (self._executor.trim(now), self._rest.next_look(), self._retainer.next_due())
         at = min(now + at_most, self._scan_at, *later, *(due for due in own if due is not None))
-        return wait_for_news(self._executor, others, max(0.0, at - instant().boottime), self._follow)
+        return wait_for_news(self._executor, others, max(0.0, at - instant().boottime), self._heed)
 
-    def _follow(self) -> bool:
+    def _heed(self) -> bool:
         """Act on what workers say, while nothing was asked since the last tick; whether they will say more."""
         if requests_stamp(self._spool) != self._stamp:
             return False
         self._now = instant()
         self._take_news()
-        self._act(looks=False)
+        self._act()
         return self.running
 
     def scan_soon(self, arrived: Sequence[str] = ()) -> None:
@@ -263,7 +264,7 @@ class Orchestrator:
         """Room for so many more attempts; those that were adopted take theirs too."""
         return self._executor.free_slots() - sum(len(held.watched) for held in self._held.values())
 
-    def _start(self, *, looks: bool) -> None:
+    def _start(self) -> None:
         """Start what may start, as long as there are slots; after each claim there may be more."""
         if self.draining or self._rest.keeps_from_starting(self._now.boottime):
             return
@@ -274,7 +275,7 @@ class Orchestrator:
             if self._rest.keeps_from_starting(self._now.boottime):
                 return
             self._claim()
-        self._starter.prepare(self._held.values(), anyway=looks)
+        self._starter.prepare(self._held.values())
 
     def _begin(self, held: Held, task_id: str) -> None:
         """Start the task's next attempt, if nothing is in its way."""

@@ -28,7 +28,10 @@ _UNFINISHED = (TaskState.FAILED, TaskState.CANCELLED, TaskState.SKIPPED)
 
 
 def requests_stamp(spool: Spool) -> object:
-    """What is another once a request has come or gone, or where another spool is at the path, or none."""
+    """What is another once a request has come or gone, or where another spool is at the path, or none.
+
+    Of two changes in one tick of the kernel's clock it may show one, before Linux 6.13.
+    """
     try:
         found = os.stat(spool.requests)
     except OSError:

@@ -53,9 +53,8 @@ class Starter:
         self._executors = among
         self._installed = installed
         self._limits = limits
-        self._around = Surroundings(spool, config)
-        self._has_started = False
-        """Whether something was since the last guess at what comes next."""
+        self._surroundings = Surroundings(spool, config)
+        self._guess_is_old = True
 
     def start(self, held: Held, key: Key, now: Now) -> None:
         """Start the attempt, or record why its task is skipped, or have it wait for a target or a group."""
@@ -74,15 +73,15 @@ class Starter:
             return
         try:
             nu = self._installed.nu()
-            argv = () if work.wanted else self._around.argv(nu, held.plan.nulib, work.operation.name)
+            argv = () if work.wanted else self._surroundings.argv(nu, held.plan.nulib, work.operation.name)
             executor = self._executors.named(where)
             worker = executor.assign(key, argv)
         except (ProvisioningError, OSError) as error:
             raise NothingStarts(error) from error
         held.start(key.task_id, worker, now, work.recorded, executor=where)
         self._limits.take(key, wanted)
-        self._has_started = True
-        executor.start(attempt_request(held, key, work, around=self._around, config=self._config, nu=nu))
+        self._guess_is_old = True
+        executor.start(attempt_request(held, key, work, surroundings=self._surroundings, config=self._config, nu=nu))
 
     def _slot(self, where: Executing) -> tuple[Wanted, ...]:
         """A slot of that executor, where there are several: it is waited for like room in a group of this process."""
@@ -115,25 +114,26 @@ class Starter:
             else:
                 self._executors.cancel(held.key(checkpoint))
 
-    def prepare(self, those_held: Iterable[Held], *, anyway: bool) -> None:
-        """Have processes wait for what will probably start next, once something has been started, or `anyway`.
+    def guess_again(self) -> None:
+        """What will probably start next may have changed."""
+        self._guess_is_old = True
 
-        It is a guess: where it cannot be made, none wait.
-        """
-        if not (anyway or self._has_started):
+    def prepare(self, those_held: Iterable[Held]) -> None:
+        """Have processes wait for what will probably start next. It is a guess: where it cannot be made, none wait."""
+        if not self._guess_is_old:
             return
-        self._has_started = False
+        self._guess_is_old = False
         settings = self._config.orchestrator
         most = min(settings.standby_processes, settings.slots)
         likely = list(islice(((held, task_id) for held in those_held for task_id in held.likely(most)), most))
         if not likely:
             return
         with contextlib.suppress(ProvisioningError, OSError):  # whoever needs one starts it then, and tells
-            nu, around = self._installed.nu(), self._around
+            nu, same = self._installed.nu(), self._surroundings
             calls = [(held.plan.nulib, called(held, task_id), held.tasks[task_id]) for held, task_id in likely]
             self._executors.prepare(
                 [
-                    Ahead(around.argv(nu, digest, operation.name), around.environment)
+                    Ahead(same.argv(nu, digest, operation.name), same.environment)
                     for digest, operation, task in calls
                     if not holds_something(task, operation)  # else it needs what is inherited at the start
                 ]

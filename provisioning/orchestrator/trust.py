@@ -67,7 +67,7 @@ class Trust:
         return (self._config.drop.signature, self._config.receive.signature) != ("off", "off")
 
     def warnings(self, operators: Sequence[str]) -> list[str]:
-        """What to say at the start: what the doors take, and why they take nothing."""
+        """What to say at the start: what the doors take, why they take nothing, and that nobody can be told."""
         said = []
         if self._config.drop.trust_unsealed:
             said.append("drop.trust_unsealed: files that nothing proves whole are taken")
@@ -79,7 +79,8 @@ class Trust:
         if self._signing():
             named = (paths.signers, paths.ssh_keygen, *([paths.revoked] if paths.revoked else []))
             said += [f"no signature can be checked: there is no {path}" for path in named if not path.exists()]
-        if (command := self._config.notify.command) and not os.access(command[0], os.X_OK):
+        command = self._config.notify.command
+        if command and not (os.path.isfile(command[0]) and os.access(command[0], os.X_OK)):
             said.append(f"nobody is told of anything: {command[0]}, the program of [notify], cannot be run")
         return said
 

@@ -209,7 +209,7 @@ class Surroundings:
 
 
 def attempt_request(  # noqa: PLR0913 - whose attempt, of what, with what
-    held: Held, key: Key, work: Work, *, around: Surroundings, config: Config, nu: Nushell
+    held: Held, key: Key, work: Work, *, surroundings: Surroundings, config: Config, nu: Nushell
 ) -> AttemptRequest:
     """All that a worker must know to run that attempt.
 
@@ -221,10 +221,10 @@ def attempt_request(  # noqa: PLR0913 - whose attempt, of what, with what
     named = {name: credential_of(value) for name, value in work.params.items()}
     return AttemptRequest(
         key=key,
-        argv=around.argv(nu, held.plan.nulib, work.operation.name),
-        environment=around.environment,
+        argv=surroundings.argv(nu, held.plan.nulib, work.operation.name),
+        environment=surroundings.environment,
         task_environment={
-            **around.variables,
+            **surroundings.variables,
             "PROVISIONING_TASK": key.task_id,
             "PROVISIONING_WORKFLOW": key.workflow_id,
             "PROVISIONING_ATTEMPT": str(key.attempt),

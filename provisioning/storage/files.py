@@ -165,7 +165,7 @@ def write_atomic(
     With `whole` a power cut may take back the replacement, but never leaves the name without its bytes.
     """
     folder, name = os.path.split(path)
-    temporary = scratch.new_path() if scratch else f"{folder}/.{name}.{new_ulid()}"
+    temporary = scratch.new_path() if scratch else os.path.join(folder, f".{name}.{new_ulid()}")
     with naming(path):
         try:
             write_new(temporary, data, durable=durable or whole)
@@ -175,7 +175,7 @@ def write_atomic(
                 os.unlink(temporary)
             raise
         if durable:
-            sync_dir(folder)
+            sync_dir(folder or ".")
 
 
 def write_once(path: Path, data: bytes, *, scratch: Scratch) -> bool:

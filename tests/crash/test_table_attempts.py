@@ -240,7 +240,7 @@ def crash_at_end(host: Host, workflow_id: str) -> None:
     while str(host.task(workflow_id).state) not in ("failed", "succeeded"):
         orchestrator._now = host.instant()
         orchestrator._take_news()
-        orchestrator._start(looks=True)
+        orchestrator._start()
     host.die()
 
 

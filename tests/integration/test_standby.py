@@ -109,6 +109,18 @@ def test_in_a_chain_one_waits_for_each_of_the_next_tasks(site: Installation, gat
     wait_for(lambda: not waiting(site), what="the end of those that nobody needs")
 
 
+def test_no_more_wait_than_there_are_slots(site: Installation, gate: Gates) -> None:
+    site.settings(orchestrator_standby_processes=4)
+    first = gate("first")
+    workflow_id = site.submit([shell("a", first.script), *(shell(each, "true") for each in "bcd")])
+    site.orchestrator(slots=1)
+    first.reached()
+    wait_for(lambda: len(waiting(site)) == 1)
+    assert len(site.workers()) == 2
+    first.open()
+    assert site.wait_ended(workflow_id) == "succeeded"
+
+
 def test_none_waits_for_a_task_that_must_hold_a_target(site: Installation, gate: Gates) -> None:
     """What holds its targets is inherited at the start."""
     first = gate("first")

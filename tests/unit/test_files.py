@@ -291,3 +291,9 @@ def test_list_names_of_folders_only(tmp_path: Path) -> None:
     assert reading.list_names(tmp_path, folders=True) == ["folder"]
     with pytest.raises(WrongKind):
         reading.list_names(tmp_path / "file")
+
+
+def test_a_file_of_the_present_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    files.write_atomic(Path("x"), b"1", durable=True)
+    assert (os.listdir(), Path("x").read_bytes()) == (["x"], b"1")

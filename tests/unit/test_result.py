@@ -10,20 +10,20 @@ from typing import Any
 import pytest
 
 from provisioning.core.workflow import TaskError
-from provisioning.execution.result import ERROR_TEXT, NO_CODE, Reply, read_reply
+from provisioning.execution.result import ERROR_TEXT, FAILURE_BYTES, NO_CODE, Reply, read_reply
 
-Answering = Callable[[bytes], Reply]
+Answering = Callable[..., Reply]
 
 
 @pytest.fixture
 def answering() -> Answering:
     """What is read of an answer of these bytes."""
 
-    def read(data: bytes) -> Reply:
+    def read(data: bytes, limit: int = 1 << 20) -> Reply:
         descriptor = os.memfd_create("answer")
         try:
             os.write(descriptor, data)
-            return read_reply(descriptor, 1 << 20, None)
+            return read_reply(descriptor, limit, None)
         finally:
             os.close(descriptor)
 
@@ -95,3 +95,14 @@ def test_long_texts_are_cut(answering: Answering) -> None:
     error = answering(json.dumps({"failure": {"msg": "x" * 10_000, "help": "y"}}).encode()).error
     assert error is not None
     assert (len(error.msg), error.help) == (ERROR_TEXT + 1, "y")
+
+
+def test_what_a_result_may_have_limits_no_error(answering: Answering) -> None:
+    failure = {"msg": "outer", "inner": [ours("inner", help="x" * 300)]}
+    error = answering(json.dumps({"failure": failure}).encode(), 256).error
+    assert error == TaskError("provisioning::test::inner", "inner", "x" * 300)
+    for data in (json.dumps({"result": "x" * 300}).encode(), b" " * (FAILURE_BYTES + 1)):
+        error = answering(data, 256).error
+        assert error is not None
+        assert error.code == "provisioning::attempt::result-too-large"
+        assert error.msg == f"the answer has {len(data)} bytes, and at most 256 of a result are kept"
