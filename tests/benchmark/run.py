@@ -265,6 +265,12 @@ class Yardsticks:
         path.write_text("\n".join(rules) + "\n")
         return cost("make", "-s", "-j", str(SLOTS), "-f", str(path))
 
+    def skeleton(self, shape: Shape) -> Cost:
+        """The system calls of the attempts of a flat shape, in Python, and nothing else."""
+        script = str(Path(__file__).with_name("skeleton.py"))
+        folder = tempfile.mkdtemp(dir=self._bench.folder)
+        return cost(sys.executable, "-I", script, *self._attempt, str(SLOTS), str(shape.tasks), folder)
+
     def provisioning(self, shape: Shape) -> Cost:
         """This program, with every record that users rely on."""
         path = self._bench.manifest(noops(shape.tasks, shape.needs))
@@ -276,19 +282,21 @@ def per_task(bench: Bench, repeat: int) -> None:
     """Wall time and CPU per task, in turn so that a slow moment of the machine meets all; medians."""
     adopt_orphans()
     sticks = Yardsticks(bench)
-    print(f"{'':8}{'tasks':>6}{'limit ms':>10}{'xargs':>8}{'make':>8}{'this':>8}   goal{'CPU beyond limit':>20}   goal")
+    print(f"{'':8}{'tasks':>6}{'limit ms':>10}{'xargs':>8}{'skeleton':>10}{'make':>8}{'this':>8}   goal", end="")
+    print(f"{'CPU beyond limit':>20}   goal")
     for name, shape in SHAPES.items():
-        makers = [sticks.limit, *([sticks.xargs] if name == "flat" else []), sticks.make, sticks.provisioning]
+        flat = [sticks.xargs, sticks.skeleton] if name == "flat" else []
+        makers = [sticks.limit, *flat, sticks.make, sticks.provisioning]
         runs = []
         for _ in range(repeat):
             alone = [maker(shape.first()) for maker in makers]
             runs.append([maker(shape).per_task(one, shape.tasks) for maker, one in zip(makers, alone, strict=True)])
         limit = statistics.median(run[0].wall for run in runs)
         ratios = [statistics.median(run[k].wall / run[0].wall for run in runs) for k in range(1, len(makers))]
-        shown = ([""] if name != "flat" else []) + [f"{ratio:.2f}" for ratio in ratios]
+        shown = [""] * (4 - len(ratios)) + [f"{ratio:.2f}" for ratio in ratios]
         beyond = statistics.median(run[-1].cpu - run[0].cpu for run in runs)
         goal = "0.75" if name == "chain" else "1.20"
-        columns = "".join(f"{text:>8}" for text in shown)
+        columns = "".join(f"{text:>{width}}" for text, width in zip(shown, (8, 10, 8, 8), strict=True))
         print(f"{name:8}{shape.tasks:6}{limit:10.2f}{columns}   {goal}{beyond:17.2f} ms    0.8")
 
 
