@@ -140,6 +140,16 @@ class Installation:
         wait_for(works, what="the orchestrator")
         return process
 
+    @staticmethod
+    def settle(process: subprocess.Popen[bytes]) -> None:
+        """Return when every thread of the process sleeps: what the kernel has told it of is known to it."""
+
+        def asleep() -> bool:
+            threads = Path(f"/proc/{process.pid}/task").iterdir()
+            return all((each / "stat").read_text().rpartition(")")[2].split()[0] == "S" for each in threads)
+
+        wait_for(asleep, what="a process that sleeps")
+
     def drain(self, *, slots: int = 4, max_wait: float = 0) -> int:
         """Work the spool until it is empty; the exit code."""
         arguments = ["--until-empty", "--max-wait", str(max_wait)]

@@ -122,13 +122,14 @@ def test_the_more_urgent_workflow_goes_first(site: Installation, gate: Gates) ->
     """One slot: of what waits when it becomes free, the higher priority starts, and then the older."""
     one = gate("one")
     first = site.submit([at_gate("gate", one), site.mark("low", depends_on=["gate"])], priority=10)
-    site.orchestrator(slots=1)
+    process = site.orchestrator(slots=1)
     one.reached()
     others = [
         site.submit([site.mark("normal")]),
         site.submit([site.mark("later")]),
         site.submit([site.mark("high")], priority=90),
     ]
+    site.settle(process)
     one.open()
     for workflow_id in [first, *others]:
         assert site.wait_ended(workflow_id) == "succeeded"
