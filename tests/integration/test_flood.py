@@ -32,12 +32,13 @@ def test_a_point_of_priority_is_worth_a_minute_whatever_comes_in(site: Installat
     """Priority 100 keeps coming in: who is more than 100 minutes older goes first, who is less waits for its end."""
     first = gate("first")
     site.submit([{"id": "a", "operation": "trial.again", "params": {"script": first.script}}], priority=100)
-    site.orchestrator(slots=1)
+    process = site.orchestrator(slots=1)
     first.reached()
     flood = [submit(site, f"flood-{number}", 100) for number in range(4)]
     submit(site, "younger", 0, minutes_ago=99)
     submit(site, "older", 0, minutes_ago=101)
     submit(site, "middle", 50, minutes_ago=51)
+    site.settle(process)
     first.open()
     for number in range(4, 10):  # there is always more of it than can run
         done = number - 3
