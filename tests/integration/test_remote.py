@@ -288,14 +288,20 @@ def test_an_orchestrator_says_at_its_start_what_is_wrong_with_the_directory(
     assert "chmod 700" in site.said()
 
 
-def test_an_attempt_is_not_abandoned_with_its_configuration(site: Installation, directory: Path) -> None:
-    """Without the cluster's directory nothing is decided of what is with Slurm, and what is new fails plainly."""
+def left_to_a_cluster(site: Installation, directory: Path) -> str:
+    """A workflow whose task t is with a Slurm that cannot be asked; its orchestrator is dead."""
     site.settings(slurm_directory=directory, slurm_commands="/nonexistent", slurm_poll_seconds=0.1)
     workflow_id = site.submit([{"id": "t", "operation": "selftest.noop", "executor": "slurm"}])
     process = site.orchestrator()
     wait_for(lambda: site.states(workflow_id) == {"t": "running"})
     process.kill()
     process.wait()
+    return workflow_id
+
+
+def test_an_attempt_is_not_abandoned_with_its_configuration(site: Installation, directory: Path) -> None:
+    """Without the cluster's directory nothing is decided of what is with Slurm, and what is new fails plainly."""
+    workflow_id = left_to_a_cluster(site, directory)
     del site.environment["PROVISIONING_SLURM_DIRECTORY"]
     site.orchestrator()
     wait_for(lambda: "has no slurm.directory" in site.said(), what=site.said)
@@ -322,12 +328,7 @@ def test_a_checkpoint_that_is_rebuilt_says_that_a_cluster_has_it(site: Installat
 
 def test_what_has_ended_needs_no_cluster(site: Installation, directory: Path) -> None:
     """Where the spool has the outcome, it alone is looked at, whoever could not record it before."""
-    site.settings(slurm_directory=directory, slurm_commands="/nonexistent", slurm_poll_seconds=0.1)
-    workflow_id = site.submit([{"id": "t", "operation": "selftest.noop", "executor": "slurm"}])
-    process = site.orchestrator()
-    wait_for(lambda: site.states(workflow_id) == {"t": "running"})
-    process.kill()
-    process.wait()
+    workflow_id = left_to_a_cluster(site, directory)
     ended = OutcomeRecord(FORMAT, workflow_id, "t", 1, Outcome.SUCCEEDED, EPOCH, EPOCH, 0)
     site.folder(workflow_id).outcome_path("t", 1).write_bytes(encode(ended))
     del site.environment["PROVISIONING_SLURM_DIRECTORY"]
